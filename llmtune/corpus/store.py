@@ -1,0 +1,106 @@
+"""The corpus on disk: Parquet shards by split, and the one way to read and write them.
+
+    train/00000.parquet …   valid/…   test/…
+    card.json               where the documents came from, what was done to them, counts, licences
+    samples.json            a few kept and dropped documents with the reason, for the report
+
+A document has either `text` (continued pre-training) or `messages` (instruction tuning).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmtune.errors import BadArtifact
+
+SPLITS = ("train", "valid", "test")
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # source name and path in it, unique in the corpus
+        pa.field("text", pa.large_string()),
+        pa.field(
+            "messages",
+            pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.large_string())])),
+        ),
+        pa.field("source", pa.string(), nullable=False),  # the recipe's name of the source
+        pa.field("licence", pa.string()),  # SPDX id or a phrase, where known
+        pa.field("sha256", pa.string(), nullable=False),  # of the UTF-8 text (messages: of their canonical JSON)
+        pa.field("group", pa.string(), nullable=False),  # near-duplicates share one; a group has one split
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation; role is `system`, `user`, `assistant` or `tool`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document; the fields are those of SCHEMA."""
+
+    id: str
+    text: str | None
+    messages: tuple[Message, ...] | None
+    source: str
+    licence: str | None
+    sha256: str
+    group: str
+
+
+def write_split(folder: Path, split: str, documents: Iterable[Document], rows_per_shard: int = 20_000) -> int:
+    """Write documents, in the order given, as shards of one split below the corpus folder; returns their number."""
+    target = folder / split
+    target.mkdir(parents=True, exist_ok=True)
+    total = shard = 0
+    rows: list[dict[str, object]] = []
+
+    def flush() -> None:
+        nonlocal shard
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        pq.write_table(table, target / f"{shard:05d}.parquet", compression="zstd")
+        shard += 1
+        rows.clear()
+
+    for document in documents:
+        row = dict(vars(document))
+        if document.messages is not None:
+            row["messages"] = [vars(message) for message in document.messages]
+        rows.append(row)
+        total += 1
+        if len(rows) == rows_per_shard:
+            flush()
+    if rows or shard == 0:
+        flush()
+    return total
+
+
+def read_split(corpus: Path, split: str) -> Iterator[Document]:
+    """The documents of one split in their stored order; raises BadArtifact when a shard is missing or damaged."""
+    shards = sorted((corpus / split).glob("*.parquet"))
+    if not shards:
+        raise BadArtifact(f"corpus has no '{split}' split", where=str(corpus))
+    for shard in shards:
+        try:
+            with pq.ParquetFile(shard) as file:
+                for batch in file.iter_batches(batch_size=1024):
+                    for row in batch.to_pylist():
+                        turns = row.pop("messages")
+                        messages = tuple(Message(**turn) for turn in turns) if turns is not None else None
+                        yield Document(messages=messages, **row)
+        except (OSError, pa.ArrowException, TypeError) as error:
+            raise BadArtifact(f"damaged corpus shard: {error}", where=str(shard)) from error
+
+
+def count(corpus: Path, split: str) -> int:
+    """Number of documents in a split, from the Parquet footers alone."""
+    return sum(pq.ParquetFile(shard).metadata.num_rows for shard in sorted((corpus / split).glob("*.parquet")))

@@ -1,0 +1,118 @@
+"""Files that survive a crash, and the fingerprints of their contents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries (names, renames) to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flush every file below `folder`, then the folders, so that a rename after it is all or nothing."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = Path(root, name)
+            if path.is_symlink():
+                continue
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(Path(root))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: temporary name, sync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_text` of indented JSON, keys in the order given, one trailing newline."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The parsed contents of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def publish_folder(temporary: Path, final: Path) -> None:
+    """Give a finished folder its final name: contents synced first, then one rename. `final` must not exist."""
+    sync_tree(temporary)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary.rename(final)
+    sync_folder(final.parent)
+
+
+def empty_folder(folder: Path) -> Path:
+    """Make `folder` exist and hold nothing."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every regular file below a folder (or the file itself), sorted by path; links that leave it are not followed."""
+    if folder.is_file():
+        return [folder]
+    found = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in found if path.is_file())
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in files_below(folder))
+
+
+def content_fingerprint(paths: Iterable[Path]) -> str:
+    """Fingerprint of the names (relative to each path) and contents of files and folders, not of where they stand."""
+    digest = hashlib.sha256()
+    for top in paths:
+        for path in files_below(top):
+            name = path.name if path == top else path.relative_to(top).as_posix()
+            digest.update(f"{name}\0{sha256_file(path)}\n".encode())
+        digest.update(b"\1")
+    return digest.hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """24 hex digits of the SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:24]

@@ -1,0 +1,126 @@
+"""The one door: what every stage of a recipe is.
+
+A stage is one pydantic class in one file of this folder. Its fields are its settings; `plan` is cheap and loads no
+weights; `run` makes one artifact. Third parties add stages through the entry-point group `llmtune.stages`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from llmtune.artifacts import Artifact
+from llmtune.machine import Machine
+from llmtune.monitor import Monitor
+from llmtune.settings import Settings
+
+if TYPE_CHECKING:
+    from llmtune.models.shape import ModelShape
+
+
+@dataclass(frozen=True)
+class Need:
+    """One input of a stage. `optional`: the stage runs without it. `made_by`: only artifacts of these stage kinds;
+    `not_made_by`: never those (an export to GGUF does not start from a quantized checkpoint)."""
+
+    name: str
+    kind: str
+    optional: bool = False
+    made_by: tuple[str, ...] = ()
+    not_made_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is known of an artifact before it is made, or of one that already is.
+
+    shape:  of a checkpoint's or bundle's model; None for a corpus
+    bytes:  on disk
+    tokens: of a corpus, by split, estimated for the recipe's tokenizer
+    artifact: the thing itself once it exists
+    """
+
+    kind: str
+    made_by: str
+    bytes: int
+    shape: ModelShape | None = None
+    tokens: dict[str, int] = field(default_factory=dict)
+    artifact: Artifact | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a stage will need here: memory (peak bytes of all its processes on this machine), disk (bytes, artifact and
+    work folder together), seconds (None: unknown). `problems` are sentences saying why it can not work here; `notes`
+    are worth knowing."""
+
+    makes: Forecast
+    memory: int
+    disk: int
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a running stage is given.
+
+    output:   an empty folder; what `run` leaves in it becomes the artifact, all or nothing
+    work:     a folder that outlives a kill: partial state to resume from; gone once the stage is done
+    seed:     the recipe's seed; derive others from it and a name
+    halvings: how often the micro-batch has been halved after running out of memory
+    """
+
+    output: Path
+    work: Path
+    seed: int
+    monitor: Monitor = field(default_factory=Monitor)
+    halvings: int = 0
+
+
+class Stage(Settings):
+    """One step of a recipe. Subclasses add fields, and set `kind`, `makes`, `needs`."""
+
+    kind: ClassVar[str]
+    makes: ClassVar[str]
+    needs: ClassVar[tuple[Need, ...]] = ()
+    # Raise when the same settings and inputs come to mean another result: old artifacts are then made again.
+    version: ClassVar[int] = 1
+    # Fields that do not change what is made, so a change of them does not make it again.
+    not_identity: ClassVar[frozenset[str]] = frozenset({"id", "from_", "gates"})
+
+    id: str | None = Field(
+        None, pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="Name of this stage in the recipe; default: its kind, numbered when used twice."
+    )
+    from_: str | list[str] | None = Field(
+        None, alias="from", description="Id of the earlier stage (or a list of ids) whose artifact to take instead of the last one of the kind needed; `base` is the base model."
+    )
+    gates: dict[str, str] = Field(
+        default_factory=dict,
+        description="Conditions on this stage's scores, for example {domain_perplexity: '<= 0.75 of base'}; the run stops when one fails.",
+    )
+
+    def inputs_needed(self) -> tuple[Need, ...]:
+        """The inputs, where they depend on the settings; default: `needs`."""
+        return self.needs
+
+    def identity(self) -> dict[str, Any]:
+        """JSON value of all that decides what this stage makes, besides its inputs, `version` and the seed. Stages
+        that read files from outside the store replace their paths by fingerprints of the contents here."""
+        return self.model_dump(mode="json", exclude=set(self.not_identity))
+
+    @abstractmethod
+    def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
+        """Estimate without loading weights or reading whole inputs. `inputs` by the names in `needs`."""
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        """Make the artifact in `context.output`; return its metrics (JSON values). Import torch here, not above.
+
+        Ends early with Stopped at a safe point when the monitor says so, and resumes from `context.work`."""
