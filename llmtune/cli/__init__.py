@@ -1,0 +1,60 @@
+"""The command line: parse, call, show. `llmtune.cli.app` holds the table of commands; nothing here imports torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+BUG_EXIT = 70  # EX_SOFTWARE of sysexits.h
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and leave with its exit code.
+
+    A LlmtuneError becomes one message on stderr and its `exit_code`; anything unexpected one line and 70; `--debug`
+    shows the traceback of either. Ctrl-C leaves with 130, a reader that closed the pipe quietly with 1.
+    """
+    from llmtune.cli.app import build_app
+
+    debug: list[bool] = []
+    try:
+        build_app(debug)(arguments, prog_name="llmtune")
+    except SystemExit as leaving:
+        _leave(leaving.code)
+    except KeyboardInterrupt:
+        _leave(130)
+    except BrokenPipeError:
+        _leave(1)
+    except Exception as error:
+        _leave(_show(error, with_traceback=bool(debug)))
+    _leave(0)
+
+
+def _show(error: Exception, with_traceback: bool) -> int:
+    """Print one error for the person; returns the exit code."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from llmtune.errors import LlmtuneError
+
+    if with_traceback:
+        traceback.print_exception(error)
+    message, code = f"{type(error).__name__}: {error}", BUG_EXIT
+    if isinstance(error, LlmtuneError):
+        message, code = str(error), error.exit_code
+    elif not with_traceback:
+        message += "\n  → this is a bug in llmtune; run again as `llmtune --debug …` to see where"
+    Console(stderr=True, highlight=False, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), message))
+    return code
+
+
+def _leave(code: int | str | None) -> NoReturn:
+    """Exit after flushing; a closed pipe found only now is as quiet as one found earlier."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or 1
+    sys.exit(code)

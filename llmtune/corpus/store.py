@@ -57,19 +57,31 @@ class Document:
     group: str
 
 
-def write_split(folder: Path, split: str, documents: Iterable[Document], rows_per_shard: int = 20_000) -> int:
-    """Write documents, in the order given, as shards of one split below the corpus folder; returns their number."""
+def write_split(
+    folder: Path,
+    split: str,
+    documents: Iterable[Document],
+    rows_per_shard: int = 20_000,
+    characters_per_shard: int = 64_000_000,
+) -> int:
+    """Write documents, in the order given, as shards of one split below the corpus folder; returns their number.
+
+    A shard is full at either limit; the rows of one shard stand in memory."""
     target = folder / split
     target.mkdir(parents=True, exist_ok=True)
-    total = shard = 0
+    total = shard = characters = 0
     rows: list[dict[str, object]] = []
 
     def flush() -> None:
         nonlocal shard
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        pq.write_table(table, target / f"{shard:05d}.parquet", compression="zstd")
+        # Small row groups, so that a reader holds a thousand documents at a time, not a shard.
+        pq.write_table(table, target / f"{shard:05d}.parquet", compression="zstd", row_group_size=1024)
         shard += 1
         rows.clear()
+
+    def size(document: Document) -> int:
+        return len(document.text or "") + sum(len(message.content) for message in document.messages or ())
 
     for document in documents:
         row = dict(vars(document))
@@ -77,8 +89,10 @@ def write_split(folder: Path, split: str, documents: Iterable[Document], rows_pe
             row["messages"] = [vars(message) for message in document.messages]
         rows.append(row)
         total += 1
-        if len(rows) == rows_per_shard:
+        characters += size(document)
+        if len(rows) == rows_per_shard or characters >= characters_per_shard:
             flush()
+            characters = 0
     if rows or shard == 0:
         flush()
     return total

@@ -92,6 +92,8 @@ class Stage(Settings):
     needs: ClassVar[tuple[Need, ...]] = ()
     # Raise when the same settings and inputs come to mean another result: old artifacts are then made again.
     version: ClassVar[int] = 1
+    # Whether the recipe's seed has a part in the result.
+    seeded: ClassVar[bool] = True
     # Fields that do not change what is made, so a change of them does not make it again.
     not_identity: ClassVar[frozenset[str]] = frozenset({"id", "from_", "gates"})
 

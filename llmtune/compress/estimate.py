@@ -1,0 +1,62 @@
+"""What quantizing a model will take in memory and time, from its shape. Imports no torch.
+
+The constants were measured with benchmarks/quantize.py on two cores; time scales with cores, or is that of a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llmtune.compress.grid import Grid, Method
+from llmtune.machine import Machine
+from llmtune.models.shape import ModelShape
+
+_LIBRARIES = {"gptq": 900 << 20, "round": 900 << 20, "nf4": 700 << 20, "int8": 700 << 20}  # resident after the imports
+_START_SECONDS = 15.0  # imports, loading, saving
+_BF16_FLOPS_A_CORE = 3.0e11
+_FP32_FLOPS_A_CORE = 0.9e11
+_GPU_FLOPS = 5.0e13
+_SECONDS_A_COLUMN = 0.9e-3  # the loop over the inputs of a layer: a dozen small kernels each, whatever their size
+_ROUNDED_A_SECOND = 8.0e6  # weights a second a core through the search of scales
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Peak bytes of the process, and seconds."""
+
+    memory: int
+    seconds: float
+
+
+def estimate(
+    shape: ModelShape,
+    rounded: Mapping[str, tuple[int, ...]],
+    method: Method,
+    grid: Grid | None,
+    rows: int,
+    row_tokens: int,
+    machine: Machine,
+) -> Estimate:
+    """Memory and time for rounding the weights `rounded` (name → (out, in)) with `rows` rows of calibration text."""
+    weights = 2 * shape.parameters
+    count = sum(size[0] * size[1] for size in rounded.values())
+    largest = max((size[0] * size[1] for size in rounded.values()), default=0)
+    widest = max((size[1] for size in rounded.values()), default=0)
+    codes = count // 2 if grid is None else count * grid.bits // 8
+    memory = _LIBRARIES[method] + weights + codes + 12 * largest
+    seconds = _START_SECONDS + count / (_ROUNDED_A_SECOND * machine.cores)
+    if rows:
+        tokens = rows * row_tokens
+        # Inputs and outputs of one layer for all rows, the Hessians of a layer, the logits of one row.
+        memory += 2 * 2 * tokens * shape.hidden_size + 3 * 4 * widest**2 + 4 * row_tokens * shape.vocab_size
+        forward = 2 * 2 * tokens * count
+        hessians = sum(2 * tokens * size[1] ** 2 for size in rounded.values())
+        columns = sum(size[1] for size in rounded.values())
+        if machine.accelerators:
+            seconds += (forward + hessians) / _GPU_FLOPS
+        else:
+            seconds += (forward / _BF16_FLOPS_A_CORE + hessians / _FP32_FLOPS_A_CORE) / machine.cores
+        seconds += columns * _SECONDS_A_COLUMN
+    return Estimate(memory, math.ceil(seconds))

@@ -1,0 +1,132 @@
+"""llmcompressor's modifiers and observers as we run them: GPTQ that can stop between layers and go on after a kill, and
+scales that survive in fp16.
+
+Imports llmcompressor; import this module late.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from llmcompressor.modifiers.gptq import GPTQModifier
+from llmcompressor.modifiers.quantization import QuantizationModifier
+from llmcompressor.observers import Observer
+from llmcompressor.observers.imatrix import IMatrixMSEObserver
+from llmcompressor.observers.min_max import MemorylessMinMaxObserver
+from llmcompressor.observers.mse import MemorylessMSEObserver
+from pydantic import PrivateAttr
+from safetensors.torch import load_file, save
+
+from llmtune.files import write_bytes
+from llmtune.monitor import Bar, Monitor
+
+_PARTS = ("weight", "weight_scale", "weight_zero_point")
+
+
+def _exact_in_fp16(qparams: dict[str, Any], args: Any) -> dict[str, Any]:
+    """Keep so few bits of an asymmetric scale that offset = zero point × scale is exact in fp16 (11 significant bits),
+    as GGUF's Q4_1 stores it: 11 less the bits of the zero point. A symmetric scale, 8 bits in bf16, fits as it is."""
+    keep = 11 - args.num_bits
+    if not args.symmetric and 0 < keep < 8:
+        mantissa, exponent = torch.frexp(qparams["scale"].float())
+        rounded = torch.ldexp(torch.round(mantissa * 2**keep) / 2**keep, exponent)
+        qparams["scale"] = rounded.to(qparams["scale"].dtype)
+    return qparams
+
+
+@Observer.register("llmtune_largest")
+class LargestWeight(MemorylessMinMaxObserver):
+    """The scale from a group's largest weight."""
+
+    def get_qparams(self) -> dict[str, Any]:
+        """Scale and zero point of each group."""
+        return _exact_in_fp16(super().get_qparams(), self.args)
+
+
+@Observer.register("llmtune_search")
+class LeastError(MemorylessMSEObserver):
+    """The scale with the least squared error of a group's weights."""
+
+    def get_qparams(self) -> dict[str, Any]:
+        """Scale and zero point of each group."""
+        return _exact_in_fp16(super().get_qparams(), self.args)
+
+
+@Observer.register("llmtune_weighted_search")
+class LeastWeightedError(IMatrixMSEObserver):
+    """The scale with the least squared error, each input weighted by its mean square in the calibration text."""
+
+    def get_qparams(self) -> dict[str, Any]:
+        """Scale and zero point of each group."""
+        return _exact_in_fp16(super().get_qparams(), self.args)
+
+
+def rounding_modifier(scheme: dict[str, Any], ignore: list[str]) -> QuantizationModifier:
+    """Round to nearest under a scheme; needs no data."""
+    return QuantizationModifier(config_groups={"group_0": scheme}, ignore=ignore)
+
+
+class ResumableGPTQ(GPTQModifier):
+    """GPTQ with three additions: progress and stops from a monitor, each finished layer kept on disk, and one Hessian
+    for all linears that read the same input (q, k, v; gate, up)."""
+
+    _monitor: Monitor = PrivateAttr(default_factory=Monitor)
+    _bar: Bar = PrivateAttr(default_factory=Bar)
+    _work: Path | None = PrivateAttr(default=None)
+    _layer: int = PrivateAttr(default=0)
+    _last: tuple[torch.Tensor, torch.nn.Module] | None = PrivateAttr(default=None)
+
+    def guide(self, monitor: Monitor, bar: Bar, work: Path | None) -> None:
+        """Who is told, and where finished layers are kept (None: nowhere)."""
+        self._monitor, self._bar, self._work = monitor, bar, work
+
+    def calibrate_module(self, module: torch.nn.Module, args: tuple[torch.Tensor, ...], _output: torch.Tensor) -> None:
+        """Add one row's inputs (1, T, in) to the Hessian of a linear; skipped for layers that are finished already."""
+        self._monitor.safe_point()
+        if self._finished() is not None:
+            return
+        if self._last is not None and self._last[0] is args[0] and self._last[1] in self._num_samples:
+            leader = self._last[1]
+            self._hessians[module], self._num_samples[module] = self._hessians[leader], self._num_samples[leader]
+            return
+        self._last = (args[0], module)
+        super().calibrate_module(module, args, _output)
+
+    def on_sequential_epoch_end(self, state: Any, event: Any, modules: list[torch.nn.Module], **kwargs: Any) -> None:
+        """Round one layer's linears, or take them from the folder of finished layers."""
+        self._last = None
+        finished = self._finished()
+        rounded = [module for module in modules if module in self._module_names]
+        if finished is not None:
+            self._restore(rounded, finished)
+        else:
+            super().on_sequential_epoch_end(state, event, modules, **kwargs)
+            if self._work is not None and rounded:
+                write_bytes(self._file(), save(self._tensors(rounded)))
+        self._layer += 1
+        self._bar.advance(len(rounded))
+        self._monitor.safe_point()
+
+    def _file(self) -> Path:
+        assert self._work is not None
+        return self._work / f"layer-{self._layer:04d}.safetensors"
+
+    def _finished(self) -> Path | None:
+        return self._file() if self._work is not None and self._file().exists() else None
+
+    def _tensors(self, modules: list[torch.nn.Module]) -> dict[str, torch.Tensor]:
+        return {
+            f"{self._module_names[module]}.{part}": getattr(module, part).detach().cpu().contiguous()
+            for module in modules
+            for part in _PARTS
+            if hasattr(module, part)
+        }
+
+    def _restore(self, modules: list[torch.nn.Module], file: Path) -> None:
+        kept = load_file(file)
+        for module in modules:
+            for part in _PARTS:
+                if hasattr(module, part):
+                    getattr(module, part).data.copy_(kept[f"{self._module_names[module]}.{part}"])

@@ -1,0 +1,234 @@
+"""Make a corpus: read every source, drop duplicates, group near-duplicates, split, write, describe.
+
+    take_in (intake.py)     files → clean documents, one Parquet spool a source in the work folder
+    _sort_out               exact duplicates, near-duplicates (near.py), groups
+    split_groups (split.py) group → train, valid or test
+    _write                  spool → the corpus of `store.py`, `card.json`, `samples.json` (card.py)
+
+Texts pass through one at a time; what is held in memory is a few hundred bytes and a 1 KiB signature a document. The
+same sources, settings and seed give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from llmtune.corpus.card import Kept, card_of, metrics_of, samples_of
+from llmtune.corpus.drops import EXACT, NEAR, Drops
+from llmtune.corpus.intake import Intake, take_in
+from llmtune.corpus.near import GROUP_MARGIN, Sketcher, clusters, copies
+from llmtune.corpus.readers.reader import PROBLEMS
+from llmtune.corpus.settings import CorpusSettings
+from llmtune.corpus.sources import source_names
+from llmtune.corpus.split import split_groups
+from llmtune.corpus.store import SPLITS, Document, read_split, write_split
+from llmtune.corpus.text import document_text
+from llmtune.errors import LlmtuneError
+from llmtune.files import write_json
+from llmtune.monitor import Monitor
+
+_GROUP_DIGITS = 16  # hex digits of the SHA-256 that name a group: 64 bits
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is remembered of a document between reading and writing. duplicate_of: (reason, id, similarity)."""
+
+    id: str
+    sha256: str
+    source: int
+    characters: int
+    bytes: int
+    licence: str | None
+    group: str
+    duplicate_of: tuple[str, str, float] | None = None
+
+
+@dataclass(frozen=True)
+class _Clusters:
+    """documents of the near-duplicate clusters: how many clusters, documents in them, in the largest."""
+
+    clusters: int = 0
+    documents: int = 0
+    largest: int = 0
+
+
+def build_corpus(
+    settings: CorpusSettings, output: Path, work: Path, seed: int, monitor: Monitor | None = None
+) -> dict[str, Any]:
+    """Write the corpus into the folder `output`; returns its metrics. `work` keeps what was read, so that a build that
+    was stopped or killed need not read a finished source again (with the same settings and files).
+
+    Raises LlmtuneError when a source is missing, when nothing is left after filtering, and, with `on_error: fail`, at
+    the first file or record that can not be read; MissingExtra; Stopped."""
+    monitor = monitor or Monitor()
+    names = source_names(settings.sources)
+    intakes = [
+        take_in(source, name, _place(number), work, settings, monitor)
+        for number, (source, name) in enumerate(zip(settings.sources, names, strict=True))
+    ]
+    drops = Drops(settings.samples)
+    for intake in intakes:
+        drops.merge(intake.drops)
+    _tell_problems(drops, monitor)
+    if not any(intake.kept for intake in intakes):
+        raise _nothing_left(drops)
+
+    entries, found = _sort_out(intakes, work, settings, monitor)
+    splits = _split(entries, settings, seed, monitor)
+    _count_duplicates(entries, intakes, drops, work, monitor)
+    kept = _write(entries, splits, intakes, work, output, monitor)
+    figures = {"clusters": found.clusters, "documents": found.documents, "largest_cluster": found.largest}
+    card = card_of(settings, names, intakes, drops, kept, figures)
+    write_json(output / "card.json", card)
+    write_json(output / "samples.json", samples_of(kept, drops, output, settings.samples, seed))
+    return metrics_of(card)
+
+
+def _place(number: int) -> str:
+    return f"source-{number:03d}"
+
+
+def _spooled(intakes: list[Intake], work: Path) -> Iterator[tuple[int, Document]]:
+    """(number of the source, document) of all that passed the filters, in the order of the sources."""
+    for number, intake in enumerate(intakes):
+        if intake.kept:
+            for document in read_split(work, _place(number)):
+                yield number, document
+
+
+def _sort_out(
+    intakes: list[Intake], work: Path, settings: CorpusSettings, monitor: Monitor
+) -> tuple[list[_Entry], _Clusters]:
+    """One entry for each spooled document, duplicates marked and groups given."""
+    sketcher = Sketcher() if settings.near_duplicates is not None else None
+    entries: list[_Entry] = []
+    first: dict[str, str] = {}  # sha256 → id
+    sketched: list[int] = []  # row of the signatures → entry
+    with monitor.bar("looking for duplicates", sum(intake.kept for intake in intakes), "documents") as bar:
+        for number, document in _spooled(intakes, work):
+            text = document_text(document)
+            entry = _Entry(
+                id=document.id,
+                sha256=document.sha256,
+                source=number,
+                characters=len(text),
+                bytes=len(text.encode()),
+                licence=document.licence,
+                group=document.sha256[:_GROUP_DIGITS],
+            )
+            if document.sha256 in first:
+                entry.duplicate_of = (EXACT, first[document.sha256], 1.0)
+            else:
+                first[document.sha256] = document.id
+                if sketcher is not None:
+                    sketcher.add(text)
+                    sketched.append(len(entries))
+            entries.append(entry)
+            bar.advance()
+            monitor.safe_point()
+    found = _Clusters()
+    if sketcher is not None and settings.near_duplicates is not None:
+        found = _group(entries, sketched, sketcher, settings.near_duplicates, settings, monitor)
+    return entries, found
+
+
+def _group(
+    entries: list[_Entry],
+    sketched: list[int],
+    sketcher: Sketcher,
+    threshold: float,
+    settings: CorpusSettings,
+    monitor: Monitor,
+) -> _Clusters:
+    """Give every cluster one group, named by the smallest hash in it, and mark the copies where they are dropped."""
+    signatures = sketcher.signatures()
+    found = clusters(signatures, threshold - GROUP_MARGIN, monitor)
+    for cluster in found:
+        group = min(entries[sketched[row]].group for row in cluster)
+        for row in cluster:
+            entries[sketched[row]].group = group
+        if settings.near_duplicate_action == "drop":
+            for row, original, similarity in copies(signatures, cluster, threshold):
+                entries[sketched[row]].duplicate_of = (NEAR, entries[sketched[original]].id, similarity)
+    sizes = [len(cluster) for cluster in found]
+    return _Clusters(len(sizes), sum(sizes), max(sizes, default=0))
+
+
+def _split(entries: list[_Entry], settings: CorpusSettings, seed: int, monitor: Monitor) -> dict[str, str]:
+    """group → split. Says so when a split that was asked for stays empty."""
+    groups: dict[str, int] = {}
+    for entry in entries:
+        if entry.duplicate_of is None:
+            groups[entry.group] = groups.get(entry.group, 0) + entry.characters
+    splits = split_groups(groups, settings.split, seed)
+    for split, share in (("test", settings.split.test), ("valid", settings.split.valid)):
+        if share > 0 and split not in splits.values():
+            monitor.note(
+                f"the {split} split is empty: {len(groups)} document(s) that are not copies of each other are too few "
+                "for train, test and valid"
+            )
+    return splits
+
+
+def _count_duplicates(entries: list[_Entry], intakes: list[Intake], drops: Drops, work: Path, monitor: Monitor) -> None:
+    """Put the duplicates among the drops, of the corpus and of their source."""
+    if not any(entry.duplicate_of for entry in entries):
+        return
+    for entry, (number, document) in zip(entries, _spooled(intakes, work), strict=True):
+        if entry.duplicate_of is None:
+            continue
+        monitor.safe_point()
+        reason, original, similarity = entry.duplicate_of
+        detail = f"of {original}" + (f", similarity {similarity:.2f}" if reason == NEAR else "")
+        drops.add(entry.id, reason, detail, document_text(document))
+        intakes[number].drops.add(entry.id, reason, detail)
+
+
+def _write(
+    entries: list[_Entry],
+    splits: dict[str, str],
+    intakes: list[Intake],
+    work: Path,
+    output: Path,
+    monitor: Monitor,
+) -> list[Kept]:
+    """Write the splits from the spool; returns what was kept."""
+
+    def of(split: str) -> Iterator[Document]:
+        for entry, (_, document) in zip(entries, _spooled(intakes, work), strict=True):
+            bar.advance()
+            if entry.duplicate_of is None and splits[entry.group] == split:
+                monitor.safe_point()
+                yield replace(document, group=entry.group)
+
+    with monitor.bar("writing", len(SPLITS) * len(entries), "documents") as bar:
+        for split in SPLITS:
+            write_split(output, split, of(split))
+    return [
+        Kept(entry.id, splits[entry.group], entry.source, entry.characters, entry.bytes, entry.licence, entry.group)
+        for entry in entries
+        if entry.duplicate_of is None
+    ]
+
+
+def _tell_problems(drops: Drops, monitor: Monitor) -> None:
+    """Name what could not be read; the card lists more."""
+    for reason in PROBLEMS:
+        if count := drops.counts[reason]:
+            names = [entry["id"] for entry in drops.named[reason][:5]]
+            more = f" and {count - len(names)} more" if count > len(names) else ""
+            monitor.note(f"skipped, {reason}: {', '.join(names)}{more}")
+
+
+def _nothing_left(drops: Drops) -> LlmtuneError:
+    """The corpus is empty: say what went where, with one example of each reason."""
+    examples = "; ".join(f"{reason}: {named[0]['id']} ({named[0]['detail']})" for reason, named in drops.named.items())
+    return LlmtuneError(
+        f"the corpus is empty after filtering: {drops.sentence() or 'the sources hold no documents'}",
+        where="corpus",
+        fix=f"loosen the filters (min_characters) or look at the sources; {examples}" if examples else None,
+    )

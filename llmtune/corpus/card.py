@@ -1,0 +1,119 @@
+"""`card.json`, `samples.json` and the metrics of a corpus. They hold no path, no time and no text but the samples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmtune.corpus.drops import EXACT, EXCERPT, NEAR, Drops
+from llmtune.corpus.intake import Intake
+from llmtune.corpus.near import GROUP_MARGIN
+from llmtune.corpus.settings import CorpusSettings
+from llmtune.corpus.store import SCHEMA, SPLITS, read_split
+from llmtune.corpus.text import document_text
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A document of the corpus, without its text. source: number in the recipe; sizes of its plain text."""
+
+    id: str
+    split: str
+    source: int
+    characters: int
+    bytes: int
+    licence: str | None
+    group: str
+
+
+def card_of(
+    settings: CorpusSettings,
+    names: list[str],
+    intakes: list[Intake],
+    drops: Drops,
+    kept: list[Kept],
+    found: dict[str, int],
+) -> dict[str, Any]:
+    """The corpus's description; see docs/corpus.md for the fields."""
+    by_source = {name: [entry for entry in kept if entry.source == number] for number, name in enumerate(names)}
+    return {
+        "sources": [
+            {
+                "name": intake.name,
+                "format": source.format,
+                "licence": _licences(by_source[intake.name]),
+                "files": intake.files,
+                "file_bytes": intake.bytes,
+                "read": {"documents": intake.read, "characters": intake.characters},
+                "dropped": dict(sorted(intake.drops.counts.items())),
+                "kept": _sizes(by_source[intake.name]),
+            }
+            for source, intake in zip(settings.sources, intakes, strict=True)
+        ],
+        "dropped": dict(sorted(drops.counts.items())),
+        "dropped_named": dict(sorted(drops.named.items())),
+        "duplicates": {
+            "exact": drops.counts[EXACT],
+            "near_threshold": settings.near_duplicates,
+            "group_threshold": round(settings.near_duplicates - GROUP_MARGIN, 4) if settings.near_duplicates else None,
+            "near_action": settings.near_duplicate_action,
+            "near_dropped": drops.counts[NEAR],
+            "near_clusters": found,
+        },
+        "splits": {split: _sizes([entry for entry in kept if entry.split == split]) for split in SPLITS},
+        "total": _sizes(kept),
+        "licences": _licences(kept),
+        "schema": {field.name: str(field.type) for field in SCHEMA},
+    }
+
+
+def metrics_of(card: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the card that the run's record and the report show."""
+    return {
+        **card["total"],
+        "splits": card["splits"],
+        "read": {
+            "documents": sum(source["read"]["documents"] for source in card["sources"]),
+            "characters": sum(source["read"]["characters"] for source in card["sources"]),
+        },
+        "dropped": card["dropped"],
+        "exact_duplicates": card["duplicates"]["exact"],
+        "near_duplicates": card["duplicates"]["near_dropped"],
+        "near_duplicate_clusters": card["duplicates"]["near_clusters"]["clusters"],
+    }
+
+
+def samples_of(kept: list[Kept], drops: Drops, corpus: Path, samples: int, seed: int) -> dict[str, Any]:
+    """A few documents, drawn by hash so that they are spread over the corpus, and a few dropped ones."""
+    drawn = sorted(kept, key=lambda entry: hashlib.sha256(f"{seed}\0{entry.id}".encode()).digest())[:samples]
+    wanted = {entry.id: entry for entry in drawn}
+    shown = []
+    for split in SPLITS:
+        missing = {id for id, entry in wanted.items() if entry.split == split}
+        if not missing:
+            continue
+        for document in read_split(corpus, split):
+            if document.id in missing:
+                text = document_text(document)
+                entry = wanted[document.id]
+                shown.append(
+                    {"id": document.id, "split": split, "characters": entry.characters, "text": text[:EXCERPT]}
+                )
+    return {"kept": shown, "dropped": drops.shown()}
+
+
+def _sizes(entries: list[Kept]) -> dict[str, int]:
+    return {
+        "documents": len(entries),
+        "groups": len({entry.group for entry in entries}),
+        "characters": sum(entry.characters for entry in entries),
+        "bytes": sum(entry.bytes for entry in entries),
+    }
+
+
+def _licences(entries: list[Kept]) -> dict[str, int]:
+    """licence → documents; "unknown" where none is known."""
+    return dict(sorted(Counter(entry.licence or "unknown" for entry in entries).items()))

@@ -1,0 +1,66 @@
+"""What was left out and why: counted by reason, the first few named, fewer still kept to be shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+TOO_SHORT = "too short"
+NO_TEXT = "no text"
+FORMAT = "no reader for this format"
+EXACT = "exact duplicate"
+NEAR = "near-duplicate"
+
+_NAMED = 20  # ids kept a reason; a corpus can lose millions of documents
+EXCERPT = 600  # characters of a document shown in the report
+
+
+@dataclass
+class Drops:
+    """counts: reason → documents, files or records. named: reason → the first ids with the detail. samples: dropped
+    documents to show, at most `most_samples` a reason."""
+
+    most_samples: int
+    counts: Counter[str] = field(default_factory=Counter)
+    named: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    samples: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, id: str, reason: str, detail: str, text: str = "") -> None:
+        """Count one; `text` is its beginning, where there is any."""
+        self.counts[reason] += 1
+        if self.counts[reason] <= _NAMED:
+            self.named.setdefault(reason, []).append({"id": id, "detail": detail})
+        if self.counts[reason] <= self.most_samples:
+            self.samples.append({"id": id, "reason": reason, "detail": detail, "text": text[:EXCERPT]})
+
+    def merge(self, other: Drops) -> None:
+        """Add those of another source, in the order of the sources."""
+        self.counts.update(other.counts)
+        for reason, named in other.named.items():
+            kept = self.named.setdefault(reason, [])
+            kept.extend(named[: _NAMED - len(kept)])
+        self.samples.extend(other.samples)
+
+    def shown(self) -> list[dict[str, str]]:
+        """At most `most_samples` samples over all reasons, taken in turn so that every reason is seen."""
+        by_reason: dict[str, list[dict[str, str]]] = {}
+        for sample in self.samples:
+            by_reason.setdefault(sample["reason"], []).append(sample)
+        queues = [list(by_reason[reason]) for reason in sorted(by_reason)]
+        shown: list[dict[str, str]] = []
+        while len(shown) < self.most_samples and any(queues):
+            shown.extend(queue.pop(0) for queue in queues if queue)
+        return shown[: self.most_samples]
+
+    def sentence(self) -> str:
+        """`3 too short, 1 binary file`, most frequent first."""
+        ordered = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{count} × {reason}" for reason, count in ordered)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"counts": dict(sorted(self.counts.items())), "named": self.named, "samples": self.samples}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], most_samples: int) -> Drops:
+        return cls(most_samples, Counter(value["counts"]), value["named"], value["samples"])

@@ -1,0 +1,57 @@
+"""HTML: the main content of a page as Markdown-like text; navigation, scripts and page furniture dropped.
+
+Parsed by selectolax's lexbor (a conforming HTML5 parser in C). `html_page.py` finds the content, `html_blocks.py`
+writes it as text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmtune.corpus.readers.decode import decode, marked_encoding, problem
+from llmtune.corpus.readers.reader import RawDocument
+from llmtune.corpus.settings import Source
+from llmtune.extras import need
+
+_CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
+_XML = re.compile(rb"""\A\s*<\?xml[^>]+encoding\s*=\s*["']([A-Za-z0-9_.:-]+)["']""")
+
+
+class HtmlReader:
+    """A page is a document, its title at the top."""
+
+    def read(self, path: Path, source: Source) -> Iterator[RawDocument]:
+        data = path.read_bytes()
+        if found := problem(data[:8192]):
+            raise found
+        yield RawDocument(text=page_text(decode(data, declared_encoding(data[:2048]) or source.encoding)))
+
+
+def declared_encoding(head: bytes) -> str | None:
+    """The encoding a page declares in its first bytes, if Python knows it. Latin-1 means cp1252 in HTML (WHATWG)."""
+    found = _CHARSET.search(head) or _XML.search(head)
+    if marked_encoding(head) or not found:
+        return None
+    name = found[1].decode("ascii").lower()
+    name = "cp1252" if name in ("iso-8859-1", "latin-1", "latin1", "us-ascii", "ascii") else name
+    try:
+        "".encode(name)
+    except LookupError:
+        return None
+    return name
+
+
+def page_text(page: str) -> str:
+    """The main content of an HTML page as text; "" when there is none."""
+    need("selectolax", "reading HTML")
+    from selectolax.lexbor import LexborHTMLParser
+
+    from llmtune.corpus.readers.html_blocks import blocks_text
+    from llmtune.corpus.readers.html_page import content_of, title_of, with_title
+
+    tree = LexborHTMLParser(page)
+    title = title_of(tree)
+    content = content_of(tree)
+    return with_title(title, blocks_text(content)) if content is not None else ""

@@ -1,0 +1,262 @@
+"""An HTML element as Markdown-like text: headings, paragraphs, lists, tables, code."""
+
+from __future__ import annotations
+
+import re
+
+from selectolax.lexbor import LexborNode
+
+_BLOCKS = frozenset(
+    {
+        *("address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dialog", "div"),
+        *("dl", "dt", "fieldset", "figcaption", "figure", "footer", "h1", "h2", "h3", "h4", "h5", "h6", "header"),
+        *("hgroup", "hr", "legend", "li", "main", "ol", "p", "pre", "section", "summary", "table", "tbody", "td"),
+        *("tfoot", "th", "thead", "tr", "ul"),
+    }
+)
+_CODE = frozenset({"code", "kbd", "samp", "tt"})
+_SPACE = re.compile(r"[ \t\n\r\f\u00a0]+")
+_LANGUAGE = re.compile(r"(?:^|\s)(?:language-|lang-|highlight-(?:source-)?|brush:\s*)([A-Za-z0-9+#-]+)")
+_NOT_A_LANGUAGE = frozenset({"default", "text", "none", "plain", "plaintext", "notranslate"})
+_DEEPEST = 150  # nesting beyond this is taken as plain text, so that no page can exhaust the stack
+
+
+def blocks_text(node: LexborNode) -> str:
+    """The text of an element, blocks apart by one empty line."""
+    return "\n\n".join(_blocks(node, 0))
+
+
+def _blocks(node: LexborNode, depth: int) -> list[str]:
+    """The blocks of an element's children; loose inline content between them makes paragraphs."""
+    if depth > _DEEPEST:
+        return [_paragraph(node.text(separator=" "))]
+    found: list[str] = []
+    loose: list[str] = []
+
+    def end_paragraph() -> None:
+        text = _paragraph("".join(loose))
+        loose.clear()
+        if text:
+            found.append(text)
+
+    child = node.child
+    while child is not None:
+        if child.tag in _BLOCKS or (child.is_element_node and child.tag not in _CODE and _holds_blocks(child)):
+            end_paragraph()
+            found.extend(block for block in _block(child, depth + 1) if block)
+        else:
+            _inline(child, loose, depth + 1)
+        child = child.next
+    end_paragraph()
+    return found
+
+
+def _holds_blocks(node: LexborNode) -> bool:
+    """Whether an inline element (<a>, <span>, a custom element) wraps blocks."""
+    child = node.child
+    while child is not None:
+        if child.tag in _BLOCKS:
+            return True
+        child = child.next
+    return False
+
+
+def _block(node: LexborNode, depth: int) -> list[str]:
+    tag = node.tag or ""
+    if tag == "pre":
+        return [_code_block(node)]
+    if tag in ("h1", "h2", "h3", "h4", "h5", "h6"):
+        text = _line(node, depth)
+        return [f"{'#' * int(tag[1])} {text}"] if text else []
+    if tag in ("ul", "ol"):
+        return [_list(node, tag == "ol", depth)]
+    if tag == "table":
+        return _table(node, depth)
+    if tag == "dl":
+        return _definitions(node, depth)
+    if tag == "blockquote":
+        quoted = "\n\n".join(_blocks(node, depth))
+        return ["\n".join(f"> {line}".rstrip() for line in quoted.split("\n"))] if quoted else []
+    if tag == "hr":
+        return []
+    return _blocks(node, depth)
+
+
+def _inline(node: LexborNode, parts: list[str], depth: int) -> None:
+    """Append an inline node's text; white space is collapsed later, line breaks are kept as \\v until then."""
+    tag = node.tag
+    if tag == "-text":
+        parts.append(node.text_content or "")
+    elif tag == "br":
+        parts.append("\v")
+    elif tag in _CODE:
+        code = _SPACE.sub(" ", node.text()).strip().replace("\v", " ")
+        ticks = "``" if "`" in code else "`"
+        parts.append(f"{ticks}{code}{ticks}" if code else "")
+    elif tag == "q":
+        parts.append(f"“{node.text()}”")
+    elif tag == "math":
+        parts.append(node.attributes.get("alttext") or node.text(separator=" "))
+    elif not node.is_element_node:
+        return
+    elif depth > _DEEPEST:
+        parts.append(node.text(separator=" "))
+    else:
+        child = node.child
+        while child is not None:
+            if child.tag in _BLOCKS:
+                parts.append(" ")
+            _inline(child, parts, depth + 1)
+            child = child.next
+
+
+def _paragraph(text: str) -> str:
+    lines = (_SPACE.sub(" ", line).strip() for line in text.split("\v"))
+    return "\n".join(line for line in lines if line)
+
+
+def _line(node: LexborNode, depth: int) -> str:
+    """All of an element's text on one line."""
+    parts: list[str] = []
+    child = node.child
+    while child is not None:
+        if child.tag in _BLOCKS:
+            parts.append(" ")
+        _inline(child, parts, depth + 1)
+        child = child.next
+    return _SPACE.sub(" ", "".join(parts).replace("\v", " ")).strip()
+
+
+def _code_block(node: LexborNode) -> str:
+    code = node.text().replace("\r\n", "\n").replace("\u00a0", " ").strip("\n").rstrip()
+    if not code.strip():
+        return ""
+    fence = "```"
+    while fence in code:
+        fence += "`"
+    return f"{fence}{_language(node)}\n{code}\n{fence}"
+
+
+def _language(node: LexborNode) -> str:
+    """The language that the class of a code block, of the <code> in it or of the boxes around it names; "" if none."""
+    inner = node.css_first("code")
+    around = [node.parent, node.parent.parent if node.parent is not None else None]
+    for candidate in [node, inner, *around]:
+        found = _LANGUAGE.search((candidate.attributes.get("class") or "") if candidate is not None else "")
+        if found and found[1].lower() not in _NOT_A_LANGUAGE:
+            return found[1].lower()
+    return ""
+
+
+def _list(node: LexborNode, ordered: bool, depth: int) -> str:
+    items: list[str] = []
+    child = node.child
+    start = node.attributes.get("start") or ""
+    number = int(start) if start.isdecimal() else 1
+    while child is not None:
+        if child.is_element_node:
+            # A list inside a list without an item of its own is wrong HTML that is everywhere.
+            blocks = _block(child, depth + 1) if child.tag in ("ul", "ol") else _blocks(child, depth + 1)
+            marker = f"{number}. " if ordered else "- "
+            if blocks:
+                items.append(marker + _indented(_tight(blocks), len(marker)))
+                number += 1
+        child = child.next
+    return "\n".join(items)
+
+
+def _tight(blocks: list[str]) -> str:
+    """Blocks of a list item: a nested list follows its line directly, anything else after an empty line."""
+    text = blocks[0]
+    for block in blocks[1:]:
+        text += ("\n" if re.match(r"(?:- |\d+\. )", block) else "\n\n") + block
+    return text
+
+
+def _indented(text: str, width: int) -> str:
+    first, *rest = text.split("\n")
+    return "\n".join([first, *(" " * width + line if line else "" for line in rest)])
+
+
+def _definitions(node: LexborNode, depth: int) -> list[str]:
+    """A definition list: each group of terms on lines of their own, directly above what defines them."""
+    found: list[str] = []
+    terms: list[str] = []
+    for child in _definition_parts(node):
+        if child.tag == "dt":
+            terms.extend(filter(None, [_line(child, depth + 1)]))
+        else:
+            blocks = _blocks(child, depth + 1)
+            if blocks and terms:
+                gap = "\n\n" if blocks[0].startswith(("```", "- ", "|")) else "\n"
+                blocks[0] = "\n".join(terms) + gap + blocks[0]
+                terms = []
+            found.extend(blocks)
+    return [*found, *terms]
+
+
+def _definition_parts(node: LexborNode) -> list[LexborNode]:
+    """The dt and dd of a list, also where each pair stands in a <div>."""
+    parts: list[LexborNode] = []
+    child = node.child
+    while child is not None:
+        if child.tag == "div":
+            parts.extend(_definition_parts(child))
+        elif child.is_element_node:
+            parts.append(child)
+        child = child.next
+    return parts
+
+
+def _table(node: LexborNode, depth: int) -> list[str]:
+    """A table of short cells as a Markdown table; one column, or cells with code or lists in them, as blocks."""
+    caption = node.css_first("caption")
+    title = [_line(caption, depth + 1)] if caption is not None else []
+    rows = [row for row in (_cells(row) for row in _rows(node)) if row]
+    columns = max(map(len, rows), default=0)
+    if columns == 0:
+        return title
+    if columns == 1 or node.css_first("td pre, td table, td ul, td ol, td dl") is not None:
+        return [*title, *(block for row in rows for cell in row for block in _cell_blocks(cell, depth + 1))]
+    lines = [[_line(cell, depth + 1).replace("|", "\\|") for cell in row] for row in rows]
+    lines = [line + [""] * (columns - len(line)) for line in lines if any(line)]
+    if not lines:
+        return title
+    text = [f"| {' | '.join(line)} |" for line in lines]
+    text.insert(1, "|" + " --- |" * columns)
+    return [*title, "\n".join(text)]
+
+
+def _cell_blocks(cell: LexborNode, depth: int) -> list[str]:
+    """The paragraphs of a cell that is laid out as blocks, line under line, code and lists apart."""
+    joined: list[str] = []
+    for block in _blocks(cell, depth):
+        plain = not block.startswith(("```", "- ", "|", "1. "))
+        if plain and joined and not joined[-1].endswith("```"):
+            joined[-1] += "\n" + block
+        else:
+            joined.append(block)
+    return joined
+
+
+def _rows(table: LexborNode) -> list[LexborNode]:
+    """The rows of a table, not those of tables inside it."""
+    rows: list[LexborNode] = []
+    child = table.child
+    while child is not None:
+        if child.tag == "tr":
+            rows.append(child)
+        elif child.tag in ("thead", "tbody", "tfoot"):
+            rows.extend(_rows(child))
+        child = child.next
+    return rows
+
+
+def _cells(row: LexborNode) -> list[LexborNode]:
+    cells: list[LexborNode] = []
+    child = row.child
+    while child is not None:
+        if child.tag in ("td", "th"):
+            cells.append(child)
+        child = child.next
+    return cells

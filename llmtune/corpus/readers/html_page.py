@@ -1,0 +1,145 @@
+"""Which part of a page is its content: the main element, without navigation and page furniture."""
+
+from __future__ import annotations
+
+import re
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+_NEVER_TEXT = (
+    "script", "style", "noscript", "template", "svg", "canvas", "iframe", "object", "embed", "audio", "video", "map",
+    "form", "button", "input", "select", "textarea", "nav", "dialog", "menu",
+)  # fmt: skip
+_ROLES = ("navigation", "banner", "contentinfo", "search", "menu", "menubar", "toolbar", "dialog", "alertdialog")
+_FURNITURE_SELECTOR = ", ".join(
+    [
+        *_NEVER_TEXT,
+        *(f'[role="{role}"]' for role in _ROLES),
+        "[hidden]",
+        '[aria-hidden="true"]',
+        "a.headerlink",
+        "a.anchor-link",
+        "a.hash-link",
+        "td.linenos",
+        "td.gutter",
+        "span.linenos",
+        "span.lineno",
+        "div.viewcode-block > a.viewcode-back",
+        "a.viewcode-link",
+    ]
+)
+# Whole class names and ids that mean furniture wherever they stand. `header` and `footer` alone also name parts of
+# articles, so they count only as elements outside the main content.
+_FURNITURE_NAME = re.compile(
+    r"""^(?:
+        (?:site|page|main|global|top|bottom|side|sub|local|docs?|mobile|primary|secondary|post|article|footer|header)?
+        [-_]?(?:nav|navi|navbar|navbox|navigation|navheader|navfooter|navlinks)
+        (?:[-_](?:bar|menu|links|header|footer|list|top|bottom|container))?
+      | (?:site|page|global)[-_]?(?:header|footer)
+      | (?:left|right|side|page|doc|docs|sphinx)?[-_]?sidebar(?:[-_]?(?:wrapper|left|right|primary|secondary|tree))?
+      | breadcrumbs? | wy-breadcrumbs
+      | (?:page[-_])?(?:toc|tocbox) | (?:local|page|table|doc|on-this-page)[-_]?(?:toc|of-contents)
+      | toc-?(?:tree|wrapper|sidebar|list|container|tree-wrapper) | table-of-contents
+      | (?:pagination|pager|prev-next|prevnext|rst-footer-buttons|related|related-pages|page-nav)
+      | skip-?(?:link|nav|to-content|to-main) | back-?to-?top
+      | edit-?(?:this-)?page(?:-link)? | mw-editsection | edit-on-github
+      | (?:cookie|consent|gdpr)[-_]?(?:banner|notice|bar|consent|message)?
+      | social(?:[-_]?(?:links|share|icons))? | share[-_]?(?:buttons|links)
+      | advert(?:isement)?s? | ad-container | newsletter(?:-signup)? | search(?:[-_]?(?:box|form|bar))
+      | sr-only | visually-hidden | screen-reader-text | noprint
+    )$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_KEEP_TAGS = frozenset({"html", "body", "main", "article"})
+_MAIN = ("main", '[role="main"]', "article", "#main-content", "#mw-content-text", "#content .document")
+_LEAST_SHARE = 0.3  # a main element with less than this share of the page's text is not the content
+_LINK_LISTS = "ul, ol, table, p, div"
+_LINK_LIST_LINKS = 8
+_LINK_LIST_SHARE = 0.9
+
+
+def title_of(tree: LexborHTMLParser) -> str | None:
+    """The page's <title>, white space collapsed; None when there is none."""
+    node = tree.css_first("head > title")
+    return " ".join(node.text().split()) or None if node is not None else None
+
+
+def content_of(tree: LexborHTMLParser) -> LexborNode | None:
+    """The element that holds the content, with furniture removed from the tree."""
+    body = tree.body
+    if body is None:
+        return None
+    for node in body.css(_FURNITURE_SELECTOR):
+        _remove(node)
+    for node in body.css("[class], [id]"):
+        if node.tag not in _KEEP_TAGS and _is_furniture(node):
+            _remove(node)
+    content = _main(body)
+    if content is body:
+        for node in body.css("header, footer, aside"):
+            if not _inside_article(node):
+                _remove(node)
+    for node in content.css(_LINK_LISTS):
+        if node.mem_id != content.mem_id and _is_link_list(node):
+            _remove(node)
+    return content
+
+
+def with_title(title: str | None, text: str) -> str:
+    """Put the title above the text unless the text begins with a heading that says it already."""
+    if not text or not title:
+        return text
+    first = text.split("\n", 1)[0]
+    if first.startswith("#"):
+        heading, said = _letters(first), _letters(title)
+        if heading and (heading in said or said in heading):
+            return text
+    return f"# {title}\n\n{text}"
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text.casefold() if character.isalnum())
+
+
+def _remove(node: LexborNode) -> None:
+    # `remove` takes the node out of the tree and leaves it alive: a node list may still hold what was inside of it.
+    if node.parent is not None:
+        node.remove()
+
+
+def _is_furniture(node: LexborNode) -> bool:
+    attributes = node.attributes
+    names = f"{attributes.get('class') or ''} {attributes.get('id') or ''}".split()
+    return any(_FURNITURE_NAME.match(name) for name in names)
+
+
+def _main(body: LexborNode) -> LexborNode:
+    """The first main element that holds a fair share of the page's text, else the body."""
+    total = len(body.text())
+    for selector in _MAIN:
+        found = body.css(selector)
+        if len(found) == 1 and len(found[0].text()) >= _LEAST_SHARE * total:
+            return found[0]
+    return body
+
+
+def _inside_article(node: LexborNode) -> bool:
+    parent = node.parent
+    while parent is not None and parent.tag != "body":
+        if parent.tag in ("article", "section", "main", "blockquote", "figure"):
+            return True
+        parent = parent.parent
+    return False
+
+
+def _is_link_list(node: LexborNode) -> bool:
+    """Many links and nearly no other text: a menu without a name, or an index."""
+    links = node.css("a[href]")
+    if len(links) < _LINK_LIST_LINKS or node.css_first("pre") is not None:
+        return False
+    linked = sum(_weight(link) for link in links)
+    return linked >= _LINK_LIST_SHARE * _weight(node)
+
+
+def _weight(node: LexborNode) -> int:
+    return sum(map(str.isalnum, node.text()))

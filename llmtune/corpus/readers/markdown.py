@@ -1,0 +1,103 @@
+"""Markdown: front matter, comments, link targets, images and HTML tags go; headings, lists, tables and code stay.
+
+What is left is still Markdown, so that all formats look alike to the model. Code (fenced, indented, inline) is kept to
+the letter.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmtune.corpus.readers.decode import read_text
+from llmtune.corpus.readers.reader import RawDocument
+from llmtune.corpus.settings import Source
+
+_FRONT_MATTER = re.compile(r"\A\ufeff?(---|\+\+\+)[ \t]*\r?\n(.*?)\r?\n(?:\1|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+_TITLE = re.compile(r"""^title[ \t]*[:=][ \t]*(['"]?)(.+?)\1[ \t]*$""", re.MULTILINE | re.IGNORECASE)
+_FENCE = re.compile(r"^[ \t]*(?:>[ \t]*)*(?:[-*+][ \t]+|\d+[.)][ \t]+)?(`{3,}|~{3,})")
+_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
+_LIST_ITEM = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_TARGET = r"\((?:[^()\s]|\([^()]*\))*(?:\s+(?:\"[^\"]*\"|'[^']*'))?\s*\)"
+_BADGE = re.compile(rf"\[!\[[^\]]*\](?:{_TARGET}|\[[^\]]*\])\](?:{_TARGET}|\[[^\]]*\])")
+_IMAGE = re.compile(rf"!\[[^\]]*\](?:{_TARGET}|\[[^\]]*\])")
+_LINK = re.compile(rf"(?<!\\)\[([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\](?:{_TARGET}|\[[^\[\]]*\])")
+_DEFINITION = re.compile(r"^ {0,3}\[(?!\^)[^\]]+\]:\s*\S+(?:\s+(?:\"[^\"]*\"|'[^']*'|\([^)]*\)))?\s*$", re.MULTILINE)
+_TAGS = (
+    "a|abbr|article|aside|audio|b|big|blockquote|br|center|cite|col|colgroup|dd|del|details|dfn|div|dl|dt|em|figcaption"
+    "|figure|font|footer|h[1-6]|header|hr|i|iframe|img|ins|kbd|li|main|mark|nav|ol|p|picture|s|section|small|source|span"
+    "|strike|strong|sub|summary|sup|table|tbody|td|tfoot|th|thead|tr|tt|u|ul|video"
+)
+_TAG = re.compile(rf"</?(?:{_TAGS})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+_HEADING = re.compile(r"^(?:#{1,6}[ \t]+\S|[^\n]+\n(?:=+|-+)[ \t]*$)", re.MULTILINE)
+
+
+class MarkdownReader:
+    """A file is a document; the title in its front matter becomes a heading where the text begins without one."""
+
+    def read(self, path: Path, source: Source) -> Iterator[RawDocument]:
+        yield RawDocument(text=markdown_text(read_text(path, source.encoding)))
+
+
+def markdown_text(raw: str) -> str:
+    """Markdown without its page furniture; see the head of this file."""
+    raw = raw.replace("\r\n", "\n").replace("\r", "\n")
+    title = None
+    if matter := _FRONT_MATTER.match(raw):
+        raw = raw[matter.end() :]
+        if found := _TITLE.search(matter[2]):
+            title = found[2].strip()
+    body = "".join(text if is_code else _clean_prose(text) for is_code, text in _blocks(raw)).strip("\n")
+    if title and not _HEADING.match(body):
+        return f"# {title}\n\n{body}"
+    return body
+
+
+def _blocks(text: str) -> Iterator[tuple[bool, str]]:
+    """The text cut into (is it code, lines): fenced blocks with their fences, and indented blocks, are code."""
+    prose: list[str] = []
+    code: list[str] = []
+    fence = ""
+    for line in text.splitlines(keepends=True):
+        opened = _FENCE.match(line)
+        if fence:
+            code.append(line)
+            if opened and opened[1].startswith(fence) and not line[opened.end() :].strip():
+                yield True, "".join(code)
+                code, fence = [], ""
+        elif opened:
+            if prose:
+                yield False, "".join(prose)
+                prose = []
+            code, fence = [line], opened[1]
+        elif line.startswith(("    ", "\t")) and not _LIST_ITEM.match(line):
+            if prose:
+                yield False, "".join(prose)
+                prose = []
+            yield True, line
+        else:
+            prose.append(line)
+    if prose:
+        yield False, "".join(prose)
+    if code:  # a fence that nobody closed
+        yield True, "".join(code)
+
+
+def _clean_prose(text: str) -> str:
+    """Clean all of a piece of prose except the code spans in it."""
+    spans: list[str] = []
+
+    def hide(match: re.Match[str]) -> str:
+        spans.append(match[0])
+        return f"\0{len(spans) - 1}\0"
+
+    text = _CODE_SPAN.sub(hide, text.replace("\0", ""))
+    text = _COMMENT.sub("", text)
+    text = _DEFINITION.sub("", text)
+    text = _IMAGE.sub("", _BADGE.sub("", text))
+    text = _LINK.sub(r"\1", text)
+    text = html.unescape(_TAG.sub("", text))
+    return re.sub(r"\0(\d+)\0", lambda match: spans[int(match[1])], text)

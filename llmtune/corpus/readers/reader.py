@@ -1,0 +1,70 @@
+"""What every reader is: a file (or, for one that reads a folder as a whole, the folder) → a stream of raw documents.
+
+To add a format: one file here with a class that has `read`, one line in `FORMATS` of `readers/__init__.py`, and its
+name in `Format` of `corpus/settings.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from llmtune.corpus.settings import Source
+
+# Reasons for which a file or a record is not read. Counted in the card, so one wording each.
+EMPTY = "empty file"
+BINARY = "binary file"
+ENCODING = "wrong encoding"
+UNREADABLE = "unreadable file"
+DAMAGED = "damaged file"
+MALFORMED = "malformed record"
+PROBLEMS = (EMPTY, BINARY, ENCODING, UNREADABLE, DAMAGED, MALFORMED)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation as read, role already one of system, user, assistant, tool."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class RawDocument:
+    """One document as read, before cleaning: either `text` or `messages`.
+
+    part: which part of the file it is (`#12` for the twelfth record), "" where the file is one document
+    """
+
+    part: str = ""
+    text: str | None = None
+    messages: tuple[Turn, ...] | None = None
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A record that could not be read; the rest of its file can. `reason` is one of the words above."""
+
+    part: str
+    reason: str
+    detail: str
+
+
+class Unreadable(Exception):
+    """A file that can not be read at all; `reason` is one of the words above. The intake names, counts and skips it."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Reader(Protocol):
+    """Reads one format. Stateless; the same file and source give the same documents in the same order."""
+
+    def read(self, path: Path, source: Source) -> Iterator[RawDocument | Rejected]:
+        """The documents of one file. Raises Unreadable; OSError is left to the caller."""
+        ...

@@ -1,0 +1,141 @@
+"""What a person says about a corpus: where its documents are, and what to do with them. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import codecs
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from llmtune.settings import RecipePath, Settings
+
+Format = Literal["auto", "text", "markdown", "html", "jsonl", "parquet", "python-docs"]
+Layout = Literal["auto", "text", "openai", "sharegpt", "alpaca"]
+
+# Formats whose files hold records (rows) rather than one document.
+RECORD_FORMATS = ("jsonl", "parquet")
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        raise ValueError(f"unknown text encoding '{name}'; for example utf-8, latin-1, cp1252, shift_jis") from None
+
+
+class Columns(Settings):
+    """Which column (JSON key; `a.b` reaches into objects) of a record holds what."""
+
+    text: str = Field("text", description="Column with the text of a document.")
+    title: str | None = Field(None, description="Column whose value is put above the text as a heading.")
+    licence: str | None = Field(None, description="Column with the licence of each document.")
+    messages: str | None = Field(
+        None, description="Column with the list of turns; default: `messages` or `conversations`, whichever is there."
+    )
+    role: str | None = Field(None, description="Key of a turn that says who speaks; default: `role` or `from`.")
+    content: str | None = Field(None, description="Key of a turn that says what; default: `content` or `value`.")
+    instruction: str = Field("instruction", description="Alpaca: column with the task.")
+    input: str = Field("input", description="Alpaca: column with the task's material; may be absent or empty.")
+    output: str = Field("output", description="Alpaca: column with the answer.")
+    system: str = Field("system", description="Alpaca, ShareGPT: column with a system prompt; may be absent.")
+
+
+class Source(Settings):
+    """One place documents come from."""
+
+    path: RecipePath | None = Field(
+        None,
+        description="A file, a folder, or a glob such as manual/**/*.md. Not for python-docs, which knows its place.",
+    )
+    format: Format = Field(
+        "auto",
+        description="How to read the files. auto: by the suffix of each file. "
+        "python-docs: the documentation of the running Python.",
+    )
+    name: str | None = Field(
+        None,
+        pattern=r"^[^/\\\s][^/\\]*$",
+        description="Name of the source in ids and in the card; default: that of the file or folder.",
+    )
+    licence: str | None = Field(
+        None, description="Licence of the documents: an SPDX id or a phrase. Carried into every card."
+    )
+    include: list[str] = Field(
+        default_factory=list, description="Only files whose path in the folder, or name, matches one of these globs."
+    )
+    exclude: list[str] = Field(
+        default_factory=list, description="No files whose path in the folder, or name, matches one of these globs."
+    )
+    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field(
+        "utf-8", description="Encoding of files that declare none themselves (byte order mark, HTML meta)."
+    )
+    layout: Layout = Field(
+        "auto",
+        description="What a JSONL or Parquet record is: plain text, OpenAI messages, ShareGPT conversations, or Alpaca. "
+        "auto: by its columns.",
+    )
+    columns: Columns = Field(
+        default_factory=Columns, description="Which column of a JSONL or Parquet record holds what."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Source:
+        if self.format == "python-docs":
+            if self.path is not None:
+                raise ValueError("python-docs reads the documentation of the running Python and takes no path")
+        elif self.path is None:
+            raise ValueError(f"a source of format '{self.format}' needs a path")
+        if self.format not in ("auto", *RECORD_FORMATS):
+            for name in {"columns", "layout"} & self.model_fields_set:
+                raise ValueError(
+                    f"'{name}' is for records ({', '.join(RECORD_FORMATS)}); format '{self.format}' has none"
+                )
+        return self
+
+
+class SplitSettings(Settings):
+    """How much is held out. By characters, in whole groups of near-duplicates."""
+
+    valid: float = Field(
+        0.05, ge=0, le=0.4, description="Share of the characters held out to choose the best checkpoint."
+    )
+    test: float = Field(
+        0.05, ge=0, le=0.4, description="Share of the characters held out for the scorecard; never trained on."
+    )
+    max_characters: int = Field(
+        10_000_000, ge=1, description="Most characters in a held-out split, however large the corpus is."
+    )
+
+
+class CorpusSettings(Settings):
+    """Everything `build_corpus` is told."""
+
+    sources: list[Source] = Field(
+        min_length=1, description="Where the documents come from; of duplicates the first stays."
+    )
+    min_characters: int = Field(
+        100, ge=1, description="Shorter texts are dropped. Conversations are not measured by it."
+    )
+    on_error: Literal["skip", "fail"] = Field(
+        "skip",
+        description="What to do about a file or record that can not be read (empty, binary, wrongly encoded, damaged): "
+        "name it, count it and go on, or stop.",
+    )
+    near_duplicates: float | None = Field(
+        0.8,
+        ge=0.3,
+        le=1,
+        description="Jaccard similarity of the sets of three-word sequences from which two documents count as copies; "
+        "null: do not look.",
+    )
+    near_duplicate_action: Literal["drop", "keep"] = Field(
+        "drop", description="Drop all but the first of near-duplicates, or keep them together on one side of the split."
+    )
+    split: SplitSettings = Field(
+        default_factory=SplitSettings, description="How much is held out for validation and test."
+    )
+    samples: int = Field(
+        12,
+        ge=0,
+        description="How many kept and how many dropped documents to show in the report; 0 leaves all text out.",
+    )

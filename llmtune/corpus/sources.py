@@ -1,0 +1,169 @@
+"""Which files a source means, under which names, and the fingerprint of their contents."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmtune.corpus.readers import format_of
+from llmtune.corpus.settings import CorpusSettings, Source
+from llmtune.errors import LlmtuneError
+from llmtune.files import files_below, sha256_file
+
+_MAGIC = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class FileOf:
+    """A file of a source. name: its path in the source, for ids. format: that reads it; None: no reader takes it."""
+
+    path: Path
+    name: str
+    format: str | None
+    bytes: int
+
+
+def source_names(sources: Sequence[Source]) -> list[str]:
+    """A name for each source: its own, or that of its file or folder; numbered where two would be alike."""
+    names: list[str] = []
+    for source in sources:
+        base = source.name or _natural_name(source)
+        name, number = base, 2
+        while name in names:
+            name, number = f"{base}-{number}", number + 1
+        names.append(name)
+    return names
+
+
+def files_of(source: Source) -> list[FileOf]:
+    """The files a source means, sorted by name. Hidden files and folders (`.git`) are passed over; links to folders
+    are not followed. Raises LlmtuneError when the place does not exist, or nothing in it is meant."""
+    if source.path is None:
+        from llmtune.corpus.readers.python_docs import library
+
+        return [FileOf(library(), "", source.format, 0)]
+    top, pattern = _split_glob(source.path)
+    if not top.exists():
+        raise _missing(top)
+    found = files_below(top)
+    named = [(path, path.name if path == top else path.relative_to(top).as_posix()) for path in found]
+    meant = [
+        FileOf(path, name, _format_for(path, source, alone=path == top), path.stat().st_size)
+        for path, name in named
+        if _is_meant(name, pattern, source, alone=path == top)
+    ]
+    if not meant:
+        raise LlmtuneError(
+            f"no file matches ({len(found)} files are there; path, include and exclude leave none)",
+            where=str(source.path),
+            fix="look at the globs of this source; hidden files are passed over",
+        )
+    return sorted(meant, key=lambda file: file.name)
+
+
+def identity_of(settings: CorpusSettings) -> list[dict[str, Any]]:
+    """For each source, its settings with the path replaced by names and contents of the files it means."""
+    identities = []
+    for source, name in zip(settings.sources, source_names(settings.sources), strict=True):
+        identity = source.model_dump(mode="json", exclude={"path", "name"}) | {"name": name}
+        if source.path is None:
+            from llmtune.corpus.readers.python_docs import version
+
+            identity["contents"] = version()
+        else:
+            identity["contents"] = {file.name: _sha256(file.path) for file in files_of(source)}
+        identities.append(identity)
+    return identities
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:  # the intake will name it and skip it, or stop, as the recipe says
+        return f"unreadable: {error.strerror}"
+
+
+def _natural_name(source: Source) -> str:
+    if source.path is None:
+        return source.format
+    top, _ = _split_glob(source.path)
+    name = top.stem if top.suffix and not top.is_dir() else top.name
+    return name.strip() or "documents"
+
+
+def _split_glob(path: Path) -> tuple[Path, str | None]:
+    """The part of a path before the first glob character, and the glob below it, if any. A name that exists wins."""
+    if path.exists() or not _MAGIC.search(str(path)):
+        return path, None
+    parts = path.parts
+    first = next(index for index, part in enumerate(parts) if _MAGIC.search(part))
+    return Path(*parts[:first]), "/".join(parts[first:])
+
+
+def _is_meant(name: str, pattern: str | None, source: Source, *, alone: bool) -> bool:
+    if alone:
+        return True
+    if any(part.startswith(".") for part in name.split("/")):
+        return False
+    if pattern is not None and not _matches_glob(name, pattern):
+        return False
+    if source.include and not any(_matches(name, glob) for glob in source.include):
+        return False
+    return not any(_matches(name, glob) for glob in source.exclude)
+
+
+def _format_for(path: Path, source: Source, *, alone: bool) -> str | None:
+    """auto goes by the suffix; a named format reads what has its suffixes, and whatever the user pointed at by a file's
+    own path or a glob. `text` reads anything."""
+    if source.format == "auto":
+        return format_of(path) or ("text" if alone else None)
+    if alone or source.format == "text" or source.include or _is_glob(source.path):
+        return source.format
+    return source.format if format_of(path) == source.format else None
+
+
+def _is_glob(path: Path | None) -> bool:
+    return path is not None and _split_glob(path)[1] is not None
+
+
+def _matches(name: str, glob: str) -> bool:
+    """A glob without a slash is compared with the file's name too; a folder's name stands for all below it."""
+    glob = glob.removeprefix("./").rstrip("/")
+    return (
+        _matches_glob(name, glob)
+        or _matches_glob(name, f"{glob}/**")
+        or ("/" not in glob and any(fnmatch.fnmatchcase(part, glob) for part in name.split("/")))
+    )
+
+
+def _matches_glob(name: str, glob: str) -> bool:
+    """Shell globbing: `*` stays within a folder, `**` crosses them."""
+    return _match_parts(name.split("/"), glob.split("/"))
+
+
+def _match_parts(names: list[str], globs: list[str]) -> bool:
+    if not globs:
+        return not names
+    if globs[0] == "**":
+        return any(_match_parts(names[skip:], globs[1:]) for skip in range(len(names) + 1))
+    return bool(names) and fnmatch.fnmatchcase(names[0], globs[0]) and _match_parts(names[1:], globs[1:])
+
+
+def _missing(path: Path) -> LlmtuneError:
+    """The place does not exist: say from where on, and what there is instead."""
+    parent, wanted = path.parent, path.name
+    while not parent.exists() and parent != parent.parent:
+        parent, wanted = parent.parent, parent.name
+    there = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
+    near = difflib.get_close_matches(wanted, there, n=1, cutoff=0.5)
+    if near:
+        fix = f"did you mean {parent / near[0]}?"
+    else:
+        shown = ", ".join(there[:8]) + (" …" if len(there) > 8 else "")
+        fix = f"{parent} holds: {shown}" if shown else f"{parent} is empty"
+    return LlmtuneError(f"source does not exist ('{wanted}' is not in {parent})", where=str(path), fix=fix)

@@ -1,0 +1,52 @@
+"""The split into train, valid and test: by characters, in whole groups, from a hash of seed and group."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Mapping
+
+from llmtune.corpus.settings import SplitSettings
+
+# A group larger than this share of what a split may hold goes to train, so that one document is never the whole test.
+_LARGEST_SHARE = 0.5
+_OVERSHOOT = 1.1
+
+
+def split_groups(groups: Mapping[str, int], settings: SplitSettings, seed: int) -> dict[str, str]:
+    """group → split, for `groups`: group → characters. Depends on nothing but the arguments, not on their order.
+
+    Groups are taken in the order of their hash until the split has its share of all characters: a document keeps its
+    place in that order when others come or go. Every split that is asked for gets at least one group if there are
+    enough: train first, then test, then valid."""
+    order = sorted(groups, key=lambda group: (_rank(seed, group), group))
+    total = sum(groups.values())
+    placed: dict[str, str] = {}
+    for number, (split, share) in enumerate((("test", settings.test), ("valid", settings.valid))):
+        left = [group for group in order if group not in placed]
+        if share == 0 or len(left) < 2 or len(groups) < number + 2:
+            continue
+        budget = min(share * total, settings.max_characters)
+        placed.update(dict.fromkeys(_take(left, groups, budget), split))
+    return {group: placed.get(group, "train") for group in order}
+
+
+def _take(left: list[str], groups: Mapping[str, int], budget: float) -> list[str]:
+    """The first groups that fill the budget, never all; where all are too large, the first of the smaller half."""
+    taken: list[str] = []
+    characters = 0
+    for group in left:
+        if characters >= budget or len(taken) == len(left) - 1:
+            break
+        size = groups[group]
+        if size <= _LARGEST_SHARE * budget and characters + size <= _OVERSHOOT * budget:
+            taken.append(group)
+            characters += size
+    if taken:
+        return taken
+    median = statistics.median_low([groups[group] for group in left])
+    return [next(group for group in left if groups[group] <= median)]
+
+
+def _rank(seed: int, group: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{group}".encode()).digest()

@@ -1,0 +1,43 @@
+"""Plain views of a document: its characters, its words as one string, its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Protocol
+
+from llmtune.corpus.store import Document
+
+
+class Said(Protocol):
+    """A turn of a conversation, as read or as stored."""
+
+    @property
+    def role(self) -> str: ...
+
+    @property
+    def content(self) -> str: ...
+
+
+def plain_text(text: str | None, messages: Iterable[Said] | None) -> str:
+    """The words of a document without template or roles: its text, or what the turns say, apart by empty lines."""
+    return text if text is not None else "\n\n".join(message.content for message in messages or ())
+
+
+def characters_of(text: str | None, messages: Iterable[Said] | None) -> int:
+    """Length of `plain_text`."""
+    return len(plain_text(text, messages))
+
+
+def document_text(document: Document) -> str:
+    """`plain_text` of a document."""
+    return plain_text(document.text, document.messages)
+
+
+def content_hash(text: str | None, messages: Iterable[Said] | None) -> str:
+    """Hex SHA-256 of the UTF-8 text, or of the canonical JSON `[[role, content], …]` of a conversation."""
+    if text is None:
+        turns = [[message.role, message.content] for message in messages or ()]
+        text = json.dumps(turns, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

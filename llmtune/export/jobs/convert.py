@@ -1,0 +1,124 @@
+"""Convert a Hugging Face folder to a float32 GGUF with llama.cpp's converter. Run by `llmtune.export.convert`.
+
+Input (JSON): checkpoint, target, result (paths); pre_tokenizer (name or null); pre_tokenizers (structure → name).
+Result (JSON): {"pre_tokenizer": …} or {"error": kind, "message": …}.
+"""
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+
+def main() -> None:
+    with open(sys.argv[1], encoding="utf-8") as file:
+        job = json.load(file)
+    try:
+        result = convert(job)
+    except Refused as refusal:
+        result = {"error": refusal.kind, "message": str(refusal)}
+    Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
+
+
+class Refused(Exception):
+    """What the user can do something about."""
+
+    def __init__(self, kind, message):
+        super().__init__(message)
+        self.kind = kind
+
+
+def convert(job):
+    import torch
+
+    model_class, architecture, settings = converter_class(job["checkpoint"])
+    import gguf
+
+    used = {}
+    known = model_class.get_vocab_base_pre
+
+    def pre_tokenizer(self, tokenizer):
+        used["pre_tokenizer"] = choose_pre_tokenizer(job, tokenizer, lambda: known(self, tokenizer))
+        return used["pre_tokenizer"]
+
+    model_class.get_vocab_base_pre = pre_tokenizer
+    check_tokenizer_fits(job["checkpoint"])
+    with torch.inference_mode():
+        try:
+            model = model_class(Path(job["checkpoint"]), gguf.LlamaFileType.ALL_F32, Path(job["target"]), hparams=settings)
+            model.write()
+        except (LookupError, ValueError, NotImplementedError, TypeError, AssertionError, OSError) as error:
+            raise Refused("architecture", f"{architecture}: {type(error).__name__}: {error}") from error
+    return used
+
+
+def converter_class(checkpoint):
+    try:
+        from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
+    except (ImportError, AttributeError) as error:
+        raise Refused("install", f"{type(error).__name__}: {error}") from error
+    settings = ModelBase.load_hparams(Path(checkpoint), False)
+    if "n_positions" in settings:  # GPT-2: transformers 5 no longer writes the older name
+        settings.setdefault("n_ctx", settings["n_positions"])
+    architecture = get_model_architecture(settings, ModelType.TEXT)
+    try:
+        return get_model_class(architecture), architecture, settings
+    except NotImplementedError as error:
+        raise Refused("architecture", str(error)) from error
+    except (ImportError, AttributeError) as error:
+        raise Refused("install", f"{architecture}: {type(error).__name__}: {error}") from error
+
+
+def choose_pre_tokenizer(job, tokenizer, by_hash):
+    """The user's choice, else the converter's (it knows published vocabularies by a hash), else by how it splits."""
+    if job["pre_tokenizer"]:
+        return job["pre_tokenizer"]
+    try:
+        return by_hash()
+    except NotImplementedError:
+        pass
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    key = json.dumps(splitting(backend), sort_keys=True)
+    if key in job["pre_tokenizers"]:
+        return job["pre_tokenizers"][key]
+    raise Refused("pre_tokenizer", key)
+
+
+def splitting(backend):
+    """How a tokenizer.json cuts text before merging: its steps without what does not change the cuts."""
+    steps = backend.get("pre_tokenizer") or {}
+    steps = steps.get("pretokenizers", [steps])
+    cuts = []
+    for step in steps:
+        if step.get("type") == "ByteLevel":
+            cuts.append(["ByteLevel", bool(step.get("use_regex", True)), bool(step.get("add_prefix_space", False))])
+        elif step.get("type") == "Split":
+            cuts.append(["Split", step["pattern"].get("Regex") or step["pattern"].get("String"), step.get("behavior")])
+        elif step.get("type") == "Digits":
+            cuts.append(["Digits", bool(step.get("individual_digits"))])
+        else:
+            cuts.append([step.get("type")])
+    return {"cuts": cuts, "whole_words": bool((backend.get("model") or {}).get("ignore_merges", False))}
+
+
+def check_tokenizer_fits(checkpoint):
+    from transformers import AutoConfig, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    config = AutoConfig.from_pretrained(checkpoint)
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    largest = max(tokenizer.get_vocab().values())
+    if rows is not None and largest >= rows:
+        raise Refused("tokenizer", f"token id {largest} ('{tokenizer.convert_ids_to_tokens(largest)}') of {rows} rows")
+
+
+def end_with_parent():
+    while os.read(0, 1):  # not sys.stdin: its lock would be held at exit
+        pass
+    os._exit(4)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    main()

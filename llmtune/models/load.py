@@ -1,0 +1,157 @@
+"""Load a model and its tokenizer from a folder, after checking that the folder is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtune.errors import BadArtifact, CannotRunHere
+from llmtune.extras import need
+from llmtune.models.families import attention_to_use
+from llmtune.models.shape import AGAIN, read_config, read_header, weight_files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+# What a quantization method needs to be read back.
+_NEEDS = {"compressed-tensors": "compressed_tensors", "bitsandbytes": "bitsandbytes"}
+
+
+def load_model(
+    folder: Path,
+    dtype: str = "auto",
+    attention: str | None = None,
+    *,
+    auto: str = "AutoModelForCausalLM",
+    trust_remote_code: bool = False,
+    **options: Any,
+) -> PreTrainedModel:
+    """The model of a checkpoint folder, on CPU, in eval mode; quantized checkpoints (compressed-tensors, bitsandbytes)
+    included. Nothing is asked of the network.
+
+    dtype:     number format of the weights: as stored (`auto`), `float32`, `bfloat16` or `float16`
+    attention: transformers' attention implementation; None: the one that is right for the family
+    auto:      the auto class to load with (`AutoModelForMaskedLM` for an encoder)
+    options:   passed on to `from_pretrained`
+    Raises BadArtifact (damaged, truncated, pickled, or lacking tensors), MissingExtra, CannotRunHere.
+    """
+    import transformers
+
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is one of {', '.join(DTYPES)}, not {dtype!r}")
+    folder = Path(folder)
+    config = read_config(folder)
+    check_weights(folder)
+    _check_method(config, folder)
+    attention = attention or attention_to_use(config)
+    if attention is not None:
+        options["attn_implementation"] = attention
+    with quiet():
+        try:
+            model, report = getattr(transformers, auto).from_pretrained(
+                folder,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                **options,
+            )
+        except (ValueError, KeyError, ImportError, RuntimeError) as error:
+            raise _explained(error, folder, config) from error
+    _check_report(report, folder)
+    model.eval()
+    return model  # type: ignore[no-any-return]
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint folder, chat template included. Raises BadArtifact."""
+    from transformers import AutoTokenizer
+
+    if not any(Path(folder).glob("tokenizer*")) and not any(Path(folder).glob("vocab*")):
+        raise BadArtifact(
+            "the folder holds no tokenizer",
+            where=str(folder),
+            fix="copy tokenizer.json and tokenizer_config.json of the model into it",
+        )
+    with quiet():
+        try:
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        except (ValueError, KeyError, OSError, ImportError, AttributeError, TypeError) as error:
+            raise BadArtifact(
+                f"transformers cannot load its tokenizer: {_first_line(error)}", where=str(folder), fix=AGAIN
+            ) from error
+        except Exception as error:  # the tokenizers library raises bare Exception for a damaged tokenizer.json
+            if type(error) is not Exception:
+                raise
+            raise BadArtifact(f"damaged tokenizer: {error}", where=str(folder), fix=AGAIN) from error
+
+
+def check_weights(folder: Path) -> None:
+    """Compare every weight file's header with its length. Raises BadArtifact naming the file."""
+    for file in weight_files(folder):
+        read_header(file)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' own progress bars and load reports off the screen; ours are the monitor's."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _check_method(config: dict[str, Any], folder: Path) -> None:
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    if method in _NEEDS:
+        need(_NEEDS[method], f"loading {folder.name}, which is quantized with {method},")
+
+
+def _check_report(report: dict[str, Any], folder: Path) -> None:
+    """Refuse a model of which a part was made up: transformers fills missing tensors with random numbers."""
+    missing, mismatched = sorted(report.get("missing_keys") or ()), report.get("mismatched_keys") or ()
+    if missing:
+        raise BadArtifact(
+            f"{len(missing)} tensors that the model needs are not in its files, for example {missing[0]}",
+            where=str(folder),
+            fix=AGAIN,
+        )
+    if mismatched:
+        raise BadArtifact(f"tensor of a wrong shape: {sorted(mismatched)[0]}", where=str(folder), fix=AGAIN)
+
+
+def _explained(error: Exception, folder: Path, config: dict[str, Any]) -> Exception:
+    """The error to show for what `from_pretrained` raised."""
+    text, family = str(error), config.get("model_type")
+    if "trust_remote_code" in text or "custom code" in text:
+        return CannotRunHere(
+            f"a model of type '{family}' brings Python code of its own, which is not run unless you allow it",
+            where=str(folder),
+            fix="write `model: {name: …, trust_remote_code: true}` if you trust its author",
+        )
+    if "does not recognize this architecture" in text or "Unrecognized" in text:
+        return CannotRunHere(
+            f"this transformers does not know models of type '{family}'",
+            where=str(folder),
+            fix="use a model that `transformers.AutoModelForCausalLM` loads",
+        )
+    if "size mismatch" in text.lower() or "mismatched" in text.lower():
+        return BadArtifact(f"config.json and weights disagree: {_first_line(error)}", where=str(folder), fix=AGAIN)
+    if isinstance(error, (KeyError, ImportError)) or "out of memory" in text.lower():
+        return error
+    return BadArtifact(f"transformers cannot load it: {_first_line(error)}", where=str(folder), fix=AGAIN)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

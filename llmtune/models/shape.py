@@ -1,0 +1,281 @@
+"""The shape of a checkpoint from its headers alone: names and sizes of tensors, no weights. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from llmtune.errors import BadArtifact
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "tf_model.h5", "flax_model.msgpack")
+ELEMENT_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
+    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+# A header over this is no header (the limit of the safetensors library itself).
+LONGEST_HEADER = 100_000_000
+AGAIN = "the file was cut short or damaged: copy or download the model again, or run the stage that made it again"
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What a model is made of.
+
+    config:  the parsed `config.json`
+    tensors: Hugging Face name → logical shape. A tied head is counted once; a packed 4-bit weight has the shape of the
+             weight it stands for, and the scales that belong to it are not listed
+    bytes:   of all stored tensors, scales and packed codes included
+    """
+
+    config: dict[str, Any]
+    tensors: dict[str, tuple[int, ...]]
+    bytes: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(math.prod(shape) for shape in self.tensors.values())
+
+    @property
+    def text(self) -> dict[str, Any]:
+        """The configuration of the language model; for image-and-text models, their inner text part."""
+        inner = self.config.get("text_config")
+        return inner if isinstance(inner, dict) else self.config
+
+    @property
+    def family(self) -> str:
+        """transformers' `model_type`."""
+        return str(self.config.get("model_type", "unknown"))
+
+    @property
+    def embedding(self) -> str | None:
+        """Name of the token embedding's weight."""
+        for end in ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "embeddings.weight"):
+            found = next((name for name in self.tensors if name.endswith(end)), None)
+            if found:
+                return found
+        return None
+
+    @property
+    def head(self) -> str | None:
+        """Name of the output head's own weight; None when it is tied to the embedding."""
+        return next((name for name in self.tensors if name.endswith(("lm_head.weight", "embed_out.weight"))), None)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output head is the embedding."""
+        return self.head is None and self.embedding is not None
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding."""
+        return self.tensors[self.embedding][0] if self.embedding else self._number("vocab_size")
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the residual stream."""
+        return self._number("hidden_size", "n_embd", "d_model", "dim")
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder blocks."""
+        return self._number("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+
+    @property
+    def intermediate_size(self) -> int:
+        """Width of the feed-forward part; 4 × hidden where the configuration leaves it out (GPT-2)."""
+        value = _first(self.text, "intermediate_size", "n_inner", "ffn_dim", "d_ff", "mlp_hidden_size")
+        return int(value) if value else 4 * self.hidden_size
+
+    @property
+    def heads(self) -> int:
+        """Query heads of a layer."""
+        value = _first(self.text, "num_attention_heads", "n_head", "num_heads", "n_heads")
+        if value is None and (queries := self._rows("q_proj.weight")):
+            value = queries // self.head_dim
+        return int(value) if value else self._number("num_attention_heads")
+
+    @property
+    def kv_heads(self) -> int:
+        """Key (and value) heads of a layer."""
+        value = _first(self.text, "num_key_value_heads", "num_kv_heads", "n_head_kv")
+        if value is None and self.text.get("multi_query"):
+            return 1
+        if value is None and (keys := self._rows("k_proj.weight")):
+            value = keys // self.head_dim
+        return int(value) if value else self.heads
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        value = _first(self.text, "head_dim", "d_kv") or self._rows("q_norm.weight")
+        return int(value) if value else self.hidden_size // self._number("num_attention_heads", "n_head", "n_heads")
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens the model was made for."""
+        return self._number("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+
+    def _rows(self, end: str) -> int | None:
+        return next((shape[0] for name, shape in self.tensors.items() if name.endswith(end)), None)
+
+    def _number(self, *names: str) -> int:
+        value = _first(self.text, *names)
+        if value is None:
+            raise BadArtifact(f"config.json of this {self.family} model has no '{names[0]}'")
+        return int(value)
+
+
+def read_shape(folder: Path) -> ModelShape:
+    """The shape of the checkpoint in `folder`.
+
+    Raises BadArtifact, naming the file, when something is missing, cut short, damaged, or in a pickle format.
+    """
+    config = read_config(folder)
+    stored: dict[str, _Stored] = {}
+    for file in weight_files(folder):
+        stored |= read_header(file)
+    return ModelShape(config, logical_shapes(config, stored), sum(tensor.bytes for tensor in stored.values()))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The parsed `config.json`; raises BadArtifact when it is missing or damaged."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise BadArtifact(
+            "not a Hugging Face model: no config.json", where=str(folder), fix="give the folder that holds config.json"
+        )
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadArtifact(f"config.json is damaged: {error}", where=str(file), fix=AGAIN) from error
+    if not isinstance(config, dict):
+        raise BadArtifact(f"config.json holds a {type(config).__name__}, not a mapping", where=str(file), fix=AGAIN)
+    return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint, every one that its index names. Raises BadArtifact."""
+    index = folder / INDEX
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadArtifact(f"the index of the weights is damaged: {error}", where=str(index), fix=AGAIN) from error
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise BadArtifact(
+                f"{len(missing)} of the {len(names)} weight files are missing: {', '.join(missing[:3])}",
+                where=str(folder),
+                fix=AGAIN,
+            )
+        return [folder / name for name in names]
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    pickled = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
+    if pickled:
+        raise BadArtifact(
+            f"the weights are only there in a format that is not safetensors ({pickled[0]}); loading a pickle runs "
+            "whatever code is in it, so it is refused",
+            where=str(folder),
+            fix="convert it once where you trust it: AutoModelForCausalLM.from_pretrained(folder)"
+            ".save_pretrained(new_folder), then use the new folder",
+        )
+    raise BadArtifact("no weights: neither model.safetensors nor its index is there", where=str(folder), fix=AGAIN)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor as it lies in a file. value: the content of the small tensors that describe a packed weight."""
+
+    shape: tuple[int, ...]
+    bytes: int
+    value: bytes = b""
+
+
+def read_header(file: Path) -> dict[str, _Stored]:
+    """The tensors of one safetensors file; checks that the file is as long as its header says. Raises BadArtifact."""
+    size = file.stat().st_size
+    if size < 8:
+        raise BadArtifact(f"weight file of {size} bytes", where=str(file), fix=AGAIN)
+    with file.open("rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        if length > min(size - 8, LONGEST_HEADER):
+            problem = f"its header claims {length:,} bytes, the file has {size:,}"
+            raise BadArtifact(f"not a whole safetensors file: {problem}", where=str(file), fix=AGAIN)
+        try:
+            header = json.loads(opened.read(length))
+            header.pop("__metadata__", None)
+            stored = {name: _stored(name, entry, opened, 8 + length) for name, entry in header.items()}
+            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadArtifact(f"damaged safetensors header: {error}", where=str(file), fix=AGAIN) from error
+    if size != 8 + length + end:
+        raise BadArtifact(
+            f"truncated: {size:,} bytes, but its header lists tensors up to byte {8 + length + end:,}"
+            if size < 8 + length + end
+            else f"{size - 8 - length - end:,} bytes too many after the last tensor",
+            where=str(file),
+            fix=AGAIN,
+        )
+    return stored
+
+
+def _stored(name: str, entry: Mapping[str, Any], file: BinaryIO, data: int) -> _Stored:
+    """One entry of a header, checked: the bytes it claims are those its shape and number format need."""
+    shape, (start, end) = tuple(int(size) for size in entry["shape"]), entry["data_offsets"]
+    needed = math.prod(shape) * ELEMENT_BITS[entry["dtype"]] // 8
+    if end - start != needed:
+        raise ValueError(f"tensor {name} of shape {shape} claims {end - start:,} bytes instead of {needed:,}")
+    value = b""
+    if name.endswith(".weight_shape") or ".quant_state.bitsandbytes__" in name:
+        place = file.tell()
+        file.seek(data + start)
+        value = file.read(end - start)
+        file.seek(place)
+    return _Stored(shape, end - start, value)
+
+
+# What quantized formats store beside the codes of a weight.
+_BESIDE = (
+    ".weight_scale", ".weight_zero_point", ".weight_g_idx", ".weight_shape", ".weight_global_scale", ".input_scale",
+    ".input_zero_point", ".output_scale", ".weight.absmax", ".weight.quant_map", ".weight.nested_absmax",
+    ".weight.nested_quant_map", ".SCB", ".weight_format",
+)  # fmt: skip
+
+
+def logical_shapes(config: Mapping[str, Any], stored: Mapping[str, _Stored]) -> dict[str, tuple[int, ...]]:
+    """Name → shape of the weights that the stored tensors stand for (see `ModelShape.tensors`).
+
+    Known: compressed-tensors (`weight_packed` with its `weight_shape`) and bitsandbytes (a `quant_state` in JSON).
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, tensor in stored.items():
+        if name.endswith(".weight_packed"):
+            base = name.removesuffix("_packed")
+            described = stored.get(base + "_shape")
+            shapes[base] = _integers(described.value) if described else tensor.shape
+        elif ".quant_state.bitsandbytes__" in name:
+            base = name.split(".quant_state.")[0]
+            shapes[base] = tuple(json.loads(tensor.value)["shape"])
+        elif not name.endswith(_BESIDE):
+            shapes.setdefault(name, tensor.shape)
+    if config.get("tie_word_embeddings") and any(name.endswith(("embed_tokens.weight", "wte.weight")) for name in shapes):
+        shapes.pop("lm_head.weight", None)  # some files hold the tied head a second time
+    return shapes
+
+
+def _integers(raw: bytes) -> tuple[int, ...]:
+    """The two numbers of a `weight_shape` tensor: int64 or int32."""
+    return struct.unpack("<2q" if len(raw) == 16 else "<2i", raw)
+
+
+def _first(config: Mapping[str, Any], *names: str) -> Any:
+    return next((config[name] for name in names if config.get(name) is not None), None)

@@ -1,0 +1,168 @@
+"""Which artifact each stage takes: the recipe as a list of nodes in the order in which they run.
+
+A stage takes, for each of its needs, the last earlier artifact of that kind; `from:` names others. The base model is
+a node of its own, first. When the recipe has `evaluate:`, each model gets an evaluation right after the stage that
+made it. All of them score on one corpus, so that their figures compare: the corpus that the first model-making stage
+takes (the one that is trained on), else the recipe's last. A model that is older than that corpus (the base, always)
+is scored as soon as the corpus is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmtune.errors import RecipeError
+from llmtune.recipe.faults import nearest
+from llmtune.recipe.recipe import BASE, Recipe
+from llmtune.stages import stage_class
+from llmtune.stages.stage import Need, Stage
+
+MODEL_KINDS = frozenset({"checkpoint", "bundle"})
+EVALUATION = ".evaluate"  # the id of a model's evaluation is the model's, and this
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of a run. inputs: name of the need → id of the node whose artifact it takes."""
+
+    id: str
+    stage: Stage
+    inputs: dict[str, str]
+
+
+@dataclass(frozen=True)
+class WiringProblem:
+    """A stage (its position in the recipe) that cannot be given its inputs; `key` is the setting at fault, if one is."""
+
+    index: int
+    key: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """The nodes in the order of the run, and what is wrong (then nodes are missing)."""
+
+    nodes: list[Node]
+    problems: list[WiringProblem]
+
+
+def resolve_inputs(recipe: Recipe) -> list[Node]:
+    """The nodes of a recipe in the order of the run; raises RecipeError when a stage cannot be given its inputs."""
+    wiring = wire(recipe)
+    if wiring.problems:
+        texts = [f"stage '{recipe.stages[problem.index].id}': {problem.text}" for problem in wiring.problems]
+        raise RecipeError("\n".join(texts), where=f"recipe '{recipe.name}'")
+    return wiring.nodes
+
+
+def wire(recipe: Recipe) -> Wiring:
+    """As `resolve_inputs`, with the problems as values."""
+    base = stage_class("model").model_validate({"id": BASE, "model": recipe.model})
+    nodes = [Node(BASE, base, {})]
+    problems: list[WiringProblem] = []
+    for index, stage in enumerate(recipe.stages):
+        later = [str(other.id) for other in recipe.stages[index:]]
+        inputs, faults = _inputs(stage, nodes, later)
+        problems += [WiringProblem(index, key, text) for key, text in faults]
+        nodes.append(Node(str(stage.id), stage, inputs))
+    if recipe.evaluate is not None and not problems:
+        nodes = _with_evaluations(recipe, nodes)
+    return Wiring(nodes, problems)
+
+
+def _inputs(stage: Stage, earlier: Sequence[Node], later: Sequence[str]) -> tuple[dict[str, str], list[tuple[str | None, str]]]:
+    """The inputs of one stage, and (setting at fault, what is wrong) for each that it cannot have."""
+    needs = list(stage.inputs_needed())
+    named = [stage.from_] if isinstance(stage.from_, str) else list(stage.from_ or [])
+    inputs: dict[str, str] = {}
+    faults: list[tuple[str | None, str]] = []
+    for name in named:
+        source = next((node for node in earlier if node.id == name), None)
+        if source is None:
+            faults.append(("from", _unknown(name, earlier, later)))
+            continue
+        need = next((need for need in needs if need.name not in inputs and _fits(need, source)), None)
+        if need is None:
+            faults.append(("from", _unfit(stage, needs, source)))
+        else:
+            inputs[need.name] = source.id
+    for need in needs:
+        if need.name in inputs:
+            continue
+        last = next((node for node in reversed(earlier) if _fits(need, node)), None)
+        if last is not None:
+            inputs[need.name] = last.id
+        elif not need.optional and not faults:
+            faults.append((None, _absent(stage, need, earlier)))
+    return inputs, faults
+
+
+def _fits(need: Need, node: Node) -> bool:
+    kind = node.stage.kind
+    return (
+        node.stage.makes == need.kind
+        and (not need.made_by or kind in need.made_by)
+        and kind not in need.not_made_by
+    )
+
+
+def _unknown(name: str, earlier: Sequence[Node], later: Sequence[str]) -> str:
+    if name in later:
+        return f"'{name}' is not made yet at this stage; expected an earlier stage, one of: {_ids(earlier)}"
+    return f"no stage '{name}' before this one{nearest(name, [node.id for node in earlier])}"
+
+
+def _unfit(stage: Stage, needs: Sequence[Need], source: Node) -> str:
+    made = f"'{source.id}' ({source.stage.kind}) makes a {source.stage.makes}"
+    if not needs:
+        return f"{made}; '{stage.id}' takes nothing"
+    return f"{made}; '{stage.id}' takes {' and '.join(map(_describe, needs))}"
+
+
+def _absent(stage: Stage, need: Need, earlier: Sequence[Node]) -> str:
+    """A need that nothing before the stage meets, and what would."""
+    near = [node.id for node in earlier if node.stage.makes == need.kind]
+    text = f"stage '{stage.id}' needs {_describe(need)}, and no stage before it makes one"
+    return text + (f" ({', '.join(near)}: not of that making)" if near else "")
+
+
+def _describe(need: Need) -> str:
+    made = f" made by {' or '.join(need.made_by)}" if need.made_by else ""
+    unmade = f" not made by {' or '.join(need.not_made_by)}" if need.not_made_by else ""
+    return f"a {need.kind}{made}{unmade}" + (" (optional)" if need.optional else "")
+
+
+def _ids(nodes: Sequence[Node]) -> str:
+    return ", ".join(node.id for node in nodes)
+
+
+def _with_evaluations(recipe: Recipe, nodes: Sequence[Node]) -> list[Node]:
+    """The nodes with an evaluation of each model as soon as both it and the corpus of the scores are there."""
+    corpus = scoring_corpus(nodes)
+    stage = stage_class("evaluate").model_validate({"settings": recipe.evaluate})
+    ordered: list[Node] = []
+    waiting: list[Node] = []
+    there = corpus is None
+    for node in nodes:
+        ordered.append(node)
+        there = there or node.id == corpus
+        if node.stage.makes in MODEL_KINDS:
+            waiting.append(node)
+        if there:
+            extra = {"corpus": corpus} if corpus is not None else {}
+            ordered += [Node(model.id + EVALUATION, stage, {"model": model.id} | extra) for model in waiting]
+            waiting = []
+    return ordered
+
+
+def scoring_corpus(nodes: Sequence[Node]) -> str | None:
+    """The id of the corpus whose held-out text every score of a recipe is measured on; None when there is none."""
+    by_id = {node.id: node for node in nodes}
+    for node in nodes:
+        if node.stage.makes in MODEL_KINDS:
+            taken = [source for source in node.inputs.values() if by_id[source].stage.makes == "corpus"]
+            if taken:
+                return taken[0]
+    return next((node.id for node in reversed(nodes) if node.stage.makes == "corpus"), None)

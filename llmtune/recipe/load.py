@@ -1,0 +1,146 @@
+"""Read a recipe: every problem of it in one error, each with file, line and column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from llmtune import stages as stage_registry
+from llmtune.errors import RecipeError
+from llmtune.recipe.faults import booleans_as_numbers, nearest, problems_of, show
+from llmtune.recipe.gates import gate_problems
+from llmtune.recipe.graph import wire
+from llmtune.recipe.overrides import apply_overrides, kind_and_id
+from llmtune.recipe.recipe import Recipe, id_problems, stage_ids
+from llmtune.recipe.source import Place, Problem, Source, parse
+from llmtune.stages.stage import Stage
+
+RECIPE_FILE = "recipe.yaml"
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe at `path` (a file, or a folder that holds recipe.yaml) with `key.path=value` overrides applied.
+
+    Paths in it are relative to its folder and absolute in the result; stage ids are filled; inputs are known to
+    resolve. Raises RecipeError listing every problem, one a line: `file:line:column: what, expected what`."""
+    file = recipe_file(path)
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise RecipeError(f"cannot be read: {error.strerror}", where=str(file)) from error
+    source = parse(text, str(file))
+    _check_top(source)
+    apply_overrides(source, overrides)
+    recipe = _Reader(source, file.resolve().parent).read()
+    if recipe is None or source.problems:
+        raise _error(source)
+    return recipe
+
+
+def recipe_file(path: Path) -> Path:
+    """The YAML file that `path` means; raises RecipeError when there is none."""
+    if path.is_dir():
+        if not (path / RECIPE_FILE).is_file():
+            held = sorted(found.name for found in path.iterdir() if found.suffix in {".yaml", ".yml"})
+            fix = f"name one of its files: {', '.join(held)}" if held else f"a recipe's folder holds a {RECIPE_FILE}"
+            raise RecipeError(f"no {RECIPE_FILE} in this folder", where=str(path), fix=fix)
+        return path / RECIPE_FILE
+    if not path.exists():
+        folder = path.parent if path.parent.is_dir() else Path()
+        names = [found.name for found in folder.iterdir() if found.suffix in {".yaml", ".yml"} or found.is_dir()]
+        hint = nearest(path.name, names)
+        known = "`llmtune recipes` lists those that come along"
+        raise RecipeError("no such recipe", where=str(path), fix=hint[2:] if hint.startswith("; did") else known)
+    return path
+
+
+def _check_top(source: Source) -> None:
+    """End early where there is nothing to look into: not YAML, empty, or not a block."""
+    if source.data is None and not source.problems:
+        source.problems.append(Problem(Place(source.name), "is empty; expected a recipe (name, model, stages)"))
+    elif source.data is not None and not isinstance(source.data, dict):
+        found = "a list" if isinstance(source.data, list) else f"{str(source.data)[:40]!r}"
+        text = f"found {found}; expected a recipe: 'key: value' lines (name, model, stages)"
+        source.problems.append(Problem(source.place(()), text))
+    if not isinstance(source.data, dict):
+        raise _error(source)
+
+
+def _error(source: Source) -> RecipeError:
+    ordered = sorted(source.problems, key=lambda problem: (problem.place.line or 1 << 30, problem.place.column or 0))
+    lines = list(dict.fromkeys(map(str, ordered)))
+    return RecipeError(lines[0] if len(lines) == 1 else f"{len(lines)} problems\n" + "\n".join(lines))
+
+
+class _Reader:
+    """Builds the recipe out of a source, block by block, so that a fault in one hides none in another."""
+
+    def __init__(self, source: Source, folder: Path) -> None:
+        self.source = source
+        self.context = {"folder": folder}
+
+    def read(self) -> Recipe | None:
+        """The recipe; None when anything is wrong (then `source.problems` says what)."""
+        data = dict(self.source.data)
+        written = data.get("stages")
+        if isinstance(written, list) and written:
+            built = [self.stage(index, item) for index, item in enumerate(written)]
+            self.check_ids(written)
+            data["stages"] = [stage for stage in built if stage is not None]
+        recipe = self.top(data, stages_checked=isinstance(written, list) and bool(written))
+        if recipe is None or self.source.problems:
+            return None
+        for problem in wire(recipe).problems:
+            block = ("stages", problem.index, recipe.stages[problem.index].kind)
+            self.fault((*block, problem.key) if problem.key else block, problem.text, key=problem.key is None)
+        for path, text in gate_problems(recipe):
+            self.fault(path, text)
+        return recipe
+
+    def top(self, data: dict[str, Any], stages_checked: bool) -> Recipe | None:
+        """Everything but the stages' own settings, which are known to be right or wrong already."""
+        self.source.problems += booleans_as_numbers(data, Recipe, self.source)
+        try:
+            return Recipe.model_validate(data, context=self.context)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            own = [fault for fault in details if not stages_checked or fault["loc"][:1] != ("stages",)]
+            self.source.problems += problems_of(own, Recipe, self.source)
+            return None
+
+    def stage(self, index: int, item: Any) -> Stage | None:
+        """One entry of `stages`: `- kind` or `- kind: {settings}`."""
+        here: tuple[str | int, ...] = ("stages", index)
+        if isinstance(item, str):
+            item = {item: None}
+        if not isinstance(item, dict) or len(item) != 1:
+            found = f"keys {', '.join(map(repr, item))}" if isinstance(item, dict) and item else show(item)
+            self.fault(here, f"stage {index + 1}: found {found}, expected one key, the kind of the stage (`- train: …`)")
+            return None
+        kind, settings = next(iter(item.items()))
+        kinds = stage_registry.stage_kinds()
+        if kind not in kinds:
+            self.fault((*here, kind), f"unknown stage '{kind}'{nearest(kind, kinds)}", key=True)
+            return None
+        settings = {} if settings is None else settings
+        self.source.problems += booleans_as_numbers(settings, kinds[kind], self.source, (*here, kind))
+        try:
+            return kinds[kind].model_validate(settings, context=self.context)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            self.source.problems += problems_of(details, kinds[kind], self.source, (*here, kind))
+            return None
+
+    def check_ids(self, written: list[Any]) -> None:
+        """Ids that are taken twice or reserved, at the place where they are written."""
+        stages = [(index, *kind_and_id(item)) for index, item in enumerate(written)]
+        known = [(index, kind, name) for index, kind, name in stages if kind is not None]
+        for position, text in id_problems(stage_ids([(kind, name) for _, kind, name in known])):
+            index, kind, _ = known[position]
+            self.fault(("stages", index, kind, "id"), text)
+
+    def fault(self, path: tuple[str | int, ...], text: str, *, key: bool = False) -> None:
+        self.source.problems.append(Problem(self.source.place(path, key=key), text))

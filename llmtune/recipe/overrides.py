@@ -1,0 +1,113 @@
+"""`key.path=value` on the command line: any field of a recipe, by stage id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmtune.recipe.faults import nearest
+from llmtune.recipe.recipe import Recipe, stage_ids
+from llmtune.recipe.source import Path, Place, Problem, Source, parse
+
+
+def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
+    """Change `source.data` in place, in the order given; the places of what changed become the command line.
+
+    Values are YAML; one that is not (`>= 0.9 of train`) is taken as text. Faults go to `source.problems`; a key that
+    no block has is found when the recipe is validated, like any other."""
+    for text in overrides:
+        place = Place(f"command line '{text}'")
+        problem = _apply(source, text, place)
+        if problem:
+            source.problems.append(Problem(place, problem))
+
+
+def _apply(source: Source, text: str, place: Place) -> str | None:
+    """Apply one override; returns what is wrong with it, if anything."""
+    dotted, equals, written = text.partition("=")
+    if not equals or not dotted.strip():
+        return "expected key.path=value, for example seed=3 or train.tokens=100_000"
+    parts = dotted.strip().split(".")
+    path, problem = _resolve(source.data, parts)
+    if problem:
+        return problem
+    parsed = parse(written.encode(), str(place))
+    value = written.strip() if parsed.problems else parsed.data
+    return _set(source, path, value, place)
+
+
+def _resolve(data: dict[str, Any], parts: list[str]) -> tuple[Path, str | None]:
+    """Where `parts` lead: a field of the recipe, or the block of the stage with that id."""
+    first, rest = parts[0], parts[1:]
+    if first in Recipe.model_fields:
+        return (first, *(int(part) if part.isdigit() else part for part in rest)), None
+    stages = data.get("stages")
+    named = [(index, *kind_and_id(item)) for index, item in enumerate(stages if isinstance(stages, list) else [])]
+    blocks = [(index, kind, written) for index, kind, written in named if kind is not None]
+    ids = stage_ids([(kind, written) for _, kind, written in blocks])
+    if first not in ids:
+        return (), f"no stage or setting '{first}'{nearest(first, [*ids, *Recipe.model_fields])}"
+    if not rest:
+        return (), f"'{first}' is a stage; name one of its settings: {first}.<setting>=<value>"
+    index, kind, _ = blocks[ids.index(first)]
+    return ("stages", index, kind, *(int(part) if part.isdigit() else part for part in rest)), None
+
+
+def kind_and_id(item: Any) -> tuple[str | None, str | None]:
+    """Kind and written id of one entry of `stages` (`- train` or `- train: {…}`), None where there is none."""
+    if isinstance(item, str):
+        return item, None
+    if not isinstance(item, dict) or len(item) != 1:
+        return None, None
+    kind, body = next(iter(item.items()))
+    written = body.get("id") if isinstance(body, dict) else None
+    return kind, written if isinstance(written, str) else None
+
+
+def _set(source: Source, path: Path, value: Any, place: Place) -> str | None:
+    """Put `value` at `path`, making the blocks on the way; returns what is wrong, if anything."""
+    at: Any = source.data
+    for depth, part in enumerate(path):
+        last = depth == len(path) - 1
+        here = path[: depth + 1]
+        if isinstance(at, list):
+            if not isinstance(part, int):
+                return f"{_said(path[:depth])} is a list; expected a position from 0 to {len(at) - 1}, found '{part}'"
+            if part >= len(at):
+                return f"{_said(path[:depth])} has {len(at)} items; expected a position from 0 to {len(at) - 1}"
+        elif not isinstance(at, dict):
+            return f"{_said(path[:depth])} is {at!r}, which has no settings inside"
+        else:
+            part = str(part)
+            if part not in at:
+                source.keys[here] = place
+        if last:
+            at[part] = value
+            _move(source, here, place)
+        else:
+            at[part] = _as_block(at[part] if isinstance(at, list) else at.get(part), path[:depth], part)
+            at = at[part]
+    return None
+
+
+def _as_block(value: Any, around: Path, part: str | int) -> Any:
+    """What is written in short, written out: nothing, `- train`, and `model: name`."""
+    if value is None:
+        return {}
+    if around == ("stages",) and isinstance(value, str):
+        return {value: {}}
+    if (around, part) == ((), "model") and isinstance(value, str):
+        return {"name": value}
+    return value
+
+
+def _move(source: Source, path: Path, place: Place) -> None:
+    """All that stands at `path` or below now stands on the command line."""
+    for places in (source.keys, source.values):
+        for known in [known for known in places if known[: len(path)] == path]:
+            del places[known]
+    source.keys[path] = source.values[path] = place
+
+
+def _said(path: Path) -> str:
+    return f"'{'.'.join(map(str, path[2:] if path[:1] == ('stages',) and len(path) > 2 else path))}'"

@@ -1,0 +1,49 @@
+"""Charts as plotly figures in JSON; the page's script draws them in its light or dark colours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LAYOUT = {
+    "margin": {"l": 52, "r": 12, "t": 8, "b": 40},
+    "height": 300,
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "legend": {"orientation": "h", "y": 1.12},
+}
+
+
+def loss_chart(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Training loss by step and validation loss as points. history rows: step, loss, lr, valid_loss (some)."""
+    train = [row for row in history if row.get("loss") is not None]
+    valid = [row for row in history if row.get("valid_loss") is not None]
+    traces = [_line("training loss", train, "loss")]
+    if valid:
+        traces.append(_line("validation loss", valid, "valid_loss") | {"mode": "lines+markers"})
+    return _figure(traces, "step", "loss (nats a token)")
+
+
+def rate_chart(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Learning rate by step."""
+    rows = [row for row in history if row.get("lr") is not None]
+    return _figure([_line("learning rate", rows, "lr")], "step", "learning rate")
+
+
+def bar_chart(values: dict[str, float], unit: str) -> dict[str, Any]:
+    """Horizontal bars, largest on top."""
+    ordered = sorted(values.items(), key=lambda item: item[1])
+    names, sizes = [name for name, _ in ordered], [size for _, size in ordered]
+    figure = _figure([{"type": "bar", "orientation": "h", "y": names, "x": sizes}], unit, "")
+    figure["layout"]["height"] = 80 + 30 * len(values)
+    figure["layout"]["yaxis"]["automargin"] = True
+    return figure
+
+
+def _line(name: str, rows: list[dict[str, Any]], field: str) -> dict[str, Any]:
+    points = {"x": [row["step"] for row in rows], "y": [row[field] for row in rows]}
+    return {"type": "scatter", "mode": "lines", "name": name, **points}
+
+
+def _figure(traces: list[dict[str, Any]], x: str, y: str) -> dict[str, Any]:
+    axes = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
+    return {"data": traces, "layout": {**_LAYOUT, **axes}}

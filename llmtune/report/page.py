@@ -1,0 +1,148 @@
+"""Writes `report.html`: the story of the run, top to bottom, in one file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llmtune.files import write_text
+from llmtune.report.charts import bar_chart, loss_chart, rate_chart
+from llmtune.report.collect import FinishedStage, RunStory, collect
+from llmtune.run.display import human_bytes, human_seconds
+
+# Scorecard columns: field, heading, how to show it, which direction is better (-1 lower, +1 higher, 0 neither).
+COLUMNS: tuple[tuple[str, str, str, int], ...] = (
+    ("domain_perplexity", "domain perplexity", "{:.2f}", -1),
+    ("domain_bits_per_byte", "bits per byte", "{:.3f}", -1),
+    ("domain_accuracy", "domain accuracy", "{:.1%}", 1),
+    ("general_perplexity", "general perplexity", "{:.2f}", -1),
+    ("own_accuracy", "own questions", "{:.1%}", 1),
+    ("parameters", "parameters", "M", -1),
+    ("bytes", "size", "bytes", -1),
+    ("decode_tokens_per_second", "decode tok/s", "{:.0f}", 1),
+    ("prefill_tokens_per_second", "prefill tok/s", "{:.0f}", 1),
+    ("peak_memory_bytes", "peak memory", "bytes", -1),
+)
+
+
+def write_report(folder: Path) -> Path:
+    """Write the report of the run in `folder` from what is finished; returns its path."""
+    path = folder / "report.html"
+    write_text(path, render(collect(folder)))
+    return path
+
+
+def render(story: RunStory) -> str:
+    """The page as a string."""
+    from jinja2 import Environment, PackageLoader
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(loader=PackageLoader("llmtune.report"), autoescape=True, trim_blocks=True)
+    environment.filters |= {"bytes": human_bytes, "seconds": human_seconds, "figure": _figure}
+    charts: dict[str, dict[str, Any]] = {}
+    page = environment.get_template("report.html").render(
+        story=story,
+        tiles=_tiles(story),
+        scorecard=_scorecard(story),
+        trainings=[_training(stage, charts) for stage in story.of_kind("train")],
+        corpora=[_corpus(stage, charts, story.show_samples) for stage in story.of_kind("corpus")],
+        exports=[_export(stage) for stage in story.of_kind("export")],
+        answers=_answers(story) if story.show_samples else [],
+        charts=charts,
+        plotly=get_plotlyjs() if charts else "",
+    )
+    return page
+
+
+def _tiles(story: RunStory) -> list[tuple[str, str, str]]:
+    """(figure, what it is, detail) of the few numbers that say how it went: the last model against the base."""
+    if len(story.scores) < 2:
+        return []
+    names = list(story.scores)
+    first, last = story.scores[names[0]], story.scores[names[-1]]
+    tiles = []
+    for field, heading, form, better in COLUMNS:
+        a, b = first.get(field), last.get(field)
+        if a and b and field in ("domain_perplexity", "domain_accuracy", "general_perplexity", "bytes"):
+            good = "better" if (b - a) * better > 0 else "worse" if (b - a) * better < 0 else "as before"
+            tiles.append((f"{b / a:.2f} ×", heading, f"{_show(a, form)} → {_show(b, form)}, {good}"))
+    return tiles
+
+
+def _show(value: Any, form: str) -> str:
+    if value is None:
+        return "–"
+    if form == "bytes":
+        return human_bytes(value)
+    if form == "M":
+        return f"{value / 1e6:.1f} M"
+    return form.format(value)
+
+
+def _scorecard(story: RunStory) -> dict[str, Any] | None:
+    """Heading row and a row a model; each cell has its value and its ratio to the first model's."""
+    if not story.scores:
+        return None
+    base = next(iter(story.scores.values()))
+    columns = [c for c in COLUMNS if any(scores.get(c[0]) is not None for scores in story.scores.values())]
+    rows = []
+    for name, scores in story.scores.items():
+        cells = []
+        for field, _, form, better in columns:
+            value, reference = scores.get(field), base.get(field)
+            ratio = value / reference if value is not None and reference and scores is not base else None
+            tone = "" if ratio is None or not better or ratio == 1 else "good" if (ratio - 1) * better > 0 else "bad"
+            cells.append({"text": _show(value, form), "ratio": f"{ratio:.2f}×" if ratio else "", "tone": tone})
+        rows.append((name, cells))
+    return {"headings": [heading for _, heading, _, _ in columns], "rows": rows}
+
+
+def _training(stage: FinishedStage, charts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    history = stage.lines("history.jsonl")
+    key = stage.record.id
+    if history:
+        charts[f"{key}-loss"], charts[f"{key}-rate"] = loss_chart(history), rate_chart(history)
+    return {"id": key, "metrics": _figures(stage.record.metrics), "charts": bool(history)}
+
+
+def _corpus(stage: FinishedStage, charts: dict[str, dict[str, Any]], show_samples: bool) -> dict[str, Any]:
+    card = stage.read("card.json") or {}
+    samples = (stage.read("samples.json") or {}) if show_samples else {}
+    dropped = card.get("dropped") or {}
+    if dropped:
+        charts[f"{stage.record.id}-dropped"] = bar_chart(dropped, "documents dropped")
+    return {"id": stage.record.id, "card": card, "samples": samples, "metrics": _figures(stage.record.metrics),
+            "dropped": bool(dropped)}  # fmt: skip
+
+
+def _export(stage: FinishedStage) -> dict[str, Any]:
+    return {
+        "id": stage.record.id,
+        "metrics": _figures(stage.record.metrics),
+        "proof": json.dumps(stage.read("verification.json"), indent=1, ensure_ascii=False),
+        "verified": stage.record.metrics.get("verified"),
+    }
+
+
+def _answers(story: RunStory) -> list[dict[str, Any]]:
+    """One entry a prompt: {"prompt", "answers": [(stage, text)]}."""
+    by_prompt: dict[str, list[tuple[str, str]]] = {}
+    for stage in story.of_kind("answers"):
+        for answer in stage.read("answers.json") or []:
+            by_prompt.setdefault(answer["prompt"], []).append((stage.record.inputs["model"], answer["answer"]))
+    return [{"prompt": prompt, "answers": answers} for prompt, answers in by_prompt.items()]
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The plain figures of a stage's metrics, nested ones left to the files."""
+    return {key: value for key, value in metrics.items() if isinstance(value, int | float | str | bool)}
+
+
+def _figure(value: Any) -> str:
+    """A metric as a person writes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,112 @@
+"""What a person sees while a recipe runs: one line a stage, a progress bar with the time left, notes as they come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from llmtune.run.folder import StageRecord
+from llmtune.run.planning import PlannedNode
+
+
+def human_bytes(number: float) -> str:
+    """Bytes in the largest decimal unit that keeps them above one: 98.4 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(number) < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def human_seconds(seconds: float) -> str:
+    """Seconds as 4 s, 3 min 20 s or 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+class Display:
+    """The silent display, for library use."""
+
+    def started(self, planned: PlannedNode) -> None: ...
+    def skipped(self, planned: PlannedNode, record: StageRecord) -> None: ...
+    def finished(self, planned: PlannedNode, record: StageRecord) -> None: ...
+    def event(self, event: dict[str, Any]) -> None: ...
+    def note(self, text: str) -> None: ...
+    def gate(self, sentence: str, ok: bool) -> None: ...
+
+
+class TerminalDisplay(Display):
+    """Rich output on a terminal; plain lines, without bars, where output goes to a file."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._progress: Progress | None = None
+        self._bars: dict[str, TaskID] = {}
+
+    def started(self, planned: PlannedNode) -> None:
+        seconds = planned.plan.seconds
+        about = f" [dim](about {human_seconds(seconds)})[/]" if seconds and seconds >= 3 else ""
+        self.console.print(f"[bold cyan]▶[/] [bold]{planned.node.id}[/]{about}")
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("  {task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("[dim]{task.fields[unit]}[/] [cyan]{task.fields[figures]}[/]"),
+                TimeElapsedColumn(),
+                TextColumn("[dim]left[/]"),
+                TimeRemainingColumn(),
+            )
+            self._progress = Progress(*columns, console=self.console, transient=True)
+            self._progress.start()
+
+    def skipped(self, planned: PlannedNode, record: StageRecord) -> None:
+        self.console.print(f"[green]✓[/] [bold]{planned.node.id}[/] [dim]done before[/]")
+
+    def finished(self, planned: PlannedNode, record: StageRecord) -> None:
+        self._end_bars()
+        how = "found in the store" if record.reused else human_seconds(record.actual.get("seconds", 0.0))
+        self.console.print(f"[green]✓[/] [bold]{planned.node.id}[/] [dim]{how}[/]")
+
+    def event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "note":
+            self.note(event["text"])
+        elif event["event"] == "progress" and self._progress is not None:
+            self._move(event)
+
+    def note(self, text: str) -> None:
+        self.console.print(f"  [dim]{text}[/]", highlight=False)
+
+    def gate(self, sentence: str, ok: bool) -> None:
+        self.console.print(f"  {'[green]✓ gate[/]' if ok else '[red]✗ gate[/]'} {sentence}", highlight=False)
+
+    def close(self) -> None:
+        """Take the bars off the screen (a stage failed or was stopped)."""
+        self._end_bars()
+
+    def _move(self, event: dict[str, Any]) -> None:
+        assert self._progress is not None
+        what = event["what"]
+        figures = " ".join(f"{key}={_short(value)}" for key, value in event["figures"].items())
+        if what not in self._bars:
+            self._bars[what] = self._progress.add_task(what, total=event["total"], unit="", figures="")
+        bar = self._bars[what]
+        self._progress.update(bar, completed=event["done"], total=event["total"], unit=event["unit"], figures=figures)
+        if event["over"]:
+            self._progress.remove_task(self._bars.pop(what))
+
+    def _end_bars(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        self._bars.clear()
+
+
+def _short(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

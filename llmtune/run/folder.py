@@ -1,0 +1,73 @@
+"""The run folder: one execution of a recipe, told in files.
+
+    recipe.yaml  environment.json  events.jsonl  report.html
+    01-corpus/stage.json  log.txt      one folder a stage; stage.json is written last, and only when it is done
+    previous/                          records of stages that were run again with other settings
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmtune.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What a run keeps of one finished stage.
+
+    artifact: fingerprint, by which the store finds it
+    planned, actual: {"memory": bytes, "disk": bytes, "seconds": …}
+    reused: the artifact was there already, made by an earlier run
+    gates: one {"sentence", "ok"} for each gate that was checked
+    """
+
+    id: str
+    kind: str
+    artifact: str
+    inputs: dict[str, str]
+    metrics: dict[str, Any]
+    planned: dict[str, float | None]
+    actual: dict[str, float]
+    reused: bool
+    halvings: int
+    gates: list[dict[str, Any]]
+
+
+class RunFolder:
+    """The files of one run; `stage_folder` numbers stages as they stand in the recipe."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recipe = folder / "recipe.yaml"
+        self.environment = folder / "environment.json"
+        self.events = folder / "events.jsonl"
+        self.report = folder / "report.html"
+        self.lock = folder / "lock"
+
+    def stage_folder(self, number: int, stage_id: str) -> Path:
+        """The folder of a stage's record and log; the number is the stage's place in the run."""
+        return self.folder / f"{number:02d}-{stage_id}"
+
+    def read(self, folder: Path) -> StageRecord | None:
+        """The record of a stage's folder, or None when it is not done."""
+        path = folder / "stage.json"
+        return StageRecord(**read_json(path)) if path.is_file() else None
+
+    def write(self, folder: Path, record: StageRecord) -> None:
+        """Save a stage's record: from now on it is done."""
+        write_json(folder / "stage.json", vars(record))
+
+    def set_aside(self, folder: Path) -> None:
+        """Move a stage's folder below `previous/`, numbered, so that nothing is overwritten."""
+        previous = self.folder / "previous"
+        previous.mkdir(exist_ok=True)
+        number = 1 + sum(1 for _ in previous.iterdir())
+        folder.rename(previous / f"{number:03d}-{folder.name}")
+
+    def records(self) -> list[tuple[Path, StageRecord]]:
+        """The finished stages in the run's order, with their folders."""
+        folders = sorted(path for path in self.folder.glob("[0-9][0-9]-*") if path.is_dir())
+        return [(folder, record) for folder in folders if (record := self.read(folder))]

@@ -1,0 +1,348 @@
+"""Runs a recipe: one stage after the other, each in a worker process, skipping what is done already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmtune.artifacts import Artifact
+from llmtune.errors import CannotRunHere, GateFailed, LlmtuneError, OutOfMemory, RecipeError, Stopped
+from llmtune.files import folder_bytes, write_json, write_text
+from llmtune.machine import Machine, this_machine
+from llmtune.recipe import Recipe, dump_resolved
+from llmtune.recipe.graph import resolve_inputs
+from llmtune.run.display import Display
+from llmtune.run.environment import environment
+from llmtune.run.events import append_event
+from llmtune.run.folder import RunFolder, StageRecord
+from llmtune.run.gating import check_gates
+from llmtune.run.job import Job, Workshop
+from llmtune.run.lock import FileLock
+from llmtune.run.planning import PlannedNode, plan_nodes, trains
+from llmtune.run.process import world_size
+from llmtune.run.ranks import Conductor
+from llmtune.run.store import Store, cost_of
+from llmtune.run.supervise import Outcome, StopSwitch, run_worker
+
+_MOST_HALVINGS = 6
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which stages to run, by id: `only` one, or those `first` … `last`; `again` makes them anew even when done."""
+
+    only: str | None = None
+    first: str | None = None
+    last: str | None = None
+    again: bool = False
+
+    def ids(self, all_ids: list[str]) -> set[str]:
+        """The selected ids. A stage's evaluation goes with it. Raises RecipeError for an id the recipe has not."""
+        for name in (self.only, self.first, self.last):
+            if name is not None and name not in all_ids:
+                raise RecipeError(
+                    f"no stage has the id '{name}'", where="command line", fix=f"stages: {', '.join(all_ids)}"
+                )
+        first = self.only or self.first
+        last = self.only or self.last
+        start = all_ids.index(first) if first else 0
+        end = all_ids.index(last) + 1 if last else len(all_ids)
+        chosen = all_ids[start:end]
+        return set(chosen) | {name for name in all_ids if name.removesuffix(".evaluate") in chosen}
+
+
+class Run:
+    """One execution of a recipe below `runs`. Use as: `with Run(...).locked() as run: run.go()`."""
+
+    def __init__(self, recipe: Recipe, runs: Path, display: Display, machine: Machine | None = None) -> None:
+        self.recipe = recipe
+        self.files = RunFolder(runs / recipe.name)
+        self.store = Store(runs / ".artifacts")
+        self.display = display
+        self.machine = machine or this_machine()
+        self.switch = StopSwitch()
+
+    def plan(self) -> list[PlannedNode]:
+        """Every stage with its fingerprint, estimate and, if it is done, its artifact."""
+        return plan_nodes(resolve_inputs(self.recipe), self.recipe.seed, self.store, self.machine)
+
+    @contextmanager
+    def locked(self) -> Iterator[Run]:
+        """Hold the run folder; a second run in it is refused."""
+        self.files.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.files.lock)
+        if not lock.try_acquire():
+            raise LlmtuneError(
+                f"this run folder is in use by process {lock.holder()}",
+                where=str(self.files.folder),
+                fix="wait for that run to end, or give this recipe another name",
+            )
+        try:
+            yield self
+        finally:
+            lock.release()
+
+    def go(self, selection: Selection | None = None) -> dict[str, StageRecord]:
+        """Run what is selected and not yet done; returns the records of all finished stages by id.
+
+        Raises Stopped, GateFailed, or the error of the stage that failed; what was finished stays finished.
+        """
+        self.switch.install()
+        selection = selection or Selection()
+        nodes = self.plan()
+        self._stages_by_id = {planned.node.id: planned.stage for planned in nodes}
+        chosen = selection.ids([node.node.id for node in nodes])
+        self._refuse_impossible([node for node in nodes if node.node.id in chosen and node.artifact is None])
+        write_text(self.files.recipe, dump_resolved(self.recipe))
+        write_json(self.files.environment, environment())
+        self._event("run", recipe=self.recipe.name, planned=len(nodes), chosen=sorted(chosen))
+        conductor = Conductor(self.files.folder)
+        status = 1
+        try:
+            records = self._stages(nodes, chosen, selection.again, conductor)
+            status = 0
+        except LlmtuneError as error:
+            status = error.exit_code
+            self._event("end", status=type(error).__name__, what=error.what, where=error.where)
+            raise
+        finally:
+            conductor.dismiss(status)
+        self._event("end", status="done")
+        return records
+
+    def _stages(
+        self, nodes: list[PlannedNode], chosen: set[str], again: bool, conductor: Conductor
+    ) -> dict[str, StageRecord]:
+        records: dict[str, StageRecord] = {}
+        artifacts: dict[str, Artifact] = {}
+        for number, planned in enumerate(nodes):
+            name = planned.node.id
+            folder = self.files.stage_folder(number, name)
+            if name in chosen:
+                self._set_aside_others(number, folder, planned.fingerprint)
+                if again and planned.artifact:
+                    self._forget(planned, folder)
+                records[name] = self._one(planned, folder, artifacts, again, conductor)
+                self._gates(planned, folder, records, last=planned is nodes[-1])
+            else:
+                record = self.files.read(folder)
+                if record and record.artifact == planned.fingerprint and planned.artifact:
+                    records[name] = record
+            artifact = self.store.find(planned.fingerprint)
+            if artifact is not None:
+                artifacts[name] = artifact
+        return records
+
+    def _one(
+        self,
+        planned: PlannedNode,
+        folder: Path,
+        artifacts: dict[str, Artifact],
+        again: bool,
+        conductor: Conductor,
+    ) -> StageRecord:
+        """Make one stage's artifact, or find it done; returns its record."""
+        done = self.files.read(folder)
+        artifact = None if again else self.store.find(planned.fingerprint)
+        if done and artifact and done.artifact == planned.fingerprint:
+            self.display.skipped(planned, done)
+            return done
+        for source in planned.node.inputs.values():
+            if source not in artifacts:
+                raise LlmtuneError(
+                    f"stage '{planned.node.id}' needs '{source}', which is not done",
+                    fix=f"run it first: --from {source}, or run the whole recipe",
+                )
+        folder.mkdir(parents=True, exist_ok=True)
+        reused, halvings = artifact is not None, 0
+        if artifact is None:
+            self.display.started(planned)
+            self._event("stage", id=planned.node.id, kind=planned.stage.kind, fingerprint=planned.fingerprint)
+            artifact, halvings = self._make(planned, folder, artifacts, conductor)
+        record = StageRecord(
+            id=planned.node.id,
+            kind=planned.stage.kind,
+            artifact=planned.fingerprint,
+            inputs=dict(planned.node.inputs),
+            metrics=artifact.metrics,
+            planned={"memory": planned.plan.memory, "disk": planned.plan.disk, "seconds": planned.plan.seconds},
+            actual=cost_of(self.store.place(planned.fingerprint)),
+            reused=reused,
+            halvings=halvings,
+            gates=[],
+        )
+        self.files.write(folder, record)
+        self._event("stage-done", id=planned.node.id, reused=reused, metrics=artifact.metrics)
+        self.display.finished(planned, record)
+        return record
+
+    def _make(
+        self, planned: PlannedNode, folder: Path, artifacts: dict[str, Artifact], conductor: Conductor
+    ) -> tuple[Artifact, int]:
+        """Run workers until the artifact is made; after each out-of-memory with half the micro-batch."""
+        places = Workshop(self.store.workshop(planned.fingerprint))
+        lock = self._workshop_lock(places)
+        try:
+            found = self.store.find(planned.fingerprint)  # another run may have made it while we waited
+            if found:
+                return found, 0
+            halvings = 0
+            while True:
+                try:
+                    outcome = self._work(planned, folder, artifacts, conductor, halvings)
+                    break
+                except OutOfMemory as error:
+                    if not trains(planned.stage) or halvings == _MOST_HALVINGS:
+                        raise self._no_memory(planned, error) from error
+                    halvings += 1
+                    text = f"out of memory: starting again with 1/{2**halvings} of the micro-batch (same global batch)"
+                    self.display.note(text)
+                    self._event("out-of-memory", id=planned.node.id, halvings=halvings)
+                    if not _can_halve(planned, halvings):
+                        raise self._no_memory(planned, error) from error
+            disk = folder_bytes(places.folder)
+            made = self._describe(planned, artifacts, outcome)
+            cost = {"seconds": round(outcome.seconds, 3), "memory": outcome.memory, "disk": disk}
+            return self.store.publish(made, places.output, cost), halvings
+        finally:
+            lock.release()
+
+    def _work(
+        self,
+        planned: PlannedNode,
+        folder: Path,
+        artifacts: dict[str, Artifact],
+        conductor: Conductor,
+        halvings: int,
+    ) -> Outcome:
+        stage = planned.stage
+        job = Job(
+            id=planned.node.id,
+            kind=stage.kind,
+            settings=stage.model_dump(mode="json", by_alias=True),
+            inputs={
+                name: str(self.store.place(artifacts[source].fingerprint).resolve())
+                for name, source in planned.node.inputs.items()
+            },
+            seed=self.recipe.seed,
+            workshop=str(self.store.workshop(planned.fingerprint).resolve()),
+            halvings=halvings,
+        )
+        launch = getattr(stage, "launch", None)
+        ranks = conductor.call(job.write()) if trains(stage) and world_size() > 1 else None
+
+        def on_event(event: dict[str, Any]) -> None:
+            self.display.event(event)
+            if event["event"] != "progress":
+                self._event(event.pop("event"), id=planned.node.id, **{k: v for k, v in event.items() if k != "time"})
+
+        try:
+            return run_worker(job, launch, folder / "log.txt", self.switch, on_event, ranks)
+        except Stopped as error:
+            raise Stopped(f"stage '{planned.node.id}': {error.what}") from error
+
+    def _describe(self, planned: PlannedNode, artifacts: dict[str, Artifact], outcome: Outcome) -> Artifact:
+        node, stage = planned.node, planned.stage
+        lineage = {
+            "stage": node.id,
+            "made_by": stage.kind,
+            "fingerprint": planned.fingerprint,
+            "settings": stage.identity(),
+            "inputs": {name: artifacts[source].lineage for name, source in node.inputs.items()},
+        }
+        return Artifact(
+            kind=stage.makes,
+            folder=self.store.place(planned.fingerprint),
+            fingerprint=planned.fingerprint,
+            stage=node.id,
+            made_by=stage.kind,
+            metrics=outcome.metrics,
+            lineage=lineage,
+        )
+
+    def _workshop_lock(self, places: Workshop) -> FileLock:
+        lock = FileLock(places.lock)
+        told = False
+
+        def wait(holder: str) -> bool:
+            nonlocal told
+            if not told:
+                self.display.note(f"another run (process {holder}) is making this artifact: waiting for it")
+                told = True
+            return not self.switch.presses
+
+        if not lock.acquire(wait):
+            raise Stopped()
+        return lock
+
+    def _set_aside_others(self, number: int, folder: Path, fingerprint: str) -> None:
+        """Move away records at this place of the run that are of another stage or of other settings."""
+        for other in self.files.folder.glob(f"{number:02d}-*"):
+            record = self.files.read(other)
+            if other != folder or (record and record.artifact != fingerprint):
+                self.files.set_aside(other)
+
+    def _forget(self, planned: PlannedNode, folder: Path) -> None:
+        """Set a finished stage aside, record and artifact, so that it is made anew."""
+        if self.store.find(planned.fingerprint):
+            self.store.remove(planned.fingerprint)
+        if folder.exists():
+            self.files.set_aside(folder)
+
+    def _gates(self, planned: PlannedNode, folder: Path, records: dict[str, StageRecord], last: bool) -> None:
+        """After an evaluation: check the gates of the stage it measured, and the recipe's after the last one."""
+        if planned.stage.kind != "evaluate":
+            return
+        subject = planned.node.inputs["model"]
+        gates = dict(self._stages_by_id[subject].gates) | (self.recipe.gates if last else {})
+        results = check_gates(gates, subject, records)
+        if not results:
+            return
+        record = records[planned.node.id]
+        record.gates[:] = [{"sentence": result.sentence, "ok": result.ok} for result in results]
+        self.files.write(folder, record)
+        for result in results:
+            self.display.gate(result.sentence, result.ok)
+        failed = [result.sentence for result in results if not result.ok]
+        if failed:
+            raise GateFailed(
+                "; ".join(failed),
+                where=f"gates of stage '{subject}'",
+                fix="everything made so far is kept; change the recipe, or loosen the gate, and run again",
+            )
+
+    def _refuse_impossible(self, nodes: list[PlannedNode]) -> None:
+        problems = [f"stage '{node.node.id}': {problem}" for node in nodes for problem in node.plan.problems]
+        if problems:
+            raise CannotRunHere("\n".join(problems), where=f"recipe '{self.recipe.name}' on this machine")
+        for node in nodes:
+            if node.plan.memory > self.machine.memory:
+                self.display.note(
+                    f"stage '{node.node.id}' may need {node.plan.memory / 1e9:.1f} GB of memory; "
+                    f"this machine has {self.machine.memory / 1e9:.1f} GB"
+                )
+
+    def _no_memory(self, planned: PlannedNode, error: OutOfMemory) -> OutOfMemory:
+        return OutOfMemory(
+            f"stage '{planned.node.id}' ran out of memory"
+            + (" even with the smallest micro-batch" if trains(planned.stage) else ""),
+            where=error.where,
+            fix="see `llmtune plan` for what it needs; a shorter row_tokens, an adapter or qlora needs less",
+        )
+
+    def _event(self, kind: str, **fields: Any) -> None:
+        append_event(self.files.events, kind, **fields)
+
+
+def _can_halve(planned: PlannedNode, halvings: int) -> bool:
+    """Whether the micro-batch still has rows to halve."""
+    return int(getattr(planned.stage, "micro_batch", 1)) >> halvings >= 1
+
+
+def remaining_seconds(nodes: list[PlannedNode]) -> float:
+    """Estimated seconds of what is not done."""
+    return sum(node.plan.seconds or 0.0 for node in nodes if node.artifact is None)
+

@@ -1,0 +1,54 @@
+"""How far the runs below a folder are, told from their files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmtune.run.events import read_events
+from llmtune.run.folder import RunFolder
+from llmtune.run.lock import FileLock
+
+
+@dataclass(frozen=True)
+class RunState:
+    """state: `running`, `done`, `stopped`, `failed`, or `interrupted` (it ended without saying so).
+
+    last_event: seconds since the epoch.
+    """
+
+    name: str
+    state: str
+    done: int
+    stages: int
+    last_stage: str | None
+    last_event: float | None
+
+
+def run_states(runs: Path) -> list[RunState]:
+    """Every run below `runs`, by name."""
+    folders = sorted(path.parent for path in runs.glob("*/recipe.yaml")) if runs.is_dir() else []
+    return [_state(folder) for folder in folders]
+
+
+def _state(folder: Path) -> RunState:
+    files = RunFolder(folder)
+    records = files.records()
+    started = ended = None
+    last = None
+    for event in read_events(files.events):
+        last = event["time"]
+        if event["event"] == "run":
+            started, ended = event, None
+        elif event["event"] == "end":
+            ended = event
+    lock = FileLock(files.lock)
+    if not lock.try_acquire():
+        state = "running"
+    else:
+        lock.release()
+        status = ended["status"] if ended else None
+        words = {"done": "done", "Stopped": "stopped", None: "interrupted"}
+        state = words.get(status, f"failed ({status})")
+    planned = started["planned"] if started else len(records)
+    return RunState(folder.name, state, len(records), planned, records[-1][1].id if records else None, last)

@@ -1,0 +1,89 @@
+"""The artifact store: each artifact once, under the fingerprint of what made it, shared by all runs beside it.
+
+    <runs>/.artifacts/<fingerprint>/         finished: its files and `artifact.json`
+    <runs>/.artifacts/.work/<fingerprint>/   being made: `output/` (becomes the artifact), `work/` (state to resume from)
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from llmtune.artifacts import DESCRIPTION, Artifact, read_artifact
+from llmtune.errors import BadArtifact
+from llmtune.files import files_below, publish_folder, read_json, write_json
+
+# A stage whose artifact stays where it lies (a base model in the hub's cache) says so in this file.
+LOCATION = "location.json"
+
+
+class Store:
+    """Artifacts below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def place(self, fingerprint: str) -> Path:
+        """Where the artifact of this fingerprint stands, or would."""
+        return self.folder / fingerprint
+
+    def workshop(self, fingerprint: str) -> Path:
+        """Where the artifact of this fingerprint is made."""
+        return self.folder / ".work" / fingerprint
+
+    def find(self, fingerprint: str) -> Artifact | None:
+        """The finished artifact, or None. Raises BadArtifact when files were lost or cut short since it was made."""
+        place = self.place(fingerprint)
+        if not place.is_dir():
+            return None
+        artifact = read_artifact(place)
+        for name, size in read_json(place / DESCRIPTION).get("files", {}).items():
+            file = place / name
+            found = file.stat().st_size if file.is_file() else None
+            if found != size:
+                state = "is missing" if found is None else f"has {found:,} bytes"
+                raise BadArtifact(
+                    f"{name} {state}, but {size:,} bytes were written when this {artifact.kind} was made",
+                    where=str(place),
+                    fix="delete this folder and run the recipe again; everything else is kept",
+                )
+        if not artifact.folder.is_dir():
+            shutil.rmtree(place)  # the folder it pointed at is gone: find the model anew
+            return None
+        return artifact
+
+    def publish(self, artifact: Artifact, output: Path, cost: dict[str, float]) -> Artifact:
+        """Make a finished `output` folder the artifact: describe it, sync, rename; then drop its workshop.
+
+        cost: measured seconds, peak memory in bytes and disk bytes, kept beside the description.
+        """
+        location = None
+        if (output / LOCATION).is_file():
+            location = read_json(output / LOCATION)["location"]
+            (output / LOCATION).unlink()
+        files = {path.relative_to(output).as_posix(): path.stat().st_size for path in files_below(output)}
+        description = artifact.describe() | {"cost": cost, "files": files}
+        if location:
+            description["location"] = location
+        write_json(output / DESCRIPTION, description)
+        place = self.place(artifact.fingerprint)
+        publish_folder(output, place)
+        self.discard(artifact.fingerprint)
+        return read_artifact(place)
+
+    def discard(self, fingerprint: str) -> None:
+        """Drop the partial state of an artifact (the lock file last, which its holder still has open)."""
+        shutil.rmtree(self.workshop(fingerprint), ignore_errors=True)
+
+    def remove(self, fingerprint: str) -> None:
+        """Set a finished artifact aside under `.replaced/`, so that it is made again."""
+        aside = self.folder / ".replaced" / fingerprint
+        if aside.exists():
+            shutil.rmtree(aside)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        self.place(fingerprint).rename(aside)
+
+
+def cost_of(place: Path) -> dict[str, float]:
+    """What making a stored artifact took: seconds, memory, disk."""
+    return dict(read_json(place / DESCRIPTION).get("cost", {}))

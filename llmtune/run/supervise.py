@@ -1,0 +1,162 @@
+"""Starts the worker of one job and watches over it until it ends: events, stop requests, memory, orphans."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmtune import errors
+from llmtune.errors import LlmtuneError, OutOfMemory, Stopped
+from llmtune.files import read_json
+from llmtune.machine import out_of_memory_kills
+from llmtune.run.events import Follower
+from llmtune.run.job import Job, Workshop
+from llmtune.run.process import says_out_of_memory
+from llmtune.run.worker import EXIT_OUT_OF_MEMORY, PARENT
+
+_POLL = 0.1  # seconds between two looks at the worker
+
+
+class StopSwitch:
+    """Ctrl-C once (or SIGTERM): stop at the next safe point. Twice: now."""
+
+    def __init__(self) -> None:
+        self.presses = 0
+
+    def press(self, *_: object) -> None:
+        """Signal handler."""
+        self.presses += 1
+
+    def install(self) -> None:
+        """Take over SIGINT and SIGTERM."""
+        signal.signal(signal.SIGINT, self.press)
+        signal.signal(signal.SIGTERM, self.press)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a worker that succeeded left: the stage's metrics, seconds at work, peak bytes of all its ranks."""
+
+    metrics: dict[str, Any]
+    seconds: float
+    memory: int
+
+
+def run_worker(
+    job: Job,
+    launch: Path | None,
+    log: Path,
+    switch: StopSwitch,
+    on_event: Callable[[dict[str, Any]], None],
+    ranks: dict[str, str] | None = None,
+) -> Outcome:
+    """Run a job in a worker process of its own and return what it measured.
+
+    launch: an accelerate config; the worker is then started by `accelerate launch`.
+    ranks:  the environment by which the worker joins the ranks of an outer launch.
+    Raises OutOfMemory, Stopped, or the stage's own error.
+    """
+    places = job.places
+    for leftover in (places.stop, places.result, places.failure, *places.folder.glob("peak-*.json")):
+        leftover.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "llmtune.run.worker", str(job.write())]
+    if launch:
+        command += ["--launch", str(launch)]
+    return watch(command, worker_environment(ranks), places, log, switch, on_event)
+
+
+def worker_environment(ranks: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment of a worker: ours, without the ranks of an outer launch unless they are given."""
+    environment = {name: value for name, value in os.environ.items() if name not in LAUNCH_VARIABLES}
+    environment |= ranks or {}
+    return environment | {PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+
+
+# What torchrun and accelerate tell the ranks they start; a serial stage's worker must not see it.
+LAUNCH_VARIABLES = frozenset(
+    "RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK ROLE_RANK ROLE_WORLD_SIZE MASTER_ADDR MASTER_PORT "
+    "TORCHELASTIC_USE_AGENT_STORE TORCHELASTIC_RUN_ID TORCHELASTIC_RESTART_COUNT TORCHELASTIC_MAX_RESTARTS".split()
+)
+
+
+def watch(
+    command: list[str],
+    environment: dict[str, str],
+    places: Workshop,
+    log: Path,
+    switch: StopSwitch,
+    on_event: Callable[[dict[str, Any]], None],
+) -> Outcome:
+    """Start `command`, follow its events, pass on stop requests, and turn its end into an Outcome or an error."""
+    kills_before = out_of_memory_kills()
+    events = Follower(places.events, from_end=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,  # Ctrl-C at the terminal reaches only us; we pass it on as a stop request
+        )
+        try:
+            while process.poll() is None:
+                for event in events.poll():
+                    on_event(event)
+                if switch.presses and not places.stop.exists():
+                    places.stop.touch()
+                if switch.presses > 1:
+                    raise Stopped("stopped now; what was finished and the last checkpoint are kept")
+                time.sleep(_POLL)
+        finally:
+            _end_group(process)
+    for event in events.poll():
+        on_event(event)
+    if process.returncode == 0 and places.result.exists():
+        result = read_json(places.result)
+        memory = sum(read_json(path)["bytes"] for path in places.folder.glob("peak-*.json"))
+        return Outcome(result["metrics"], result["seconds"], memory)
+    raise _failure(process.returncode, places, log, killed_for_memory=out_of_memory_kills() > kills_before)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill whatever of the worker's process group is left."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    process.wait()
+
+
+def _failure(status: int, places: Workshop, log: Path, killed_for_memory: bool) -> LlmtuneError:
+    """The error that tells why a worker ended without a result."""
+    failure = read_json(places.failure) if places.failure.exists() else None
+    if failure is not None and failure["type"] != "Bug":
+        kind = getattr(errors, failure["type"], LlmtuneError)
+        error: LlmtuneError = kind(failure["what"], where=failure["where"], fix=failure["fix"])
+        return error
+    tail = _tail(log)
+    aborted = status in (-signal.SIGABRT, 128 + signal.SIGABRT, 1) and says_out_of_memory(tail)
+    if status == EXIT_OUT_OF_MEMORY or aborted or killed_for_memory:
+        return OutOfMemory("the stage ran out of memory", where=str(log))
+    if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return LlmtuneError("the worker process was killed from outside", fix="run the same command to go on")
+    what = failure["what"] if failure else f"the worker process ended with status {status}"
+    return LlmtuneError(
+        f"{what} (not an error we foresaw)",
+        where=str(log),
+        fix="the end of that log has the traceback; please report it with the recipe",
+    )
+
+
+def _tail(log: Path, size: int = 8192) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - size))
+        return file.read().decode(errors="replace")

@@ -1,0 +1,66 @@
+"""The `corpus` stage: documents from files → a clean, de-duplicated, split corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from llmtune.artifacts import Artifact
+from llmtune.corpus.settings import CorpusSettings
+from llmtune.machine import Machine
+from llmtune.stages.stage import Context, Forecast, Plan, Stage
+
+# Measured on one core of the machine of docs/corpus.md: 6.9 MB of text from 18 MB of HTML.
+_FILE_BYTES_PER_SECOND = 5e6
+_CHARACTERS_PER_SECOND = 4e6
+_PROCESS_BYTES = 220 << 20  # Python with pyarrow and numpy
+_DOCUMENT_BYTES = 2300  # entry, signature (twice while they are put together)
+_SHARD_CHARACTERS = 64_000_000
+_COMPRESSED = 0.4  # bytes of zstd Parquet per character of text
+
+
+class CorpusStage(Stage, CorpusSettings):
+    """Read documents, clean them, drop duplicates, and split them into train, valid and test."""
+
+    kind: ClassVar[str] = "corpus"
+    makes: ClassVar[str] = "corpus"
+
+    def identity(self) -> dict[str, Any]:
+        from llmtune.corpus.sources import identity_of
+
+        return super().identity() | {"sources": identity_of(self)}
+
+    def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
+        from llmtune.corpus.estimate import estimate
+
+        found = estimate(self)
+        held_out = {"valid": self.split.valid, "test": self.split.test}
+        tokens_of = found.tokens / max(found.characters, 1)
+        characters = {
+            name: min(share * found.characters, self.split.max_characters) for name, share in held_out.items()
+        }
+        characters = {"train": found.characters - sum(characters.values()), **characters}
+        size = round(_COMPRESSED * found.characters)
+        makes = Forecast(
+            kind="corpus",
+            made_by=self.kind,
+            bytes=size,
+            tokens={name: round(tokens_of * count) for name, count in characters.items()},
+        )
+        spooled = min(found.characters, _SHARD_CHARACTERS)
+        return Plan(
+            makes=makes,
+            memory=_PROCESS_BYTES + _DOCUMENT_BYTES * found.documents + 5 * found.largest + 4 * spooled,
+            disk=2 * size,
+            seconds=2 + found.file_bytes / _FILE_BYTES_PER_SECOND + found.characters / _CHARACTERS_PER_SECOND,
+            notes=(
+                f"about {found.documents:,} documents, {found.characters:,} characters, {found.tokens:,} tokens "
+                "(estimated from file sizes and a few files, before duplicates are dropped)",
+            ),
+            problems=tuple(found.problems),
+        )
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        from llmtune.corpus.build import build_corpus
+
+        return build_corpus(self, context.output, context.work, context.seed, context.monitor)

@@ -1,0 +1,105 @@
+"""From rows to the tensors of one micro-batch: padding, labels, positions, and attention kept inside documents.
+
+Inside one row several documents can lie behind each other. transformers (5 and later) derives the block-diagonal
+attention mask from `position_ids` that restart, for eager, sdpa and flex attention alike, but only when
+
+- no `attention_mask` is passed (so this collator passes none where positions suffice), and
+- no cache is made: call the model with `use_cache=False`, or documents see each other without a word.
+
+Padding is on the right and goes on as if it were the last document of its row: under a causal mask nothing before it
+sees it, no query is left without a key (no NaN), and a batch of single documents keeps the fast path without a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmtune.training.data import Row
+from llmtune.training.isolation import Isolation
+
+NOT_TRAINED = -100  # the label that every loss of transformers leaves out
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One reading of one row. (epoch, index) name it, so that what is drawn for it (masking) can be seeded by them."""
+
+    epoch: int
+    index: int
+    row: Row
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Makes one micro-batch of samples.
+
+    pad_id:  any token id of the model's vocabulary; it is never trained on and seen by nothing
+    isolate: how attention is kept inside documents, from `isolation_of(config)`
+    pad_to:  make every batch this long (fixed shapes, for torch.compile); None: as long as its longest row
+    """
+
+    pad_id: int
+    isolate: Isolation = "positions"
+    pad_to: int | None = None
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """The batch on CPU, B rows of T tokens:
+
+        - `input_ids` (B, T) int64
+        - `labels` (B, T) int64: the token itself where it is a target, else -100. Not shifted: the loss compares the
+          output at t with the label at t+1. The first token of a document is never a target.
+        - `position_ids` (B, T) int64: from 0 in each document
+        - `attention_mask` (B, 1, T, T) float32, added to the attention scores: only with isolate "mask". Under bf16 or
+          fp16 the model is called within autocast, which casts it.
+
+        The samples come with their epoch and index: what later draws from chance for a row (masking) seeds it by them.
+        """
+        if not samples:
+            raise ValueError("a batch needs at least one sample")
+        longest = max(len(sample.row.input_ids) for sample in samples)
+        length = self.pad_to or longest
+        if longest > length:
+            raise ValueError(f"a row of {longest} tokens does not fit the fixed batch length {length}")
+        shape = (len(samples), length)
+        input_ids = np.full(shape, self.pad_id, np.int64)
+        labels = np.full(shape, NOT_TRAINED, np.int64)
+        documents = np.empty(shape, np.int64)
+        for place, sample in enumerate(samples):
+            row, n = sample.row, len(sample.row.input_ids)
+            input_ids[place, :n] = row.input_ids
+            labels[place, :n] = np.where(row.trained, row.input_ids, NOT_TRAINED)
+            documents[place, :n] = row.documents
+            documents[place, n:] = row.documents[-1]
+        if self.isolate == "rows" and documents.any():
+            raise ValueError("this model cannot be kept inside a document: build its rows with pack=False")
+        positions = np.stack([positions_in_documents(row) for row in documents])
+        batch = {
+            "input_ids": torch.from_numpy(input_ids),
+            "labels": torch.from_numpy(labels),
+            "position_ids": torch.from_numpy(positions),
+        }
+        if self.isolate == "mask":
+            batch["attention_mask"] = block_mask(torch.from_numpy(documents))
+        return batch
+
+
+def block_mask(documents_BT: Tensor) -> Tensor:
+    """Causal attention inside documents, to be added to the scores: (B, T) document numbers → (B, 1, T, T) float32,
+    0 where a query (second last axis) sees a key (last axis)."""
+    length = documents_BT.shape[1]
+    sees_BTT = (documents_BT[:, :, None] == documents_BT[:, None, :]) & torch.ones(length, length).tril().bool()
+    # the least bfloat16, so that a cast to it does not overflow
+    hidden = torch.finfo(torch.bfloat16).min
+    return torch.zeros(sees_BTT.shape).masked_fill(~sees_BTT, hidden)[:, None]
+
+
+def positions_in_documents(documents: np.ndarray) -> np.ndarray:
+    """Position of each token in its document, from 0: (n,) document numbers, equal and adjacent within one → (n,)."""
+    places = np.arange(len(documents))
+    starts = np.flatnonzero(np.diff(documents, prepend=documents[:1] - 1))
+    return places - np.repeat(starts, np.diff(starts, append=len(documents)))

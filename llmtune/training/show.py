@@ -1,0 +1,221 @@
+"""What the model sees: batches of the real collator as text for a terminal, and what padding costs.
+
+    for part in show_batches(rows, collate, tokenizer, batches=2, batch_rows=4, seed=7):
+        rich.print(part)
+
+Everything is read off the collator's own tensors: a target is what `labels` says, a document starts where
+`position_ids` restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from llmtune.training.collate import NOT_TRAINED, Collator, Sample
+from llmtune.training.data import Rows
+from llmtune.training.order import rows_of_step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+TRAINED, CONTEXT, PADDING, BORDER = "green", "yellow", "dim red", "bold reverse blue"
+
+
+@dataclass(frozen=True)
+class BatchFigures:
+    """Counts over one batch or several.
+
+    slots:   B × T, the tokens the model computes
+    tokens:  of documents; the rest of the slots is padding
+    trained: targets
+    padding_if_padded: padding, had each document a row of its own, in batches of as many rows, padded to the longest
+    """
+
+    rows: int
+    documents: int
+    slots: int
+    tokens: int
+    trained: int
+    padding_if_padded: int
+
+    @property
+    def padding(self) -> int:
+        """Slots that hold no document."""
+        return self.slots - self.tokens
+
+    @property
+    def waste_if_padded(self) -> float:
+        """Share of the slots that padding would take without packing."""
+        return self.padding_if_padded / (self.tokens + self.padding_if_padded)
+
+    def __add__(self, other: BatchFigures) -> BatchFigures:
+        return BatchFigures(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+
+def measure(batch: dict[str, Tensor], lengths: Sequence[int]) -> BatchFigures:
+    """Figures of one batch; `lengths` are its rows' tokens without padding."""
+    rows, length = batch["input_ids"].shape
+    documents = [size for row in range(rows) for size in document_lengths(batch, row, lengths[row])]
+    groups = [documents[first : first + rows] for first in range(0, len(documents), rows)]
+    padded = sum(max(group) * len(group) for group in groups)
+    return BatchFigures(
+        rows=rows,
+        documents=len(documents),
+        slots=rows * length,
+        tokens=sum(lengths),
+        trained=int((batch["labels"] != NOT_TRAINED).sum()),
+        padding_if_padded=padded - sum(documents),
+    )
+
+
+def document_lengths(batch: dict[str, Tensor], row: int, tokens: int) -> list[int]:
+    """Tokens of each document in a row of a batch, in order; the row's padding left out."""
+    starts = np.flatnonzero(batch["position_ids"][row, :tokens].numpy() == 0)
+    return [int(size) for size in np.diff(starts, append=tokens)]
+
+
+def show_batches(
+    rows: Rows,
+    collate: Collator,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    batches: int,
+    batch_rows: int,
+    seed: int,
+    document_tokens: int | None = 160,
+    plain: bool = False,
+    tokens_per_second: float | None = None,
+) -> Iterator[RenderableType]:
+    """A legend, the first `batches` batches of training as the model gets them, and the figures.
+
+    batch_rows:        rows of one batch
+    seed:              of the order of rows, as in training
+    document_tokens:   show at most so many tokens of a document (its beginning and end); None: all
+    plain:             mark context and padding by signs too, for output without colours
+    tokens_per_second: speed of training, padding counted; adds what of it padding takes
+    """
+    yield legend(plain)
+    total = BatchFigures(0, 0, 0, 0, 0, 0)
+    for step in range(batches):
+        samples = [Sample(epoch, index, rows[index]) for epoch, index in rows_of_step(step, len(rows), batch_rows, seed)]
+        batch = collate(samples)
+        lengths = [len(sample.row.input_ids) for sample in samples]
+        total += measure(batch, lengths)
+        titles = [f"batch {step + 1}, row {sample.index} (epoch {sample.epoch + 1})" for sample in samples]
+        for row, title in enumerate(titles):
+            yield render_row(batch, row, lengths[row], tokenizer, title, document_tokens, plain)
+    yield figures_table(rows, total, batches, tokens_per_second)
+
+
+def legend(plain: bool = False) -> Text:
+    """One line that says what the colours (and signs, if `plain`) mean."""
+    return Text.assemble(
+        ("trained", TRAINED),
+        "  ",
+        ("‹context: seen, not trained›" if plain else "context: seen, not trained", CONTEXT),
+        "  ",
+        ("padding", PADDING),
+        "  ",
+        ("▌1 ", BORDER),
+        " a document begins; no attention crosses it",
+    )
+
+
+def render_row(
+    batch: dict[str, Tensor],
+    row: int,
+    tokens: int,
+    tokenizer: PreTrainedTokenizerBase,
+    title: str,
+    document_tokens: int | None = None,
+    plain: bool = False,
+) -> Panel:
+    """One row of a batch: its text in the colours of the legend, under a title with its counts."""
+    ids = batch["input_ids"][row].numpy()
+    trained = batch["labels"][row].numpy() != NOT_TRAINED
+    text = Text()
+    begin = 0
+    sizes = document_lengths(batch, row, tokens)
+    for number, size in enumerate(sizes, 1):
+        text.append("\n" if number > 1 else "").append(f"▌{number} ", BORDER)
+        inside = slice(begin, begin + size)
+        text.append_text(_document(ids[inside], trained[inside], tokenizer, document_tokens, plain))
+        begin += size
+    padding = len(ids) - tokens
+    if padding:
+        text.append(f"\n▒ {padding} tokens of padding", PADDING)
+    documents = "1 document" if len(sizes) == 1 else f"{len(sizes)} documents"
+    counts = f"{documents}, {tokens} tokens, {int(trained.sum())} trained, {padding} padding"
+    return Panel(text, title=f"{title}: {counts}", title_align="left", border_style="dim")
+
+
+def _document(
+    ids: np.ndarray, trained: np.ndarray, tokenizer: PreTrainedTokenizerBase, most: int | None, plain: bool
+) -> Text:
+    """The tokens of one document, runs of targets and of context each in its style; the middle left out beyond `most`
+    tokens."""
+    text = Text()
+    if most is None or len(ids) <= most:
+        left_out = range(0)
+    else:
+        left_out = range(most - most // 4, len(ids) - most // 4)
+    borders = {0, len(ids), left_out.start, left_out.stop, *(np.flatnonzero(np.diff(trained)) + 1).tolist()}
+    places = sorted(borders)
+    for begin, end in zip(places, places[1:], strict=False):
+        if begin in left_out:
+            if begin == left_out.start:
+                text.append(f" … {len(left_out)} tokens … ", "dim")
+            continue
+        run = tokenizer.decode(ids[begin:end].tolist(), skip_special_tokens=False).replace("\n", "⏎\n")
+        if trained[begin]:
+            text.append(run, TRAINED)
+        else:
+            text.append(f"‹{run}›" if plain else run, CONTEXT)
+    return text
+
+
+def figures_table(rows: Rows, shown: BatchFigures, batches: int, tokens_per_second: float | None = None) -> Group:
+    """The figures of the batches shown, beside those of all rows, and what padding costs."""
+    counts, room = rows.counts, len(rows) * rows.row_tokens
+    table = Table(title="Figures", title_justify="left")
+    table.add_column("")
+    table.add_column(f"{batches} batch{'es' if batches != 1 else ''} shown", justify="right")
+    table.add_column("all rows", justify="right")
+    saved_all = counts.tokens + rows.padding_if_padded
+    for name, here, everywhere in (
+        ("rows", f"{shown.rows:,}", f"{len(rows):,}"),
+        ("documents and pieces of documents", f"{shown.documents:,}", f"{counts.pieces:,}"),
+        ("tokens", f"{shown.tokens:,}", f"{counts.tokens:,}"),
+        ("fill", f"{shown.tokens / shown.slots:.1%}", f"{counts.tokens / room:.1%}"),
+        ("trained", f"{shown.trained / shown.tokens:.1%}", f"{counts.trained / counts.tokens:.1%}"),
+        ("padding", f"{shown.padding:,}", f"{room - counts.tokens:,}"),
+        ("padding, were documents not packed", f"{shown.padding_if_padded:,}", f"{rows.padding_if_padded:,}"),
+        ("… as a share of the speed", f"{shown.waste_if_padded:.1%}", f"{rows.padding_if_padded / saved_all:.1%}"),
+    ):
+        table.add_row(name, here, everywhere)
+    lines = [*_left_out(rows)]
+    if tokens_per_second is not None:
+        lost = tokens_per_second * shown.padding / shown.slots
+        would = tokens_per_second * shown.waste_if_padded
+        lines.append(f"Of {tokens_per_second:,.0f} tokens/s padding takes {lost:,.0f}; unpacked it would take {would:,.0f}.")
+    return Group(table, *(Text(line, "dim") for line in lines))
+
+
+def _left_out(rows: Rows) -> Iterator[str]:
+    """A sentence for each way in which text was cut or left out."""
+    counts = rows.counts
+    if counts.cut_documents:
+        yield f"{counts.cut_documents:,} documents are longer than a row of {rows.row_tokens} tokens and were cut."
+    if counts.shortened:
+        yield f"{counts.shortened:,} conversations are longer than a row; what lies beyond it was left out."
+    if counts.dropped_documents:
+        yield f"{counts.dropped_documents:,} documents have nothing to train on and were left out."

@@ -1,0 +1,180 @@
+"""Tokenise a corpus split once, into memory-mapped parts that survive a kill.
+
+Each part holds the documents of about 64 MB of text and appears whole or not at all, so a job that was stopped goes on
+after the last finished part.
+
+    00000/tokens.npy   (t,) uint16 or uint32: the documents of the part behind each other
+    00000/trained.npy  (t,) bool: which of them are targets
+    00000/starts.npy   (d + 1,) int64: where each document starts in these
+    00000/chat.npy     (d,) bool: whether it is a conversation
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from llmtune.corpus.store import Document, count, read_split
+from llmtune.files import empty_folder, fingerprint, publish_folder, write_json
+from llmtune.monitor import Bar, Monitor
+from llmtune.training.chat_template import tokenise_conversations
+
+PART_CHARACTERS = 64 << 20
+BATCH_CHARACTERS = 2 << 20  # between two safe points: about a second
+DONE = "done.json"
+
+Tokens = tuple[list[int] | np.ndarray, np.ndarray]  # ids and which of them are targets
+
+
+@dataclass(frozen=True)
+class Part:
+    """One finished part; arrays as in the module's table. first_document: number of its first document in the split."""
+
+    first_document: int
+    tokens: np.ndarray
+    trained: np.ndarray
+    starts: np.ndarray
+    chat: np.ndarray
+
+
+class TokenisedSplit:
+    """All parts of a split, addressed by the number of the document in the split."""
+
+    def __init__(self, parts: list[Part]) -> None:
+        self.parts = parts
+        self._firsts = [part.first_document for part in parts]
+
+    def piece(self, document: int, first: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """`length` tokens of a document from `first` on: ids (length,) int32 and targets (length,) bool, of which the
+        first is never one: it has no context."""
+        part = self.parts[bisect_right(self._firsts, document) - 1]
+        begin = int(part.starts[document - part.first_document]) + first
+        trained = np.array(part.trained[begin : begin + length])
+        trained[:1] = False
+        return part.tokens[begin : begin + length].astype(np.int32), trained
+
+
+def tokeniser_identity(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Fingerprint of everything that decides the tokens of a document: vocabulary, normaliser, template, end token."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    model = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
+    return fingerprint([type(tokenizer).__name__, model, tokenizer.chat_template, tokenizer.eos_token_id])
+
+
+def tokenise_split(
+    corpus: Path, split: str, tokenizer: PreTrainedTokenizerBase, folder: Path, monitor: Monitor
+) -> TokenisedSplit:
+    """Tokenise what is not yet in `folder`, and open it all. Errors as in `build_rows`."""
+    if not (folder / DONE).exists():
+        _tokenise_missing(corpus, split, tokenizer, folder, monitor)
+    return TokenisedSplit(_finished_parts(folder))
+
+
+def _tokenise_missing(
+    corpus: Path, split: str, tokenizer: PreTrainedTokenizerBase, folder: Path, monitor: Monitor
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = _finished_parts(folder)
+    done = sum(len(part.chat) for part in parts)
+    documents = islice(read_split(corpus, split), done, None)
+    number = len(parts)
+    with monitor.bar(f"tokenise {split}", count(corpus, split), "documents", done) as bar:
+        for part in _batches(documents, PART_CHARACTERS):
+            target = folder / f"{number:05d}"
+            temporary = empty_folder(folder / f".{target.name}.{os.getpid()}.tmp")
+            _write_part(part, tokenizer, temporary, monitor, bar)
+            publish_folder(temporary, target)
+            number += 1
+    write_json(folder / DONE, {"parts": number})
+
+
+def _finished_parts(folder: Path) -> list[Part]:
+    parts: list[Part] = []
+    first = 0
+    for path in sorted(folder.glob("[0-9]*")):
+        names = ("tokens", "trained", "starts", "chat")
+        arrays = {name: np.load(path / f"{name}.npy", mmap_mode="r") for name in names}
+        parts.append(Part(first_document=first, **arrays))
+        first += len(arrays["chat"])
+    return parts
+
+
+def _write_part(
+    documents: Iterator[Document], tokenizer: PreTrainedTokenizerBase, folder: Path, monitor: Monitor, bar: Bar
+) -> None:
+    tokens: list[np.ndarray] = []
+    trained: list[np.ndarray] = []
+    lengths: list[int] = [0]
+    chats: list[bool] = []
+    kind = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
+    for batch in map(list, _batches(documents, BATCH_CHARACTERS)):
+        monitor.safe_point()
+        for document, (ids, targets) in zip(batch, tokenise(batch, tokenizer), strict=True):
+            tokens.append(np.asarray(ids, dtype=kind))
+            trained.append(targets)
+            lengths.append(len(ids))
+            chats.append(document.messages is not None)
+        bar.advance(len(batch))
+    np.save(folder / "tokens.npy", np.concatenate(tokens) if tokens else np.empty(0, kind))
+    np.save(folder / "trained.npy", np.concatenate(trained) if trained else np.empty(0, bool))
+    np.save(folder / "starts.npy", np.cumsum(lengths, dtype=np.int64))
+    np.save(folder / "chat.npy", np.array(chats, bool))
+
+
+def tokenise(documents: list[Document], tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:
+    """Ids and targets (bool) of each document, in the order given."""
+    texts = [document for document in documents if document.messages is None]
+    chats = [document for document in documents if document.messages is not None]
+    of_texts = iter(_tokenise_texts([document.text or "" for document in texts], tokenizer))
+    of_chats = iter(tokenise_conversations(chats, tokenizer))
+    return [next(of_texts if document.messages is None else of_chats) for document in documents]
+
+
+def _tokenise_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:
+    """Each text between the tokens that open a sequence by the tokenizer's own convention and its end token."""
+    if not texts:
+        return []
+    opening = opening_tokens(tokenizer)
+    closing = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    # A document is data: the text "<|im_end|>" in it must not become the control token.
+    encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    found = []
+    for ids in encoded:
+        whole = [*opening, *ids, *closing]
+        trained = np.ones(len(whole), bool)
+        trained[:1] = False
+        found.append((whole, trained))
+    return found
+
+
+def opening_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer itself puts before a text (usually a beginning-of-sequence token, or nothing)."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    special = tokenizer("a", add_special_tokens=True)["input_ids"]
+    for start in range(len(special) - len(plain) + 1):
+        if special[start : start + len(plain)] == plain:
+            return list(special[:start])
+    return []
+
+
+def _batches(documents: Iterator[Document], characters: int) -> Iterator[Iterator[Document]]:
+    """Consecutive runs of documents, each closed by the document that reaches `characters`; read each before the
+    next. Where they are closed depends on the documents alone."""
+
+    def run(first: Document) -> Iterator[Document]:
+        size = 0
+        for document in chain([first], documents):
+            yield document
+            size += len(document.text or "") + sum(len(m.content) for m in document.messages or ())
+            if size >= characters:
+                return
+
+    for first in documents:
+        yield run(first)

@@ -1,0 +1,235 @@
+"""Quantization end to end on tiny models: errors, sizes, determinism, GPTQ against rounding, kill and go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from llmtune.artifacts import Artifact
+from llmtune.compress.calibration import calibration_rows
+from llmtune.compress.grid import Grid, check_group_size, ignored, linears, packed_bytes
+from llmtune.compress.measure import stored_tensors
+from llmtune.compress.quantize import Calibration, quantize
+from llmtune.errors import LlmtuneError, Stopped
+from llmtune.files import read_json, sha256_file
+from llmtune.machine import Machine
+from llmtune.models.shape import read_shape
+from llmtune.monitor import Monitor
+from llmtune.stages.quantize import QuantizeStage
+from llmtune.stages.stage import Context, Forecast
+
+MACHINE = Machine(cores=2, memory=8 << 30, flags=frozenset(), accelerators=())
+W4 = Grid(4, 32, True)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+class StopsAfter(Monitor):
+    """Asks to stop once `asks` safe points have passed."""
+
+    def __init__(self, asks: int) -> None:
+        self.left = asks
+
+    def stop_requested(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_group_size_that_does_not_fit() -> None:
+    with pytest.raises(LlmtuneError) as caught:
+        check_group_size({"model.layers.0.mlp.up_proj.weight": (1536, 576)}, 128)
+    assert "model.layers.0.mlp.up_proj.weight" in str(caught.value)
+    assert "576" in str(caught.value)
+    assert "16, 32, 64" in str(caught.value)
+
+
+def test_group_size_error_comes_before_the_work(tiny, tmp_path) -> None:
+    with pytest.raises(LlmtuneError, match="group_size 48 does not divide the 128"):
+        quantize(tiny("llama"), tmp_path, method="round", grid=Grid(4, 48, True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_packed_bytes_hand_worked() -> None:
+    # 4 bits of 64 inputs are 8 words a row; two groups, two bytes of scale each; 16 bytes of shape
+    assert packed_bytes(10, 64, Grid(4, 32, True)) == 10 * 8 * 4 + 10 * 2 * 2 + 16
+    # zero points: ten of 4 bits fill two words, for each of two groups
+    assert packed_bytes(10, 64, Grid(4, 32, False)) == 10 * 8 * 4 + 10 * 2 * 2 + 16 + 2 * 4 * 2
+    # 3 bits of 64 inputs are 6 words
+    assert packed_bytes(10, 64, Grid(3, 64, True)) == 10 * 6 * 4 + 10 * 2 + 16
+
+
+def test_ignore_patterns() -> None:
+    assert ignored("model.layers.0.mlp.up_proj", ["up_proj"])
+    assert ignored("model.layers.0.mlp.up_proj", ["model.layers.0.*"])
+    assert ignored("model.layers.0.mlp.up_proj", [r"re:.*layers\.[01]\..*"])
+    assert not ignored("model.layers.0.mlp.up_proj", ["gate_proj", "re:layers"])
+
+
+def test_ignored_layers_stay(tiny, tmp_path) -> None:
+    metrics = quantize(tiny("qwen2"), tmp_path, method="round", grid=W4, ignore=["lm_head", "down_proj"])
+    assert metrics["quantized_layers"] == 12
+    stored = stored_tensors(tmp_path)
+    assert stored["model.layers.1.mlp.down_proj.weight"] == ("BF16", (64, 128))
+    assert stored["lm_head.weight"][0] == "BF16"
+
+
+def test_everything_ignored(tiny, tmp_path) -> None:
+    with pytest.raises(LlmtuneError, match="no linear layer is left"):
+        quantize(tiny("llama"), tmp_path, method="round", grid=W4, ignore=["re:.*"])
+
+
+def test_tied_head_cannot_be_rounded(tiny, tmp_path) -> None:
+    with pytest.raises(LlmtuneError, match="shares its table"):
+        quantize(tiny("llama"), tmp_path, method="round", grid=W4, ignore=[])
+
+
+def test_gpt2_is_refused_by_group_and_taken_by_bitsandbytes(tiny, tmp_path) -> None:
+    with pytest.raises(LlmtuneError, match="Conv1D"):
+        quantize(tiny("gpt2"), tmp_path / "a", method="round", grid=W4)
+    metrics = quantize(tiny("gpt2"), tmp_path / "b", method="nf4")
+    assert metrics["layers"] == metrics["quantized_layers"] == 8
+
+
+def test_quantized_twice_is_refused(tiny, tmp_path) -> None:
+    quantize(tiny("llama"), tmp_path / "once", method="round", grid=W4)
+    with pytest.raises(LlmtuneError, match="quantized already"):
+        quantize(tmp_path / "once", tmp_path / "twice", method="round", grid=W4)
+
+
+@pytest.mark.parametrize("settings", [
+    {"method": "round"}, {"method": "round", "symmetric": False, "group_size": 64}, {"method": "round", "bits": 3},
+    {"method": "round", "bits": 8, "scales": "largest"}, {"method": "nf4"}, {"method": "int8"},
+], ids=str)  # fmt: skip
+def test_plan_knows_the_bytes(tiny, tmp_path, settings) -> None:
+    """The forecast's bytes are those of the tensors written, to the last one (NF4's quant state: within 0.5 %)."""
+    stage = QuantizeStage(**settings)
+    base = Forecast("checkpoint", "model", bytes=0, shape=read_shape(tiny("qwen2")))
+    plan = stage.plan({"checkpoint": base}, MACHINE)
+    assert not plan.problems
+    artifact = Artifact("checkpoint", tiny("qwen2"), "", "base", "model")
+    output = tmp_path / "output"
+    output.mkdir()
+    metrics = stage.run({"checkpoint": artifact}, Context(output, tmp_path / "work", seed=7))
+    tolerance = 0.005 * metrics["weight_bytes"] if settings["method"] == "nf4" else 0
+    assert abs(plan.makes.bytes - metrics["weight_bytes"]) <= tolerance
+    assert metrics["bits_per_weight"] == pytest.approx(8 * metrics["weight_bytes"] / base.shape.parameters)
+    assert metrics["parameters"] == base.shape.parameters
+    assert metrics["quantized_layers"] == len(linears(base.shape, ("lm_head",)))
+
+
+def test_plan_names_what_cannot_work(tiny, monkeypatch) -> None:
+    base = Forecast("checkpoint", "model", bytes=0, shape=read_shape(tiny("llama")))
+    misfit = QuantizeStage(method="round", group_size=48).plan({"checkpoint": base}, MACHINE)
+    assert any("48" in problem and "16, 32, 64" in problem for problem in misfit.problems)
+    alone = QuantizeStage(method="gptq").plan({"checkpoint": base}, MACHINE)
+    assert any("corpus" in problem for problem in alone.problems)
+    short = Forecast("corpus", "corpus", bytes=0, tokens={"train": 100})
+    assert QuantizeStage(method="gptq").plan({"checkpoint": base, "corpus": short}, MACHINE).problems
+    gpt2 = Forecast("checkpoint", "model", bytes=0, shape=read_shape(tiny("gpt2")))
+    assert any(
+        "Conv1D" in problem for problem in QuantizeStage(method="round").plan({"checkpoint": gpt2}, MACHINE).problems
+    )
+    monkeypatch.setattr("llmtune.stages.quantize.have", lambda module: False)
+    missing = QuantizeStage(method="round").plan({"checkpoint": base}, MACHINE)
+    assert any("llmtune[quantize]" in problem for problem in missing.problems)
+
+
+@pytest.mark.parametrize("settings", [
+    {"method": "nf4", "bits": 8}, {"method": "int8", "group_size": 32}, {"method": "nf4", "symmetric": True},
+    {"method": "round", "calibration": {"rows": 2}}, {"method": "gptq", "bits": 5},
+], ids=str)  # fmt: skip
+def test_settings_that_contradict(settings) -> None:
+    with pytest.raises(ValidationError):
+        QuantizeStage(**settings)
+
+
+def test_only_gptq_asks_for_a_corpus() -> None:
+    assert [need.name for need in QuantizeStage(method="gptq").inputs_needed()] == ["checkpoint", "corpus"]
+    assert [need.name for need in QuantizeStage(method="nf4").inputs_needed()] == ["checkpoint"]
+
+
+def test_calibration_rows(tiny, corpus) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny("llama"))
+    rows = calibration_rows(corpus, tokenizer, 6, 48, seed=1)
+    assert [tuple(row.shape) for row in rows] == [(1, 48)] * 6
+    again = calibration_rows(corpus, tokenizer, 6, 48, seed=1)
+    assert all((one == other).all() for one, other in zip(rows, again, strict=True))
+    other = calibration_rows(corpus, tokenizer, 6, 48, seed=2)
+    assert not all((one == two).all() for one, two in zip(rows, other, strict=True))
+    with pytest.raises(LlmtuneError, match="too few"):
+        calibration_rows(corpus, tokenizer, 1, 100_000, seed=1)
+
+
+def test_gptq_beats_rounding_where_it_counts(tiny, corpus, tmp_path) -> None:
+    """On the calibration text, GPTQ's hidden states lie nearer the base's than those of plain rounding (3 bits)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    text = Calibration(corpus, 16, 64, seed=1)
+    grid = Grid(3, 32, True)
+    quantize(tiny("llama"), tmp_path / "round", method="round", grid=grid, scale_search=False)
+    quantize(tiny("llama"), tmp_path / "gptq", method="gptq", grid=grid, calibration=text, scale_search=False)
+    rows = torch.cat(calibration_rows(corpus, AutoTokenizer.from_pretrained(tiny("llama")), 16, 64, seed=1))
+
+    def states(folder: Path):
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        with torch.no_grad():
+            return model(rows, output_hidden_states=True).hidden_states[-1]
+
+    base = states(tiny("llama"))
+    error = {name: float((states(tmp_path / name) - base).norm() / base.norm()) for name in ("round", "gptq")}
+    assert error["gptq"] < 0.9 * error["round"]
+
+
+def test_gptq_is_deterministic_and_goes_on_after_a_stop(tiny, corpus, tmp_path) -> None:
+    """Twice the same bytes; stopped after the first layer and started again, the same bytes once more."""
+    text = Calibration(corpus, 8, 32, seed=1)
+    for name in ("one", "two"):
+        quantize(tiny("qwen2"), tmp_path / name, method="gptq", grid=W4, calibration=text)
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+    work = tmp_path / "work"
+    with pytest.raises(Stopped):
+        quantize(
+            tiny("qwen2"), tmp_path / "three", method="gptq", grid=W4, calibration=text, work=work,
+            monitor=StopsAfter(8 * 4 + 8 * 7 + 5),
+        )  # fmt: skip
+    kept = sorted(path.name for path in work.iterdir())
+    assert kept
+    quantize(tiny("qwen2"), tmp_path / "three", method="gptq", grid=W4, calibration=text, work=work)
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "three")
+
+
+def test_what_is_written(tiny, corpus, tmp_path) -> None:
+    """Tokenizer and settings go along, llmcompressor's recipe does not, and no path of the machine is left."""
+    text = Calibration(corpus, 4, 32, seed=1)
+    quantize(tiny("llama"), tmp_path, method="gptq", grid=W4, calibration=text)
+    names = set(hashes(tmp_path))
+    assert {"config.json", "model.safetensors", "tokenizer.json", "generation_config.json"} <= names
+    assert "recipe.yaml" not in names
+    for path in tmp_path.glob("*.json"):
+        assert str(tiny("llama")) not in path.read_text()
+        assert str(tmp_path) not in path.read_text()
+    config = read_json(tmp_path / "config.json")
+    assert config["tie_word_embeddings"] is True
+    assert "lm_head.weight" not in stored_tensors(tmp_path)
+    weights = config["quantization_config"]["config_groups"]["group_0"]["weights"]
+    assert (weights["num_bits"], weights["group_size"], weights["symmetric"]) == (4, 32, True)
+    assert "llmtune" not in (tmp_path / "config.json").read_text()
+
+
+def test_fused_experts_are_never_left_in_silence(tiny, tmp_path) -> None:
+    """A mixture of experts is rounded whole or refused, never shipped with its experts in bf16."""
+    try:
+        metrics = quantize(tiny("mixtral"), tmp_path, method="round", grid=W4)
+    except LlmtuneError as error:
+        assert "no nn.Linear" in str(error)
+    else:
+        assert metrics["quantized_parameters"] > 0.9 * sum(
+            shape[0] * shape[1] for shape in linears(read_shape(tiny("mixtral")), ("lm_head",)).values()
+        )

@@ -1,0 +1,96 @@
+"""Which artifact each stage takes, worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from llmtune.errors import RecipeError
+from llmtune.recipe import Recipe, resolve_inputs
+from tests.recipe.conftest import GOOD
+from tests.recipe.toys import ToyTrain
+
+Load = Callable[..., Recipe]
+
+
+def wired(recipe: Recipe) -> dict[str, dict[str, str]]:
+    return {node.id: node.inputs for node in resolve_inputs(recipe)}
+
+
+def test_the_last_artifact_of_each_kind_and_an_evaluation_of_every_model(load: Load) -> None:
+    assert list(wired(load(GOOD)).items()) == [
+        ("base", {}),
+        ("corpus", {}),
+        ("base.evaluate", {"model": "base", "corpus": "corpus"}),
+        ("train", {"checkpoint": "base", "corpus": "corpus"}),
+        ("train.evaluate", {"model": "train", "corpus": "corpus"}),
+        ("quantize", {"checkpoint": "train", "corpus": "corpus"}),
+        ("quantize.evaluate", {"model": "quantize", "corpus": "corpus"}),
+        ("export", {"checkpoint": "quantize"}),
+        ("export.evaluate", {"model": "export", "corpus": "corpus"}),
+        ("export-2", {"checkpoint": "train"}),
+        ("export-2.evaluate", {"model": "export-2", "corpus": "corpus"}),
+    ]
+
+
+def test_no_evaluation_unless_asked_for(load: Load) -> None:
+    nodes = resolve_inputs(load(GOOD.replace("evaluate: {}\n", "")))
+    assert [node.id for node in nodes] == ["base", "corpus", "train", "quantize", "export", "export-2"]
+    assert [node.stage.kind for node in nodes][:2] == ["model", "corpus"]
+
+
+def test_a_recipe_without_a_corpus_scores_without_one(load: Load) -> None:
+    text = "name: a\nmodel: b\nstages: [quantize, export]\nevaluate: {}\n"
+    assert list(wired(load(text)).items()) == [
+        ("base", {}),
+        ("base.evaluate", {"model": "base"}),
+        ("quantize", {"checkpoint": "base"}),
+        ("quantize.evaluate", {"model": "quantize"}),
+        ("export", {"checkpoint": "quantize"}),
+        ("export.evaluate", {"model": "export"}),
+    ]
+
+
+CORPUS = "  - corpus: {sources: [{path: x}]%s}\n"
+
+
+def test_not_made_by_looks_past_the_last(load: Load) -> None:
+    text = "name: a\nmodel: b\nstages:\n" + CORPUS % "" + "  - quantize\n  - train\n"
+    assert wired(load(text))["train"] == {"checkpoint": "base", "corpus": "corpus"}
+
+
+def test_from_names_several_and_the_base(load: Load) -> None:
+    text = "name: a\nmodel: b\nstages:\n" + CORPUS % "" + CORPUS % ", id: more"
+    text += "  - train\n  - train: {from: [base, corpus]}\n  - merge: {from: [train-2, train]}\n"
+    inputs = wired(load(text))
+    assert inputs["train"] == {"checkpoint": "base", "corpus": "more"}
+    assert inputs["train-2"] == {"checkpoint": "base", "corpus": "corpus"}
+    assert inputs["merge"] == {"checkpoint": "train-2", "other": "train"}
+
+
+def test_every_score_is_measured_on_the_corpus_that_was_trained_on(load: Load) -> None:
+    """Also the base's, and also after a later corpus; a model older than that corpus waits for it."""
+    text = "name: a\nmodel: b\nevaluate: {}\nstages:\n" + CORPUS % ", id: raw" + "  - export\n" + CORPUS % ", id: good"
+    text += "  - train\n" + CORPUS % ", id: later" + "  - export: {from: train}\n"
+    inputs = wired(load(text))
+    assert {name: source["corpus"] for name, source in inputs.items() if name.endswith(".evaluate")} == {
+        "base.evaluate": "good",
+        "export.evaluate": "good",
+        "train.evaluate": "good",
+        "export-2.evaluate": "good",
+    }
+    order = list(inputs)
+    assert order.index("good") < order.index("base.evaluate") < order.index("train")
+
+
+def test_a_recipe_made_in_python_is_wired_alike_and_says_what_is_wrong() -> None:
+    recipe = Recipe(name="a", model="b", stages=[ToyTrain()])
+    assert recipe.stages[0].id == "train"
+    with pytest.raises(RecipeError, match="stage 'train' needs a corpus"):
+        resolve_inputs(recipe)
+
+
+def test_unnamed_stages_are_numbered_among_themselves(load: Load) -> None:
+    text = "name: a\nmodel: b\nstages: [export, {export: {id: mine}}, export, quantize, export]\n"
+    assert [stage.id for stage in load(text).stages] == ["export", "mine", "export-2", "quantize", "export-3"]

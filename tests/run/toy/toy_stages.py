@@ -1,0 +1,85 @@
+"""Stages from outside the package, found by entry point: quick, resumable, and able to fail in every way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from llmtune.artifacts import Artifact
+from llmtune.errors import LlmtuneError
+from llmtune.files import write_text
+from llmtune.machine import Machine
+from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
+
+
+class CountStage(Stage):
+    """Adds up numbers slowly, with a checkpoint after each."""
+
+    kind = "count"
+    makes = "corpus"
+    not_identity = Stage.not_identity | {"seconds_each", "trouble", "launch"}
+
+    upto: int = Field(5, ge=1, description="Last number.")
+    seconds_each: float = Field(0.0, description="Time a number takes.")
+    trouble: str | None = Field(None, description="error, bug, memory, kill, disk: what happens at the third number.")
+    micro_batch: int = Field(4, description="Numbers at a time; halved after running out of memory.")
+    launch: Path | None = Field(None, description="Makes this a stage that several ranks may run.")
+
+    def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
+        problems = ("counting above a million is not possible here",) if self.upto > 1_000_000 else ()
+        return Plan(Forecast("corpus", self.kind, 10), memory=1000, disk=10, seconds=0.1, problems=problems)
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        state = context.work / "state"
+        number, total = (int(part) for part in state.read_text().split()) if state.exists() else (0, context.seed)
+        starts = context.work / "starts"
+        starts.write_text(starts.read_text() + "x" if starts.exists() else "x")
+        with context.monitor.bar("counting", self.upto, "numbers", done=number) as bar:
+            while number < self.upto:
+                number += 1
+                total += number
+                time.sleep(self.seconds_each)
+                if number == 3:
+                    self._trouble(context)
+                write_text(state, f"{number} {total}")
+                bar.advance()
+                context.monitor.safe_point()
+        write_text(context.output / "total.txt", f"{total}\n")
+        return {"total": total, "starts": len(starts.read_text()), "halvings": context.halvings}
+
+    def _trouble(self, context: Context) -> None:
+        if self.trouble == "error":
+            raise LlmtuneError("three is one too many", where="toy", fix="count less")
+        if self.trouble == "bug":
+            raise ZeroDivisionError("not foreseen")
+        if self.trouble == "memory" and self.micro_batch >> context.halvings > 1:
+            raise MemoryError
+        if self.trouble == "kill" and not (context.work / "killed").exists():
+            (context.work / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.trouble == "disk":
+            raise OSError(28, "No space left on device", "somewhere")
+
+
+class DoubleStage(Stage):
+    """Doubles a total."""
+
+    kind = "double"
+    makes = "corpus"
+    needs = (Need("corpus", "corpus"),)
+
+    times: int = Field(1, description="How often.")
+
+    def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
+        return Plan(Forecast("corpus", self.kind, 10), memory=1000, disk=10)
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        total = int((inputs["corpus"].folder / "total.txt").read_text()) * 2**self.times
+        write_text(context.output / "total.txt", f"{total}\n")
+        return {"total": total}
