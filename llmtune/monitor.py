@@ -31,7 +31,7 @@ class Monitor:
     def note(self, text: str) -> None:
         """A sentence for the person: shown, logged, and kept for the report."""
 
-    def record(self, kind: str, **fields: Any) -> None:
+    def record(self, kind: str, /, **fields: Any) -> None:
         """A machine-readable event (JSON values), appended to the run's events."""
 
     def stop_requested(self) -> bool:

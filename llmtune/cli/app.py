@@ -44,7 +44,7 @@ COMMANDS: dict[str, Command] = {
     "validate": Command("llmtune.cli.validate:validate", PANEL_RECIPE, "Check a recipe; print its stages and inputs."),
     "recipes": Command("llmtune.cli.recipes:app", PANEL_RECIPE, "List the recipes that come along; copy one to start."),
     "schema": Command("llmtune.cli.schema:schema", PANEL_RECIPE, "Print the JSON schema of recipes, for an editor."),
-    "doctor": Command("llmtune.cli.doctor:doctor", PANEL_HERE, "Versions, devices, extras, and what will not work here."),
+    "doctor": Command("llmtune.cli.doctor:doctor", PANEL_HERE, "Versions, devices, extras, what will not work here."),
 }
 
 

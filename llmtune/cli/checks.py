@@ -42,7 +42,8 @@ class Facts:
 
 @dataclass(frozen=True)
 class Limit:
-    """One thing that will not work here, or not well. `why` names the cause, `fix` what would change it, if anything."""
+    """One thing that will not work here, or not well; `why` names the cause, `fix` what would change it, if that is
+    known."""
 
     what: str
     why: str

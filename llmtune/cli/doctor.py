@@ -77,7 +77,8 @@ def _limits(found: list[Limit]) -> Table:
     if not found:
         table.add_row("[green]nothing[/]", "everything llmtune does can run on this machine")
     for limit in found:
-        table.add_row(f"[yellow]{limit.what}[/]", _literal(limit.why) + (f" [dim]→ {_literal(limit.fix)}[/]" if limit.fix else ""))
+        fix = f" [dim]→ {_literal(limit.fix)}[/]" if limit.fix else ""
+        table.add_row(f"[yellow]{limit.what}[/]", _literal(limit.why) + fix)
     return table
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmtune.compress.grid import ignored
+from llmtune.compress.groupwise import refuse_leftovers
 from llmtune.errors import LlmtuneError
 from llmtune.extras import need
 
@@ -32,8 +33,7 @@ def load_rounded(checkpoint: Path, method: Literal["nf4", "int8"], ignore: Seque
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(config)
     wanted, skipped = _split(skeleton, ignore)
-    if not wanted:
-        raise LlmtuneError("no linear layer is left to round", where="ignore", fix="shorten `ignore`")
+    refuse_leftovers(skeleton, wanted, ignore)
     if method == "nf4":
         settings = BitsAndBytesConfig(
             load_in_4bit=True,

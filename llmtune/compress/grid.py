@@ -43,13 +43,14 @@ class Grid:
 def is_linear(name: str, shape: tuple[int, ...], ignore: Iterable[str] = ()) -> bool:
     """Whether a checkpoint's tensor is the weight of a linear layer that a quantization rounds, by its name and shape.
 
-    Embedding tables and routers are none; `ignore` holds module names, globs of them, or `re:` and an expression.
+    Embedding tables, routers and experts (fused when loaded) are none.
+    ignore: module names, globs of them, or `re:` and an expression.
     """
     if len(shape) != 2 or not name.endswith(".weight") or min(shape) < 2:
         return False
     if _TABLES.search(name) or _ROUTERS.search(name):
         return False
-    return not ignored(name.removesuffix(".weight"), ignore)
+    return ".experts." not in name and not ignored(name.removesuffix(".weight"), ignore)
 
 
 def ignored(module: str, patterns: Iterable[str]) -> bool:
@@ -88,6 +89,21 @@ def conv1d_problem(model_type: str) -> str:
         f"models of type {model_type} keep their weights in Conv1D modules, "
         "which round and gptq (llmcompressor) cannot store"
     )
+
+
+def experts_problem(shape: ModelShape, method: Method, ignore: Iterable[str]) -> str | None:
+    """The sentence that says why a mixture of experts is refused; None for other models, and where nf4 and int8 are
+    told to leave the experts alone."""
+    ignore = tuple(ignore)
+    for name in shape.tensors:
+        module, experts, _ = name.partition(".experts.")
+        if experts and method in ("round", "gptq"):
+            return f"round and gptq cannot store the experts of {shape.family}; export it to GGUF"
+        if experts and not ignored(f"{module}.experts", ignore):
+            return (
+                f"{method} cannot round the fused experts of {shape.family}; name '*.experts' in `ignore` to keep them"
+            )
+    return None
 
 
 def packed_bytes(out: int, inputs: int, grid: Grid) -> int:

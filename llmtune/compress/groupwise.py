@@ -5,7 +5,7 @@ GPTQ: Frantar et al., https://arxiv.org/abs/2210.17323. The result is a checkpoi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partialmethod
 from pathlib import Path
@@ -37,36 +37,60 @@ def targets(model: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Module]:
     """
     import torch
 
-    found: dict[str, nn.Module] = {}
-    others: dict[str, int] = {}
-    total = sum(parameter.numel() for parameter in model.parameters())
     table = model.get_input_embeddings().weight  # type: ignore[operator]
-    for name, module in model.named_modules():
-        if ignored(name, ignore):
-            continue
-        if isinstance(module, torch.nn.Linear):
-            if module.weight is table:
-                raise LlmtuneError(
-                    "the head shares its table with the embeddings, which stay in bf16",
-                    where=name,
-                    fix=f"add {name} to `ignore`",
-                )
-            found[name] = module
-        elif not isinstance(module, torch.nn.Embedding):
-            for part, parameter in module.named_parameters(recurse=False):
-                if parameter.ndim >= 2:
-                    others[f"{name}.{part}"] = parameter.numel()
-    if sum(others.values()) > KEPT_SHARE * total:
-        worst = max(others, key=others.__getitem__)
-        raise LlmtuneError(
-            f"{100 * sum(others.values()) / total:.0f} % of the parameters ({len(others)} tensors) lie in modules that "
-            "are no nn.Linear, which this method cannot round",
-            where=worst,
-            fix="use method nf4 or int8 for GPT-2's Conv1D; or add the modules to `ignore` to keep them in bf16",
-        )
-    if not found:
-        raise LlmtuneError("no linear layer is left to round", where="ignore", fix="shorten `ignore`")
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and not ignored(name, ignore)
+    }
+    for name, module in found.items():
+        if module.weight is table:
+            raise LlmtuneError(
+                "the head shares its table with the embeddings, which stay in bf16",
+                where=name,
+                fix=f"add {name} to `ignore`",
+            )
+    refuse_leftovers(model, found, ignore)
     return found
+
+
+def refuse_leftovers(model: nn.Module, rounded: Collection[str], ignore: Sequence[str]) -> None:
+    """Raise LlmtuneError when no module is to be rounded, or when more than KEPT_SHARE of a model's weights would be
+    left in bf16 without having been named in `ignore` (embedding tables and a tied head apart)."""
+    import torch
+
+    if not rounded:
+        raise LlmtuneError("no linear layer is left to round", where="ignore", fix="shorten `ignore`")
+    table = model.get_input_embeddings().weight  # type: ignore[operator]
+    left = {
+        f"{name}.{part}": parameter.numel()
+        for name, module in model.named_modules()
+        if name not in rounded and not ignored(name, ignore) and not isinstance(module, torch.nn.Embedding)
+        for part, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim >= 2 and parameter is not table
+    }
+    share = sum(left.values()) / sum(parameter.numel() for parameter in model.parameters())
+    if share > KEPT_SHARE:
+        worst = max(left, key=left.__getitem__)
+        raise LlmtuneError(
+            f"{100 * share:.0f} % of the parameters ({len(left)} tensors) lie in modules that this method cannot round "
+            "(fused experts, Conv1D, or other modules that are no nn.Linear)",
+            where=worst,
+            fix="to keep them in bf16, name their modules in `ignore`; export to GGUF rounds such models too",
+        )
+
+
+def refuse_experts(model: nn.Module) -> None:
+    """Raise LlmtuneError for a mixture of experts. llmcompressor would take its fused experts apart and save them under
+    names that transformers does not read for every family (Mixtral: they would come back as random numbers)."""
+    from llmcompressor.modeling.moe.linearize import get_non_linearized_moes
+
+    if get_non_linearized_moes(model):
+        raise LlmtuneError(
+            "round and gptq cannot store a mixture of experts (fused experts) so that transformers reads it back",
+            where=str(model.config.model_type),
+            fix="export the checkpoint to GGUF, which rounds experts too",
+        )
 
 
 def check_family(model_type: str) -> None:
@@ -95,6 +119,7 @@ def round_to_codes(
     """
     need("llmcompressor", "quantization by round or gptq")
     monitor = monitor or Monitor()
+    refuse_experts(model)
     modules = targets(model, ignore)
     left_alone = sorted(_all_linears(model) - set(modules))
     with quiet():

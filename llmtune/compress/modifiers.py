@@ -22,6 +22,8 @@ from safetensors.torch import load_file, save
 from llmtune.files import write_bytes
 from llmtune.monitor import Bar, Monitor
 
+# Up to so many elements in a block of columns, one thread is enough.
+ONE_THREAD_ELEMENTS = 1 << 20
 _PARTS = ("weight", "weight_scale", "weight_zero_point")
 
 
@@ -108,6 +110,23 @@ class ResumableGPTQ(GPTQModifier):
         self._layer += 1
         self._bar.advance(len(rounded))
         self._monitor.safe_point()
+
+    def compress_modules(self) -> None:
+        """Round the calibrated linears; small ones on one CPU thread.
+
+        GPTQ goes column by column, some fifteen tiny kernels each. With several threads every kernel ends in a barrier,
+        and on a machine that does other work too those waits take most of the time. Which way is taken depends on the
+        shapes alone, so the result does not depend on the load."""
+        small = all(
+            module.weight.device.type == "cpu" and module.weight.shape[0] * self.block_size <= ONE_THREAD_ELEMENTS
+            for module in self._num_samples
+        )
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1 if small else threads)
+        try:
+            super().compress_modules()
+        finally:
+            torch.set_num_threads(threads)
 
     def _file(self) -> Path:
         assert self._work is not None

@@ -71,7 +71,7 @@ class Source(Settings):
     )
     layout: Layout = Field(
         "auto",
-        description="What a JSONL or Parquet record is: plain text, OpenAI messages, ShareGPT conversations, or Alpaca. "
+        description="What a JSONL or Parquet record is: text, OpenAI messages, ShareGPT conversations, or Alpaca. "
         "auto: by its columns.",
     )
     columns: Columns = Field(

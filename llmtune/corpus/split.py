@@ -11,6 +11,9 @@ from llmtune.corpus.settings import SplitSettings
 # A group larger than this share of what a split may hold goes to train, so that one document is never the whole test.
 _LARGEST_SHARE = 0.5
 _OVERSHOOT = 1.1
+# Where a few documents hold nearly all the text, a split stays below its share of characters rather than take more than
+# this many times its share of the groups: else all the small documents would be held out.
+_MOST_GROUPS = 2
 
 
 def split_groups(groups: Mapping[str, int], settings: SplitSettings, seed: int) -> dict[str, str]:
@@ -27,16 +30,18 @@ def split_groups(groups: Mapping[str, int], settings: SplitSettings, seed: int) 
         if share == 0 or len(left) < 2 or len(groups) < number + 2:
             continue
         budget = min(share * total, settings.max_characters)
-        placed.update(dict.fromkeys(_take(left, groups, budget), split))
+        to_come = 2 if split == "test" and settings.valid > 0 and len(left) > 2 else 1
+        most = min(max(1, round(_MOST_GROUPS * share * len(order))), len(left) - to_come)
+        placed.update(dict.fromkeys(_take(left, groups, budget, most), split))
     return {group: placed.get(group, "train") for group in order}
 
 
-def _take(left: list[str], groups: Mapping[str, int], budget: float) -> list[str]:
-    """The first groups that fill the budget, never all; where all are too large, the first of the smaller half."""
+def _take(left: list[str], groups: Mapping[str, int], budget: float, most: int) -> list[str]:
+    """The first groups that fill the budget, at most `most`; where all are too large, the first of the smaller half."""
     taken: list[str] = []
     characters = 0
     for group in left:
-        if characters >= budget or len(taken) == len(left) - 1:
+        if characters >= budget or len(taken) == most:
             break
         size = groups[group]
         if size <= _LARGEST_SHARE * budget and characters + size <= _OVERSHOOT * budget:

@@ -62,18 +62,10 @@ class Agreement:
 
 def predict(model: nn.Module, windows: Sequence[Window], top: int) -> Predictions:
     """The model's likeliest next tokens at every position of the windows."""
-    import numpy as np
-    import torch
+    from llmtune.export.jobs import transformers_run
 
-    ids, logprobs = [], []
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        for window in windows:
-            logits_TV = model(torch.tensor([window.tokens], device=device)).logits[0, window.positions].float()
-            best = torch.log_softmax(logits_TV, -1).topk(min(top, logits_TV.shape[-1]), dim=-1)
-            ids.append(best.indices.cpu().numpy())
-            logprobs.append(best.values.cpu().numpy())
-    return Predictions(np.concatenate(ids), np.concatenate(logprobs))
+    ids, logprobs = transformers_run.predict(model, [(window.tokens, window.positions) for window in windows], top)
+    return Predictions(ids, logprobs)
 
 
 def agreement(reference: Predictions, other: Predictions) -> Agreement:

@@ -49,7 +49,7 @@ class Format:
 FORMATS: dict[str, Format] = {
     found.name: found
     for found in (
-        Format("f32", 0, 0, 1, 4, 1e-7),
+        Format("f32", 0, 0, 1, 4, 1e-5),
         Format("f16", 1, 1, 1, 2, 2e-3),
         Format("bf16", 30, 32, 1, 2, 4e-3),
         Format("q8_0", 8, 7, 32, 34, 0.02),

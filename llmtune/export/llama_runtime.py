@@ -55,6 +55,7 @@ class LlamaRuntime:
             raise BadArtifact("no such GGUF file", where=str(gguf))
         self._key = secrets.token_hex(16)
         self._timeout = timeout
+        self._plain: int | None = None
         self._stack = ExitStack()
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="llmtune-llama-")))
         ready = self._folder / "ready.json"
@@ -113,6 +114,8 @@ class LlamaRuntime:
     def next_token_top(self, tokens: Sequence[int], k: int) -> list[tuple[int, float]]:
         """The k likeliest next tokens after `tokens` with their natural log-probabilities over the whole vocabulary,
         likeliest first. Prompts that continue the one before are cheap (their common part is kept)."""
+        if self._plain is None:
+            self._plain = self.tokenize("a")[-1]
         request = {
             "prompt": list(tokens),
             "n_predict": 1,
@@ -120,6 +123,9 @@ class LlamaRuntime:
             "cache_prompt": True,
             "temperature": 0,
             "post_sampling_probs": False,
+            # The server holds the figures back while its answer ends in half a character, or is the end token. Which
+            # token it picks does not touch the figures, taken before the bias, so it is made to pick a plain letter.
+            "logit_bias": [[self._plain, 1e6]],
         }
         found = self._post("/completion", request)["completion_probabilities"][0]["top_logprobs"]
         return [(int(one["id"]), float(one["logprob"])) for one in found]

@@ -27,7 +27,7 @@ _BLOCKS = {
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """metadata: key → value, arrays as their length only; tensors: GGUF name → shape, rows first as in PyTorch."""
+    """metadata: key → value, arrays as their length unless asked for; tensors: GGUF name → shape, rows first as in PyTorch."""
 
     metadata: dict[str, Any]
     tensors: dict[str, tuple[int, ...]]
@@ -42,18 +42,19 @@ class GgufHeader:
         return self.metadata.get(f"{self.architecture}.{key}")
 
 
-def read_gguf_header(file: Path) -> GgufHeader:
-    """Parse the header. Raises BadArtifact when the file is not GGUF, is damaged, or ends before its last tensor."""
+def read_gguf_header(file: Path, *, arrays: bool = False) -> GgufHeader:
+    """Parse the header; `arrays`: with the contents of arrays (the vocabulary) instead of their lengths. Raises BadArtifact when the file is not GGUF, is damaged, or ends before its last tensor."""
     try:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Parser(data).header()
+            return _Parser(data, arrays).header()
     except (OSError, ValueError, struct.error, KeyError, UnicodeDecodeError) as error:
         raise BadArtifact(f"not a whole GGUF file: {error}", where=str(file), fix=AGAIN) from error
 
 
 class _Parser:
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: mmap.mmap, arrays: bool) -> None:
         self.data = data
+        self.arrays = arrays
         self.at = 0
 
     def header(self) -> GgufHeader:
@@ -103,6 +104,8 @@ class _Parser:
         if kind != _ARRAY:
             return self.take("<" + _SCALARS[kind])[0]
         inner, count = self.take("<IQ")
+        if self.arrays and inner != _ARRAY:
+            return [self.string() for _ in range(count)] if inner == _STRING else list(self.take(f"<{count}{_SCALARS[inner]}"))
         if inner == _STRING:
             self._skip_strings(count)
         elif inner == _ARRAY:

@@ -139,7 +139,7 @@ def read_shape(folder: Path) -> ModelShape:
     Raises BadArtifact, naming the file, when something is missing, cut short, damaged, or in a pickle format.
     """
     config = read_config(folder)
-    stored: dict[str, _Stored] = {}
+    stored: dict[str, StoredTensor] = {}
     for file in weight_files(folder):
         stored |= read_header(file)
     return ModelShape(config, logical_shapes(config, stored), sum(tensor.bytes for tensor in stored.values()))
@@ -192,7 +192,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class _Stored:
+class StoredTensor:
     """A tensor as it lies in a file. value: the content of the small tensors that describe a packed weight."""
 
     shape: tuple[int, ...]
@@ -200,7 +200,7 @@ class _Stored:
     value: bytes = b""
 
 
-def read_header(file: Path) -> dict[str, _Stored]:
+def read_header(file: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file; checks that the file is as long as its header says. Raises BadArtifact."""
     size = file.stat().st_size
     if size < 8:
@@ -228,7 +228,7 @@ def read_header(file: Path) -> dict[str, _Stored]:
     return stored
 
 
-def _stored(name: str, entry: Mapping[str, Any], file: BinaryIO, data: int) -> _Stored:
+def _stored(name: str, entry: Mapping[str, Any], file: BinaryIO, data: int) -> StoredTensor:
     """One entry of a header, checked: the bytes it claims are those its shape and number format need."""
     shape, (start, end) = tuple(int(size) for size in entry["shape"]), entry["data_offsets"]
     needed = math.prod(shape) * ELEMENT_BITS[entry["dtype"]] // 8
@@ -240,7 +240,7 @@ def _stored(name: str, entry: Mapping[str, Any], file: BinaryIO, data: int) -> _
         file.seek(data + start)
         value = file.read(end - start)
         file.seek(place)
-    return _Stored(shape, end - start, value)
+    return StoredTensor(shape, end - start, value)
 
 
 # What quantized formats store beside the codes of a weight.
@@ -251,7 +251,7 @@ _BESIDE = (
 )  # fmt: skip
 
 
-def logical_shapes(config: Mapping[str, Any], stored: Mapping[str, _Stored]) -> dict[str, tuple[int, ...]]:
+def logical_shapes(config: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> dict[str, tuple[int, ...]]:
     """Name → shape of the weights that the stored tensors stand for (see `ModelShape.tensors`).
 
     Known: compressed-tensors (`weight_packed` with its `weight_shape`) and bitsandbytes (a `quant_state` in JSON).

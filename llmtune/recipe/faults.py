@@ -104,9 +104,7 @@ def _locate(error: ErrorDetails, source: Source, top: Path) -> _Fault:
     data = _at(source.data, top)
     path, union = top, None
     for part in error["loc"]:
-        if isinstance(data, dict) and part in data:
-            data, path = data[part], (*path, part)
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+        if part in (data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()):
             data, path = data[part], (*path, part)
         elif error["type"] != "missing" or part != error["loc"][-1]:
             union = union if union is not None else path

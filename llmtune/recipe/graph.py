@@ -19,6 +19,7 @@ from llmtune.stages import stage_class
 from llmtune.stages.stage import Need, Stage
 
 MODEL_KINDS = frozenset({"checkpoint", "bundle"})
+Fault = tuple[str | None, str]  # the setting at fault, if one is; what is wrong
 EVALUATION = ".evaluate"  # the id of a model's evaluation is the model's, and this
 
 
@@ -33,7 +34,7 @@ class Node:
 
 @dataclass(frozen=True)
 class WiringProblem:
-    """A stage (its position in the recipe) that cannot be given its inputs; `key` is the setting at fault, if one is."""
+    """A stage, by its position in the recipe, that cannot have its inputs; `key`: the setting at fault, if one is."""
 
     index: int
     key: str | None
@@ -72,12 +73,12 @@ def wire(recipe: Recipe) -> Wiring:
     return Wiring(nodes, problems)
 
 
-def _inputs(stage: Stage, earlier: Sequence[Node], later: Sequence[str]) -> tuple[dict[str, str], list[tuple[str | None, str]]]:
-    """The inputs of one stage, and (setting at fault, what is wrong) for each that it cannot have."""
+def _inputs(stage: Stage, earlier: Sequence[Node], later: Sequence[str]) -> tuple[dict[str, str], list[Fault]]:
+    """The inputs of one stage, and a fault for each that it cannot have."""
     needs = list(stage.inputs_needed())
     named = [stage.from_] if isinstance(stage.from_, str) else list(stage.from_ or [])
     inputs: dict[str, str] = {}
-    faults: list[tuple[str | None, str]] = []
+    faults: list[Fault] = []
     for name in named:
         source = next((node for node in earlier if node.id == name), None)
         if source is None:
@@ -101,11 +102,7 @@ def _inputs(stage: Stage, earlier: Sequence[Node], later: Sequence[str]) -> tupl
 
 def _fits(need: Need, node: Node) -> bool:
     kind = node.stage.kind
-    return (
-        node.stage.makes == need.kind
-        and (not need.made_by or kind in need.made_by)
-        and kind not in need.not_made_by
-    )
+    return node.stage.makes == need.kind and (not need.made_by or kind in need.made_by) and kind not in need.not_made_by
 
 
 def _unknown(name: str, earlier: Sequence[Node], later: Sequence[str]) -> str:

@@ -118,7 +118,8 @@ class _Reader:
             item = {item: None}
         if not isinstance(item, dict) or len(item) != 1:
             found = f"keys {', '.join(map(repr, item))}" if isinstance(item, dict) and item else show(item)
-            self.fault(here, f"stage {index + 1}: found {found}, expected one key, the kind of the stage (`- train: …`)")
+            expected = "expected one key, the kind of the stage (`- train: …`)"
+            self.fault(here, f"stage {index + 1}: found {found}, {expected}")
             return None
         kind, settings = next(iter(item.items()))
         kinds = stage_registry.stage_kinds()

@@ -66,27 +66,33 @@ def kind_and_id(item: Any) -> tuple[str | None, str | None]:
 
 def _set(source: Source, path: Path, value: Any, place: Place) -> str | None:
     """Put `value` at `path`, making the blocks on the way; returns what is wrong, if anything."""
-    at: Any = source.data
+    block: Any = source.data
     for depth, part in enumerate(path):
-        last = depth == len(path) - 1
+        if problem := _no_entry(block, path[:depth], part):
+            return problem
+        key: Any = part if isinstance(block, list) else str(part)
         here = path[: depth + 1]
-        if isinstance(at, list):
-            if not isinstance(part, int):
-                return f"{_said(path[:depth])} is a list; expected a position from 0 to {len(at) - 1}, found '{part}'"
-            if part >= len(at):
-                return f"{_said(path[:depth])} has {len(at)} items; expected a position from 0 to {len(at) - 1}"
-        elif not isinstance(at, dict):
-            return f"{_said(path[:depth])} is {at!r}, which has no settings inside"
-        else:
-            part = str(part)
-            if part not in at:
-                source.keys[here] = place
-        if last:
-            at[part] = value
+        if isinstance(block, dict) and key not in block:
+            source.keys[here] = place
+        if depth == len(path) - 1:
+            block[key] = value
             _move(source, here, place)
         else:
-            at[part] = _as_block(at[part] if isinstance(at, list) else at.get(part), path[:depth], part)
-            at = at[part]
+            block[key] = _as_block(block[key] if isinstance(block, list) else block.get(key), path[:depth], key)
+            block = block[key]
+    return None
+
+
+def _no_entry(block: Any, path: Path, part: str | int) -> str | None:
+    """Why there can be no `part` in the block at `path`; None when there can."""
+    if isinstance(block, dict):
+        return None
+    if not isinstance(block, list):
+        return f"{_said(path)} is {block!r}, which has no settings inside"
+    if not isinstance(part, int):
+        return f"{_said(path)} is a list; expected a position from 0 to {len(block) - 1}, found '{part}'"
+    if part >= len(block):
+        return f"{_said(path)} has {len(block)} items; expected a position from 0 to {len(block) - 1}"
     return None
 
 

@@ -34,6 +34,12 @@ as `key.path=value`: `seed=3`, `evaluate.minutes=1`, or by stage id `train.token
 `corpus.sources.0.path=manual`.
 """
 SHARED = ("id", "from_", "gates")  # every stage has these; told once
+LIMITS: tuple[tuple[type, str, str], ...] = (
+    (annotated_types.Ge, "≥", "ge"),
+    (annotated_types.Gt, ">", "gt"),
+    (annotated_types.Le, "≤", "le"),
+    (annotated_types.Lt, "<", "lt"),
+)
 TYPES = {int: "whole number", float: "number", str: "text", bool: "true / false", Path: "path", type(None): "null"}
 
 
@@ -121,11 +127,9 @@ def _type_name(annotation: Any) -> str:
 
 def _bounds(field: FieldInfo) -> str:
     """Limits of a number or a length, as pydantic keeps them beside the type."""
-    signs = ((annotated_types.Ge, "≥", "ge"), (annotated_types.Gt, ">", "gt"))
-    signs += ((annotated_types.Le, "≤", "le"), (annotated_types.Lt, "<", "lt"))
     parts = [
         f"{sign} {getattr(limit, attribute)}"
-        for kind, sign, attribute in signs
+        for kind, sign, attribute in LIMITS
         for limit in field.metadata
         if isinstance(limit, kind)
     ]

@@ -107,7 +107,8 @@ def parse(text: bytes, name: str) -> Source:
         return source
     documents = [document for document in documents if document is not None]
     if len(documents) > 1:
-        source.problems.append(Problem(_start(documents[1], name), "a second YAML document; expected one recipe a file"))
+        what = "a second YAML document; expected one recipe a file"
+        source.problems.append(Problem(_start(documents[1], name), what))
     if documents:
         _Builder(source).build_document(documents[0])
     return source
@@ -171,6 +172,7 @@ class _Builder:
             if isinstance(node, SequenceNode):
                 self.refuse_tag(node, "tag:yaml.org,2002:seq")
                 return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+            assert isinstance(node, ScalarNode), "a YAML node is a block, a list or a value"
             return self.scalar(node, place)
         finally:
             self.open.pop()
@@ -184,7 +186,7 @@ class _Builder:
                 self.fault(place, "a block used as a key; expected a word")
                 continue
             key = key_node.value
-            if key_node.tag.endswith(":merge"):
+            if str(key_node.tag).endswith(":merge"):
                 self.fault(place, "merge keys ('<<') are not read; repeat the settings, or alias the whole block")
                 continue
             if key in result:

@@ -6,24 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from llmtune.evaluate.scorecard import Scorecard
 from llmtune.files import write_text
 from llmtune.report.charts import bar_chart, loss_chart, rate_chart
 from llmtune.report.collect import FinishedStage, RunStory, collect
 from llmtune.run.display import human_bytes, human_seconds
 
-# Scorecard columns: field, heading, how to show it, which direction is better (-1 lower, +1 higher, 0 neither).
-COLUMNS: tuple[tuple[str, str, str, int], ...] = (
-    ("domain_perplexity", "domain perplexity", "{:.2f}", -1),
-    ("domain_bits_per_byte", "bits per byte", "{:.3f}", -1),
-    ("domain_accuracy", "domain accuracy", "{:.1%}", 1),
-    ("general_perplexity", "general perplexity", "{:.2f}", -1),
-    ("own_accuracy", "own questions", "{:.1%}", 1),
-    ("parameters", "parameters", "M", -1),
-    ("bytes", "size", "bytes", -1),
-    ("decode_tokens_per_second", "decode tok/s", "{:.0f}", 1),
-    ("prefill_tokens_per_second", "prefill tok/s", "{:.0f}", 1),
-    ("peak_memory_bytes", "peak memory", "bytes", -1),
-)
+_TILES = ("domain_perplexity", "domain_accuracy", "general_perplexity", "bytes")
 
 
 def write_report(folder: Path) -> Path:
@@ -44,7 +33,7 @@ def render(story: RunStory) -> str:
     page = environment.get_template("report.html").render(
         story=story,
         tiles=_tiles(story),
-        scorecard=_scorecard(story),
+        scorecard=Scorecard(story.scores) if story.scores else None,
         trainings=[_training(stage, charts) for stage in story.of_kind("train")],
         corpora=[_corpus(stage, charts, story.show_samples) for stage in story.of_kind("corpus")],
         exports=[_export(stage) for stage in story.of_kind("export")],
@@ -59,43 +48,15 @@ def _tiles(story: RunStory) -> list[tuple[str, str, str]]:
     """(figure, what it is, detail) of the few numbers that say how it went: the last model against the base."""
     if len(story.scores) < 2:
         return []
-    names = list(story.scores)
-    first, last = story.scores[names[0]], story.scores[names[-1]]
-    tiles = []
-    for field, heading, form, better in COLUMNS:
-        a, b = first.get(field), last.get(field)
-        if a and b and field in ("domain_perplexity", "domain_accuracy", "general_perplexity", "bytes"):
-            good = "better" if (b - a) * better > 0 else "worse" if (b - a) * better < 0 else "as before"
-            tiles.append((f"{b / a:.2f} ×", heading, f"{_show(a, form)} → {_show(b, form)}, {good}"))
-    return tiles
-
-
-def _show(value: Any, form: str) -> str:
-    if value is None:
-        return "–"
-    if form == "bytes":
-        return human_bytes(value)
-    if form == "M":
-        return f"{value / 1e6:.1f} M"
-    return form.format(value)
-
-
-def _scorecard(story: RunStory) -> dict[str, Any] | None:
-    """Heading row and a row a model; each cell has its value and its ratio to the first model's."""
-    if not story.scores:
-        return None
-    base = next(iter(story.scores.values()))
-    columns = [c for c in COLUMNS if any(scores.get(c[0]) is not None for scores in story.scores.values())]
-    rows = []
-    for name, scores in story.scores.items():
-        cells = []
-        for field, _, form, better in columns:
-            value, reference = scores.get(field), base.get(field)
-            ratio = value / reference if value is not None and reference and scores is not base else None
-            tone = "" if ratio is None or not better or ratio == 1 else "good" if (ratio - 1) * better > 0 else "bad"
-            cells.append({"text": _show(value, form), "ratio": f"{ratio:.2f}×" if ratio else "", "tone": tone})
-        rows.append((name, cells))
-    return {"headings": [heading for _, heading, _, _ in columns], "rows": rows}
+    card = Scorecard(story.scores)
+    name, cells = card.rows()[-1]
+    words = {"good": "better", "bad": "worse", "": "as before"}
+    first = next(iter(story.scores.values()))
+    return [
+        (cell.ratio, column.heading, f"{column.show(first[column.field])} → {cell.text}, {words[cell.tone]}")
+        for column, cell in zip(card.columns, cells, strict=True)
+        if cell.ratio and column.field in _TILES
+    ]
 
 
 def _training(stage: FinishedStage, charts: dict[str, dict[str, Any]]) -> dict[str, Any]:

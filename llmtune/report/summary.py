@@ -33,4 +33,4 @@ def score_table(folder: Path) -> Table | None:
     from llmtune.evaluate.scorecard import Scorecard
 
     scores = collect(folder).scores
-    return Scorecard(list(scores.items())).table() if scores else None
+    return Scorecard(scores).table() if scores else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 
-def append_event(path: Path, kind: str, **fields: Any) -> None:
+def append_event(path: Path, kind: str, /, **fields: Any) -> None:
     """Append one event, with the time in seconds since the epoch. One write call, so that lines stay whole."""
     line = json.dumps({"event": kind, "time": round(time.time(), 3), **fields}, ensure_ascii=False, default=str)
     with path.open("a", encoding="utf-8") as file:

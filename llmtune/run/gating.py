@@ -24,4 +24,4 @@ def check_gates(gates: dict[str, str], subject: str, records: dict[str, StageRec
 
     scores = scores_by_stage(records)
     parsed = [parse_gate(metric, text) for metric, text in gates.items()]
-    return list(check(parsed, scores[subject], scores))
+    return list(check(parsed, subject, scores))

@@ -333,7 +333,7 @@ class Run:
             fix="see `llmtune plan` for what it needs; a shorter row_tokens, an adapter or qlora needs less",
         )
 
-    def _event(self, kind: str, **fields: Any) -> None:
+    def _event(self, kind: str, /, **fields: Any) -> None:
         append_event(self.files.events, kind, **fields)
 
 

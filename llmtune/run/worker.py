@@ -74,7 +74,7 @@ class WorkerMonitor(Monitor):
         print(text, flush=True)
         append_event(self._places.events, "note", text=text)
 
-    def record(self, kind: str, **fields: Any) -> None:
+    def record(self, kind: str, /, **fields: Any) -> None:
         append_event(self._places.events, kind, **fields)
 
     def stop_requested(self) -> bool:

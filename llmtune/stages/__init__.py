@@ -25,7 +25,8 @@ IMPLICIT = {
 @cache
 def stage_kinds() -> dict[str, type[Stage]]:
     """Every stage a recipe may name: ours, then those of other packages (entry-point group `llmtune.stages`)."""
-    kinds = {kind: _load(target) for kind, target in BUILT_IN.items()}
+    import importlib.util  # TEMP
+    kinds = {kind: _load(target) for kind, target in BUILT_IN.items() if importlib.util.find_spec(target.partition(":")[0])}
     for entry in entry_points(group="llmtune.stages"):
         kinds.setdefault(entry.name, entry.load())
     return kinds

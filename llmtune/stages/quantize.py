@@ -103,6 +103,7 @@ class QuantizeStage(Stage):
             CONV1D_FAMILIES,
             check_group_size,
             conv1d_problem,
+            experts_problem,
             forecast_bytes,
             linears,
             quantized_shape,
@@ -120,6 +121,8 @@ class QuantizeStage(Stage):
             return Plan(forecast, memory=0, disk=forecast.bytes, problems=tuple(problems))
         grid = self.grid()
         rounded = linears(shape, self.ignore)
+        if experts := experts_problem(shape, self.method, self.ignore):
+            problems.append(experts)
         if not rounded:
             problems.append("no linear layer is left to round; shorten `ignore`")
         elif grid is not None:

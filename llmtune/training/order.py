@@ -14,10 +14,10 @@ import numpy as np
 
 
 class SampleId(NamedTuple):
-    """One reading of one row: `index` into the rows, in `epoch` (from 0)."""
+    """One reading of one row: `row` is its number, `epoch` counts from 0."""
 
     epoch: int
-    index: int
+    row: int
 
 
 @lru_cache(maxsize=2)  # a batch touches two epochs at most; an epoch of 25 M rows takes 200 MB

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import count, islice, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ from rich.text import Text
 
 from llmtune.training.collate import NOT_TRAINED, Collator, Sample
 from llmtune.training.data import Rows
-from llmtune.training.order import rows_of_step
+from llmtune.training.order import SampleId, rows_of_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,6 +91,7 @@ def show_batches(
     *,
     batches: int,
     batch_rows: int,
+    micro_batch: int,
     seed: int,
     document_tokens: int | None = 160,
     plain: bool = False,
@@ -97,7 +99,8 @@ def show_batches(
 ) -> Iterator[RenderableType]:
     """A legend, the first `batches` batches of training as the model gets them, and the figures.
 
-    batch_rows:        rows of one batch
+    batch_rows:        rows of one optimizer step
+    micro_batch:       rows of one batch, of which a step makes several
     seed:              of the order of rows, as in training
     document_tokens:   show at most so many tokens of a document (its beginning and end); None: all
     plain:             mark context and padding by signs too, for output without colours
@@ -105,15 +108,23 @@ def show_batches(
     """
     yield legend(plain)
     total = BatchFigures(0, 0, 0, 0, 0, 0)
-    for step in range(batches):
-        samples = [Sample(epoch, index, rows[index]) for epoch, index in rows_of_step(step, len(rows), batch_rows, seed)]
+    for number, (step, ids) in enumerate(islice(_micro_batches(len(rows), batch_rows, micro_batch, seed), batches), 1):
+        samples = [Sample(epoch, index, rows[index]) for epoch, index in ids]
         batch = collate(samples)
         lengths = [len(sample.row.input_ids) for sample in samples]
         total += measure(batch, lengths)
-        titles = [f"batch {step + 1}, row {sample.index} (epoch {sample.epoch + 1})" for sample in samples]
-        for row, title in enumerate(titles):
-            yield render_row(batch, row, lengths[row], tokenizer, title, document_tokens, plain)
+        for place, sample in enumerate(samples):
+            title = f"batch {number}, step {step + 1}, epoch {sample.epoch + 1}, row {sample.index}"
+            yield render_row(batch, place, lengths[place], tokenizer, title, document_tokens, plain)
     yield figures_table(rows, total, batches, tokens_per_second)
+
+
+def _micro_batches(rows: int, batch_rows: int, micro_batch: int, seed: int) -> Iterator[tuple[int, list[SampleId]]]:
+    """The step (from 0) and rows of each batch, without end, as one process trains on them."""
+    for step in count():
+        ids = rows_of_step(step, rows, batch_rows, seed)
+        for first in range(0, batch_rows, micro_batch):
+            yield step, ids[first : first + micro_batch]
 
 
 def legend(plain: bool = False) -> Text:
@@ -164,13 +175,11 @@ def _document(
     """The tokens of one document, runs of targets and of context each in its style; the middle left out beyond `most`
     tokens."""
     text = Text()
-    if most is None or len(ids) <= most:
-        left_out = range(0)
-    else:
-        left_out = range(most - most // 4, len(ids) - most // 4)
+    tail = (most or 0) // 4
+    left_out = range(0) if most is None or len(ids) <= most else range(most - tail, len(ids) - tail)
     borders = {0, len(ids), left_out.start, left_out.stop, *(np.flatnonzero(np.diff(trained)) + 1).tolist()}
     places = sorted(borders)
-    for begin, end in zip(places, places[1:], strict=False):
+    for begin, end in pairwise(places):
         if begin in left_out:
             if begin == left_out.start:
                 text.append(f" … {len(left_out)} tokens … ", "dim")
@@ -206,7 +215,9 @@ def figures_table(rows: Rows, shown: BatchFigures, batches: int, tokens_per_seco
     if tokens_per_second is not None:
         lost = tokens_per_second * shown.padding / shown.slots
         would = tokens_per_second * shown.waste_if_padded
-        lines.append(f"Of {tokens_per_second:,.0f} tokens/s padding takes {lost:,.0f}; unpacked it would take {would:,.0f}.")
+        lines.append(
+            f"Of {tokens_per_second:,.0f} tokens/s padding takes {lost:,.0f}; unpacked it would take {would:,.0f}."
+        )
     return Group(table, *(Text(line, "dim") for line in lines))
 
 

@@ -145,7 +145,7 @@ def _tokenise_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> lis
     closing = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     # A document is data: the text "<|im_end|>" in it must not become the control token.
     encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-    found = []
+    found: list[Tokens] = []
     for ids in encoded:
         whole = [*opening, *ids, *closing]
         trained = np.ones(len(whole), bool)

@@ -223,13 +223,44 @@ def test_what_is_written(tiny, corpus, tmp_path) -> None:
     assert "llmtune" not in (tmp_path / "config.json").read_text()
 
 
-def test_fused_experts_are_never_left_in_silence(tiny, tmp_path) -> None:
-    """A mixture of experts is rounded whole or refused, never shipped with its experts in bf16."""
-    try:
-        metrics = quantize(tiny("mixtral"), tmp_path, method="round", grid=W4)
-    except LlmtuneError as error:
-        assert "no nn.Linear" in str(error)
-    else:
-        assert metrics["quantized_parameters"] > 0.9 * sum(
-            shape[0] * shape[1] for shape in linears(read_shape(tiny("mixtral")), ("lm_head",)).values()
-        )
+@pytest.mark.parametrize("method", ["round", "nf4"])
+def test_fused_experts_are_never_left_in_silence(tiny, tmp_path, method: str) -> None:
+    """A mixture of experts whose experts would stay in bf16 is refused, in the plan too, unless that is asked for."""
+    grid = W4 if method == "round" else None
+    with pytest.raises(LlmtuneError, match="fused experts"):
+        quantize(tiny("mixtral"), tmp_path / "refused", method=method, grid=grid)
+    shape = Forecast("checkpoint", "model", bytes=0, shape=read_shape(tiny("mixtral")))
+    assert any(
+        "expert" in problem for problem in QuantizeStage(method=method).plan({"checkpoint": shape}, MACHINE).problems
+    )
+
+
+def test_bitsandbytes_keeps_experts_when_told(tiny, tmp_path) -> None:
+    """Experts named in `ignore` come back bit for bit; attention is rounded."""
+    from transformers import AutoModelForCausalLM
+
+    keep = ("lm_head", "*.experts", "*.gate")
+    metrics = quantize(tiny("mixtral"), tmp_path, method="nf4", ignore=keep)
+    assert metrics["quantized_layers"] == 8
+    shape = Forecast("checkpoint", "model", bytes=0, shape=read_shape(tiny("mixtral")))
+    assert not QuantizeStage(method="nf4", ignore=keep).plan({"checkpoint": shape}, MACHINE).problems
+    before, after = (
+        AutoModelForCausalLM.from_pretrained(folder).model.layers[1].mlp.experts
+        for folder in (tiny("mixtral"), tmp_path)
+    )
+    assert (before.gate_up_proj == after.gate_up_proj).all()
+    assert (before.down_proj == after.down_proj).all()
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma2", "gemma3_text"])
+def test_other_families(tiny, tmp_path, family: str) -> None:
+    """W8 logits stay near the base's in every family."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    quantize(tiny(family), tmp_path, method="round", grid=Grid(8, 32, True))
+    tokens = torch.arange(30)[None]
+    with torch.no_grad():
+        base = AutoModelForCausalLM.from_pretrained(tiny(family))(tokens).logits.float()
+        rounded = AutoModelForCausalLM.from_pretrained(tmp_path)(tokens).logits.float()
+    assert (rounded - base).norm() < 0.06 * base.norm()

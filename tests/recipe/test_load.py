@@ -1,3 +1,4 @@
+# ruff: noqa: E501 the messages are told in full
 """Recipes that load, and everything that can be wrong with one: what is said, and where."""
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ def test_an_alias_bomb_is_refused_before_it_grows(problems: Problems) -> None:
 
 def test_a_missing_recipe_names_its_neighbour(write: Callable[[str], Path]) -> None:
     write(GOOD)
-    with pytest.raises(RecipeError, match="did you mean 'recipe.yaml'"):
+    with pytest.raises(RecipeError, match=r"did you mean 'recipe\.yaml'"):
         load_recipe(write(GOOD).with_name("recpie.yaml"))
 
 

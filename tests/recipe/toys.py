@@ -98,6 +98,4 @@ class ToyMerge(_Toy):
     needs: ClassVar[tuple[Need, ...]] = (Need("checkpoint", "checkpoint"), Need("other", "checkpoint"))
 
 
-KINDS: dict[str, type[Stage]] = {
-    cls.kind: cls for cls in (ToyCorpus, ToyTrain, ToyQuantize, ToyExport, ToyMerge)
-}
+KINDS: dict[str, type[Stage]] = {cls.kind: cls for cls in (ToyCorpus, ToyTrain, ToyQuantize, ToyExport, ToyMerge)}

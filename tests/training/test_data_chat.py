@@ -9,7 +9,13 @@ from llmtune.training.chat_template import end_of_turn, tokenise_conversations
 from tests.tiny import CHAT_TEMPLATE, tiny_tokenizer
 from tests.training.corpora import chat, text
 
-TALK = (("system", "Be brief."), ("user", "What is 2+2?"), ("assistant", "It is 4."), ("user", "Sure?"), ("assistant", "Yes."))
+TALK = (
+    ("system", "Be brief."),
+    ("user", "What is 2+2?"),
+    ("assistant", "It is 4."),
+    ("user", "Sure?"),
+    ("assistant", "Yes."),
+)
 
 MARKED = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
@@ -37,7 +43,10 @@ THINKING = (
 # DeepSeek R1: the generation prompt opens a thought that finished conversations do not hold
 OPENING = CHAT_TEMPLATE.replace("{{ '<|im_start|>assistant\n' }}", "{{ '<|im_start|>assistant\n<think>\n' }}")
 # no control tokens at all
-BARE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+BARE = (
+    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
 UNSTABLE = "{{ messages | length }}" + CHAT_TEMPLATE
 
 
@@ -53,7 +62,10 @@ def answers(template, turns=TALK):
 def test_targets_are_the_answers_and_their_end_token(template):
     runs, ids, trained = answers(template)
     assert runs == ["It is 4.<|im_end|>", "Yes.<|im_end|>"]
-    ends = [int(run[-1]) for run in np.split(np.flatnonzero(trained), np.flatnonzero(np.diff(np.flatnonzero(trained)) > 1) + 1)]
+    ends = [
+        int(run[-1])
+        for run in np.split(np.flatnonzero(trained), np.flatnonzero(np.diff(np.flatnonzero(trained)) > 1) + 1)
+    ]
     assert [ids[end] for end in ends] == [3, 3]  # pad is another token, and were it not: labels are made by position
 
 
@@ -66,7 +78,9 @@ def test_put_together_by_hand():
     start, end = [2], [3]
     question = start + ids_of("user\nWhat is 2+2?") + end + ids_of("\n") + start + ids_of("assistant\n")
     answer = ids_of("It is 4.") + end
-    ids, trained = tokenise_conversations([chat("a", ("user", "What is 2+2?"), ("assistant", "It is 4."))], tokenizer)[0]
+    ids, trained = tokenise_conversations([chat("a", ("user", "What is 2+2?"), ("assistant", "It is 4."))], tokenizer)[
+        0
+    ]
     assert ids == question + answer
     assert trained.tolist() == [False] * len(question) + [True] * len(answer)
 
@@ -82,7 +96,9 @@ def test_pad_token_that_is_the_end_token_is_still_trained_on():
 def test_templates_of_other_shapes():
     assert answers(LLAMA2, TALK[1:])[0] == [" It is 4. <|im_end|>", " Yes. <|im_end|>"]
     assert answers(THINKING)[0] == ["It is 4.<|im_end|>", "<think>\n\n</think>\n\nYes.<|im_end|>"]
-    assert answers(THINKING, (("user", "a"), ("assistant", "<think>hm</think>b"), ("user", "c"), ("assistant", "d")))[0] == [
+    assert answers(THINKING, (("user", "a"), ("assistant", "<think>hm</think>b"), ("user", "c"), ("assistant", "d")))[
+        0
+    ] == [
         "b<|im_end|>",
         "<think>\n\n</think>\n\nd<|im_end|>",
     ]
@@ -96,9 +112,13 @@ def test_a_template_without_end_token_gets_one_behind_the_last_answer():
 
 
 def test_generation_marks_agree_with_transformers():
-    tokenizer = tiny_tokenizer(chat_template=MARKED_WITHOUT_END.replace("<|im_end|>\n' }}{% endif", "<|im_end|>\n' }}{% endif"))
+    tokenizer = tiny_tokenizer(
+        chat_template=MARKED_WITHOUT_END.replace("<|im_end|>\n' }}{% endif", "<|im_end|>\n' }}{% endif")
+    )
     theirs = tokenizer.apply_chat_template(
-        [{"role": role, "content": content} for role, content in TALK], return_dict=True, return_assistant_tokens_mask=True
+        [{"role": role, "content": content} for role, content in TALK],
+        return_dict=True,
+        return_assistant_tokens_mask=True,
     )
     ids, trained = tokenise_conversations([chat("talk", *TALK)], tokenizer)[0]
     theirs_mask = np.array(theirs["assistant_masks"][: len(ids)], bool)
@@ -118,7 +138,9 @@ def test_a_conversation_that_starts_with_an_answer():
 
 
 def test_an_answer_that_quotes_the_question_is_found_at_its_own_place():
-    runs, _, _ = answers(CHAT_TEMPLATE, (("user", "Yes."), ("assistant", "Yes."), ("user", "Yes."), ("assistant", "Yes.")))
+    runs, _, _ = answers(
+        CHAT_TEMPLATE, (("user", "Yes."), ("assistant", "Yes."), ("user", "Yes."), ("assistant", "Yes."))
+    )
     assert runs == ["Yes.<|im_end|>"] * 2
 
 

@@ -16,7 +16,7 @@ def test_each_row_once_before_any_row_twice(rows, batch_rows, seed):
     assert len(read) == steps * batch_rows
     for epoch in range(3):
         inside = read[epoch * rows : (epoch + 1) * rows]
-        assert Counter(sample.index for sample in inside) == Counter(range(rows))
+        assert Counter(sample.row for sample in inside) == Counter(range(rows))
         assert {sample.epoch for sample in inside} == {epoch}
 
 
@@ -30,7 +30,7 @@ def test_a_step_does_not_depend_on_the_steps_before():
 def test_last_incomplete_batch_is_completed_by_the_next_epoch():
     batch = rows_of_step(2, 10, 4, 0)
     assert [sample.epoch for sample in batch] == [0, 0, 1, 1]
-    assert [sample.index for sample in batch[2:]] == list(islice(epoch_order(0, 1, 10), 2))
+    assert [sample.row for sample in batch[2:]] == list(islice(epoch_order(0, 1, 10), 2))
 
 
 def test_epochs_and_seeds_are_shuffled_differently():

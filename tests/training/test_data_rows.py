@@ -180,7 +180,9 @@ def test_nothing_to_train_on_is_an_error(tmp_path):
 def test_long_conversations_lose_their_end_and_are_counted(tmp_path):
     tokenizer = tiny_tokenizer()
     folder = corpus_of(
-        tmp_path, chat("a", ("user", "Hi"), ("assistant", "zq" * 50)), chat("b", ("user", "zq" * 50), ("assistant", "no"))
+        tmp_path,
+        chat("a", ("user", "Hi"), ("assistant", "zq" * 50)),
+        chat("b", ("user", "zq" * 50), ("assistant", "no")),
     )
     rows = build_rows(folder, "train", tokenizer, 40)
     assert len(rows) == 1

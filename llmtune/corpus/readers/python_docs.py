@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import sys
 import sysconfig
 import tokenize
@@ -85,16 +86,20 @@ def _topics(folder: Path) -> Iterator[RawDocument]:
 
 
 def _modules(folder: Path) -> list[Path]:
-    def wanted(file: Path) -> bool:
-        parts = file.relative_to(folder).parts
-        private = any(part.startswith("_") and not part.startswith("__") for part in parts)
-        return not private and file.name != "__main__.py" and not _left_out(parts[:-1])
+    """The source files of public modules; what is left out is not even walked through (installed packages are many)."""
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _left_out(name)]
+        found.extend(Path(root, name) for name in names if name.endswith(".py") and not _private(name))
+    return sorted(found)
 
-    return sorted(file for file in folder.rglob("*.py") if wanted(file))
+
+def _left_out(folder: str) -> bool:
+    return folder in _LEFT_OUT or folder.startswith("config-") or _private(folder)
 
 
-def _left_out(folders: tuple[str, ...]) -> bool:
-    return any(folder in _LEFT_OUT or folder.startswith("config-") for folder in folders)
+def _private(name: str) -> bool:
+    return name.startswith("_") and name not in ("__init__.py", "__future__.py")
 
 
 def _members(owner: ast.Module | ast.ClassDef, prefix: str, level: int) -> Iterator[str]:
@@ -152,7 +157,7 @@ def _live_signature(value: Any) -> str:
     try:
         return str(inspect.signature(value))
     except (ValueError, TypeError):  # C code without a text signature; its docstring begins with one as a rule
-        return "()"
+        return "(...)"
 
 
 def version() -> str:

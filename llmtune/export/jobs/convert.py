@@ -4,11 +4,15 @@ Input (JSON): checkpoint, target, result (paths); pre_tokenizer (name or null); 
 Result (JSON): {"pre_tokenizer": …} or {"error": kind, "message": …}.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
@@ -24,21 +28,21 @@ def main() -> None:
 class Refused(Exception):
     """What the user can do something about."""
 
-    def __init__(self, kind, message):
+    def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
 
 
-def convert(job):
+def convert(job: dict[str, Any]) -> dict[str, str]:
     import torch
 
     model_class, architecture, settings = converter_class(job["checkpoint"])
     import gguf
 
-    used = {}
+    used: dict[str, str] = {}
     known = model_class.get_vocab_base_pre
 
-    def pre_tokenizer(self, tokenizer):
+    def pre_tokenizer(self: Any, tokenizer: Any) -> str:
         used["pre_tokenizer"] = choose_pre_tokenizer(job, tokenizer, lambda: known(self, tokenizer))
         return used["pre_tokenizer"]
 
@@ -53,7 +57,8 @@ def convert(job):
     return used
 
 
-def converter_class(checkpoint):
+def converter_class(checkpoint: str) -> tuple[Any, str, dict[str, Any]]:
+    """The converter's class for a checkpoint, its architecture, and the config as the converter wants it."""
     try:
         from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
     except (ImportError, AttributeError) as error:
@@ -70,10 +75,10 @@ def converter_class(checkpoint):
         raise Refused("install", f"{architecture}: {type(error).__name__}: {error}") from error
 
 
-def choose_pre_tokenizer(job, tokenizer, by_hash):
+def choose_pre_tokenizer(job: dict[str, Any], tokenizer: Any, by_hash: Callable[[], str]) -> str:
     """The user's choice, else the converter's (it knows published vocabularies by a hash), else by how it splits."""
     if job["pre_tokenizer"]:
-        return job["pre_tokenizer"]
+        return str(job["pre_tokenizer"])
     try:
         return by_hash()
     except NotImplementedError:
@@ -81,15 +86,15 @@ def choose_pre_tokenizer(job, tokenizer, by_hash):
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     key = json.dumps(splitting(backend), sort_keys=True)
     if key in job["pre_tokenizers"]:
-        return job["pre_tokenizers"][key]
+        return str(job["pre_tokenizers"][key])
     raise Refused("pre_tokenizer", key)
 
 
-def splitting(backend):
+def splitting(backend: dict[str, Any]) -> dict[str, Any]:
     """How a tokenizer.json cuts text before merging: its steps without what does not change the cuts."""
     steps = backend.get("pre_tokenizer") or {}
     steps = steps.get("pretokenizers", [steps])
-    cuts = []
+    cuts: list[list[Any]] = []
     for step in steps:
         if step.get("type") == "ByteLevel":
             cuts.append(["ByteLevel", bool(step.get("use_regex", True)), bool(step.get("add_prefix_space", False))])
@@ -102,7 +107,8 @@ def splitting(backend):
     return {"cuts": cuts, "whole_words": bool((backend.get("model") or {}).get("ignore_merges", False))}
 
 
-def check_tokenizer_fits(checkpoint):
+def check_tokenizer_fits(checkpoint: str) -> None:
+    """Refuse a tokenizer with ids that the embedding has no rows for."""
     from transformers import AutoConfig, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
@@ -113,7 +119,7 @@ def check_tokenizer_fits(checkpoint):
         raise Refused("tokenizer", f"token id {largest} ('{tokenizer.convert_ids_to_tokens(largest)}') of {rows} rows")
 
 
-def end_with_parent():
+def end_with_parent() -> None:
     while os.read(0, 1):  # not sys.stdin: its lock would be held at exit
         pass
     os._exit(4)

@@ -1,15 +1,18 @@
 """Load a checkpoint with plain transformers and say how it reads text and what it predicts. Run by `llmtune.export`.
 
-Input (JSON): folder; adapter (path or null); texts, conversations, windows [{tokens, positions}], top; result, arrays
-(paths). Result (JSON): tokens, rendered, tokens_of_rendered; the arrays file (npz) holds ids and logprobs,
-(positions, top).
+Input (JSON): folder; dtype; adapter (path or null); texts, conversations, windows [[tokens, positions], …], top;
+result, arrays (paths). Result (JSON): what `read` returns; the arrays file (npz) holds what `predict` returns.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import sys
 import threading
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
@@ -19,7 +22,7 @@ def main() -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(job["folder"])
+    tokenizer = AutoTokenizer.from_pretrained(job["adapter"] or job["folder"])
     model = AutoModelForCausalLM.from_pretrained(job["folder"], dtype=getattr(torch, job["dtype"]))
     if job["adapter"]:
         from peft import PeftModel
@@ -28,48 +31,52 @@ def main() -> None:
     model.eval()
     ids, logprobs = predict(model, job["windows"], job["top"])
     np.savez(job["arrays"], ids=ids, logprobs=logprobs)
-    reading = read(AutoTokenizer.from_pretrained(job["adapter"]) if job["adapter"] else tokenizer, job)
+    reading = read(tokenizer, job["texts"], job["conversations"])
     reading["imported_llmtune"] = any(name.split(".")[0] == "llmtune" for name in sys.modules)
     Path(job["result"]).write_text(json.dumps(reading), encoding="utf-8")
 
 
-def read(tokenizer, job):
-    """What the tokenizer makes of the probes."""
+def read(tokenizer: Any, texts: Sequence[str], conversations: Sequence[Any]) -> dict[str, Any]:
+    """What a tokenizer makes of texts and conversations: `tokens`, `tokens_with_special`, `rendered` (None where the
+    template refuses the conversation) and `tokens_of_rendered`."""
     from jinja2 import TemplateError
 
     rendered, tokens_of_rendered = [], []
-    for messages in job["conversations"] if tokenizer.chat_template else ():
+    for messages in conversations if tokenizer.chat_template else ():
+        messages = list(messages)
         try:
             rendered.append(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        except TemplateError:
+        except TemplateError:  # a template that refuses, say, a system turn
             rendered.append(None)
             tokens_of_rendered.append(None)
             continue
         encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
         tokens_of_rendered.append(list(encoded["input_ids"]))
     return {
-        "tokens": [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in job["texts"]],
-        "tokens_with_special": [list(tokenizer(text)["input_ids"]) for text in job["texts"]],
+        "tokens": [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts],
+        "tokens_with_special": [list(tokenizer(text)["input_ids"]) for text in texts],
         "rendered": rendered,
         "tokens_of_rendered": tokens_of_rendered,
     }
 
 
-def predict(model, windows, top):
-    """Log-probabilities of the likeliest next tokens: ids and logprobs, (positions, top), likeliest first."""
+def predict(model: Any, windows: Iterable[Sequence[list[int]]], top: int) -> tuple[Any, Any]:
+    """The likeliest next tokens at positions of windows [tokens, positions]: ids int64 (P, top) and log-probabilities
+    float32 (P, top), likeliest first."""
     import torch
 
     ids, logprobs = [], []
+    device = next(model.parameters()).device
     with torch.inference_mode():
-        for window in windows:
-            logits_TV = model(torch.tensor([window["tokens"]])).logits[0, window["positions"]].float()
+        for tokens, positions in windows:
+            logits_TV = model(torch.tensor([tokens], device=device), use_cache=False).logits[0, positions].float()
             best = torch.log_softmax(logits_TV, -1).topk(min(top, logits_TV.shape[-1]), dim=-1)
-            ids.append(best.indices)
-            logprobs.append(best.values)
+            ids.append(best.indices.cpu())
+            logprobs.append(best.values.cpu())
     return torch.cat(ids).numpy(), torch.cat(logprobs).numpy()
 
 
-def end_with_parent():
+def end_with_parent() -> None:
     while os.read(0, 1):  # not sys.stdin: its lock would be held at exit
         pass
     os._exit(4)

@@ -1,0 +1,109 @@
+"""`llmtune show-batch`: the batches a training stage would get, as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmtune.cli.options import Overrides, RecipeArgument, RunsOption
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from llmtune.models.reference import ModelReference
+    from llmtune.recipe import Node, Recipe
+    from llmtune.training.settings import TrainSettings
+
+
+def show_batch(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    stage: Annotated[str | None, typer.Option(help="Id of the training stage; default: the first.")] = None,
+    batches: Annotated[int, typer.Option(min=1, help="How many batches (of `micro_batch` rows) to show.")] = 1,
+    whole: Annotated[bool, typer.Option("--whole", help="Print documents whole, not their beginning and end.")] = False,
+    speed: Annotated[
+        float | None, typer.Option(min=0, help="Tokens/s of training: say how many of them padding takes.")
+    ] = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Print the first batches of training as the model gets them, from the collator itself: where documents begin,
+    which tokens are trained, which are context, what is padding, and what padding would cost.
+
+    Makes the recipe's corpus if there is none yet. Loads the tokenizer of the model, not its weights.
+    """
+    from rich.console import Console
+
+    from llmtune.models.find import find_shape
+    from llmtune.recipe import load_recipe
+    from llmtune.run import artifact_for
+    from llmtune.training.collate import Collator
+    from llmtune.training.data import build_rows
+    from llmtune.training.isolation import isolation_of
+    from llmtune.training.loop import seed_of
+    from llmtune.training.show import show_batches
+
+    console = Console()
+    loaded = load_recipe(recipe, overrides or [])
+    node, settings = _training_stage(loaded, stage)
+    shape = find_shape(loaded.model)
+    corpus = artifact_for(recipe, overrides or [], node.inputs["corpus"], runs)
+    tokenizer = _tokenizer(loaded.model)
+    isolate = isolation_of(shape.config)
+    rows = build_rows(corpus.folder, "train", tokenizer, settings.row_tokens, pack=isolate != "rows")
+    if isolate == "rows":
+        console.print(f"[dim]{shape.family} cannot keep documents apart within a row: one document a row[/]")
+    for part in show_batches(
+        rows,
+        Collator(pad_id=0, isolate=isolate),
+        tokenizer,
+        batches=batches,
+        batch_rows=settings.batch_rows,
+        micro_batch=settings.micro_batch,
+        seed=seed_of(loaded.seed if settings.seed is None else settings.seed, "order"),
+        document_tokens=None if whole else 160,
+        plain=console.color_system is None,
+        tokens_per_second=speed,
+    ):
+        console.print(part, highlight=False)
+
+
+def _training_stage(recipe: Recipe, stage_id: str | None) -> tuple[Node, TrainSettings]:
+    """The stage asked for, or the first that trains on a corpus; raises RecipeError."""
+    from llmtune.errors import RecipeError
+    from llmtune.recipe import resolve_inputs
+    from llmtune.training.settings import TrainSettings
+
+    found: dict[str, tuple[Node, TrainSettings]] = {}
+    for node in resolve_inputs(recipe):
+        settings: object = node.stage
+        if isinstance(settings, TrainSettings) and "corpus" in node.inputs:
+            found[node.id] = (node, settings)
+    if stage_id is None and found:
+        return next(iter(found.values()))
+    if stage_id in found:
+        return found[stage_id]
+    known = f"training stages of this recipe: {', '.join(found)}" if found else "the recipe has no training stage"
+    asked = f"'{stage_id}' is no training stage" if stage_id else "nothing to show: no stage trains on a corpus"
+    raise RecipeError(asked, where=f"recipe '{recipe.name}'", fix=known)
+
+
+def _tokenizer(reference: ModelReference) -> PreTrainedTokenizerBase:
+    """The tokenizer alone where the model is on the hub; else that of the folder (a GGUF file is converted once)."""
+    from llmtune.errors import CannotRunHere
+    from llmtune.models.find import resolve
+    from llmtune.models.load import load_tokenizer
+
+    if reference.hub_id is None:
+        return load_tokenizer(resolve(reference), trust_remote_code=reference.trust_remote_code)
+    from transformers import AutoTokenizer
+
+    options: dict[str, Any] = {"trust_remote_code": reference.trust_remote_code}
+    try:
+        return AutoTokenizer.from_pretrained(reference.hub_id, revision=reference.revision, **options)  # type: ignore[no-any-return]
+    except OSError as error:
+        raise CannotRunHere(
+            f"the tokenizer of '{reference.name}' cannot be had: {str(error).splitlines()[0]}",
+            fix="go online, set HF_TOKEN for a private model, or give the model's folder",
+        ) from error

@@ -1,0 +1,87 @@
+"""The scorecard: quality, size and speed of every model of a run, against the first. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure: field of the scores, heading, format (`bytes`, `M` or a format string), and which way is better
+    (-1 lower, +1 higher)."""
+
+    field: str
+    heading: str
+    form: str
+    better: int
+
+    def show(self, value: float | None) -> str:
+        """The figure as a person reads it."""
+        if value is None:
+            return "–"
+        if self.form == "bytes":
+            return f"{value / 1e6:.1f} MB" if value < 1e9 else f"{value / 1e9:.2f} GB"
+        if self.form == "M":
+            return f"{value / 1e6:.1f} M"
+        return self.form.format(value)
+
+
+COLUMNS = (
+    Column("domain_perplexity", "domain perplexity", "{:.2f}", -1),
+    Column("domain_bits_per_byte", "bits per byte", "{:.3f}", -1),
+    Column("domain_accuracy", "domain accuracy", "{:.1%}", 1),
+    Column("general_perplexity", "general perplexity", "{:.2f}", -1),
+    Column("own_accuracy", "own questions", "{:.1%}", 1),
+    Column("parameters", "parameters", "M", -1),
+    Column("bytes", "size", "bytes", -1),
+    Column("decode_tokens_per_second", "decode tok/s", "{:.0f}", 1),
+    Column("prefill_tokens_per_second", "prefill tok/s", "{:.0f}", 1),
+    Column("peak_memory_bytes", "peak memory", "bytes", -1),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure, its ratio to the first model's ('' where there is none), and `good`, `bad` or ''."""
+
+    text: str
+    ratio: str
+    tone: str
+
+
+class Scorecard:
+    """Rows in the order of the run: stage id and its scores; the first is what the others are compared with."""
+
+    def __init__(self, scores: Mapping[str, Mapping[str, Any]]) -> None:
+        self.scores = scores
+        self.columns = [c for c in COLUMNS if any(row.get(c.field) is not None for row in scores.values())]
+
+    def rows(self) -> list[tuple[str, list[Cell]]]:
+        """The cells of each model."""
+        first = next(iter(self.scores.values()))
+        return [(name, [_cell(column, row, first) for column in self.columns]) for name, row in self.scores.items()]
+
+    def table(self) -> Table:
+        """For the terminal."""
+        table = Table(title="Scorecard", title_justify="left")
+        table.add_column("model")
+        for column in self.columns:
+            table.add_column(column.heading, justify="right")
+        tones = {"good": "green", "bad": "red", "": "dim"}
+        for name, cells in self.rows():
+            shown = [f"{c.text}" + (f"\n[{tones[c.tone]}]{c.ratio}[/]" if c.ratio else "") for c in cells]
+            table.add_row(name, *shown)
+        return table
+
+
+def _cell(column: Column, row: Mapping[str, Any], first: Mapping[str, Any]) -> Cell:
+    value, reference = row.get(column.field), first.get(column.field)
+    if row is first or value is None or not reference:
+        return Cell(column.show(value), "", "")
+    ratio = value / reference
+    tone = "" if abs(ratio - 1) < 0.005 else "good" if (ratio - 1) * column.better > 0 else "bad"
+    return Cell(column.show(value), f"{ratio:.2f} ×", tone)

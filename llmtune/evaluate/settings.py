@@ -1,0 +1,52 @@
+"""The recipe's `evaluate:` block: how every model that the stages make is scored. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from llmtune.files import content_fingerprint
+from llmtune.settings import RecipePath, Settings
+
+
+class EvaluateSettings(Settings):
+    """What is measured of each model, on the same held-out text for all models of a run."""
+
+    minutes: float = Field(
+        5,
+        gt=0,
+        description="Time for one model's scores. More text than a modest CPU reads in it is left out; the scores say "
+        "how much was used. Nothing is cut off by the clock, so that the same recipe measures the same text.",
+    )
+    split: Literal["test", "valid"] = Field("test", description="Held-out split of the corpus to measure on.")
+    tokens: int = Field(10_000, ge=0, description="Held-out tokens (of about 4 characters) for perplexity; 0: none.")
+    row_tokens: int = Field(512, ge=16, description="Longest context of a token in the perplexity.")
+    general: Literal["licences"] | RecipePath | None = Field(
+        "licences",
+        description="Text that is not the domain, to measure forgetting: the licence texts of installed packages, or a "
+        "file or folder of yours; null: none.",
+    )
+    general_tokens: int = Field(5_000, ge=1, description="Tokens of the general text.")
+    questions: int = Field(
+        60,
+        ge=0,
+        description="Which-of-four questions made from held-out documents: the true continuation of a passage, among "
+        "three others of the same document; 0: none.",
+    )
+    own_questions: RecipePath | None = Field(
+        None,
+        description="Your own questions, a JSON-lines file: {question, choices, answer} (answer: the right choice or its "
+        "number from 0), or {question, answer} (the reply must contain the answer).",
+    )
+    speed: bool = Field(True, description="Measure prefill and decode speed.")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings with paths replaced by the contents of what they name."""
+        value = self.model_dump(mode="json")
+        for name in ("general", "own_questions"):
+            path = getattr(self, name)
+            if isinstance(path, Path):
+                value[name] = content_fingerprint([path])
+        return value

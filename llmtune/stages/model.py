@@ -1,0 +1,78 @@
+"""The implicit first stage: find the base model. It makes a checkpoint that stays where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from llmtune.artifacts import Artifact
+from llmtune.extras import have, missing
+from llmtune.files import write_json
+from llmtune.machine import Machine
+from llmtune.models.reference import ModelReference
+from llmtune.stages.stage import Context, Forecast, Plan, Stage
+
+# Reading a GGUF file back takes about four copies of the weights in fp32 at its peak, beside the libraries.
+_CONVERSION_COPIES = 4
+_LIBRARIES = 700 << 20
+
+
+class ModelStage(Stage):
+    """Resolve the recipe's `model` into a Hugging Face folder: found, downloaded, or converted from GGUF, once."""
+
+    kind: ClassVar[str] = "model"
+    makes: ClassVar[str] = "checkpoint"
+
+    model: ModelReference = Field(description="The base model: a short name, folder, .gguf file or hub id.")
+
+    def identity(self) -> dict[str, Any]:
+        """The contents of the model, not its place; its name and licence travel in the lineage of all it leads to."""
+        from llmtune.models.find import display_name, identity, licence
+
+        return {"name": display_name(self.model), "licence": licence(self.model), "model": identity(self.model)}
+
+    def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
+        """Headers only. Raises LlmtuneError when the model is not to be found: nothing after it could be planned."""
+        from llmtune.models.find import find_shape
+
+        shape = find_shape(self.model)
+        problems: list[str] = []
+        memory, disk, gguf = _LIBRARIES // 7, 0, self._is_gguf()
+        if gguf:
+            memory = _LIBRARIES + _CONVERSION_COPIES * 4 * shape.parameters
+            disk = shape.bytes
+            if not have("gguf"):
+                problems.append(str(missing("gguf", "reading a GGUF file")))
+        elif self.model.hub_id is not None:
+            disk = shape.bytes
+        return Plan(
+            makes=Forecast(kind=self.makes, made_by=self.kind, bytes=shape.bytes, shape=shape),
+            memory=memory,
+            disk=disk,
+            problems=tuple(problems),
+        )
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        """Write the folder's place to `location.json`; the metrics carry name, size, family and licence."""
+        from llmtune.models.find import display_name, licence, resolve
+        from llmtune.models.shape import read_shape
+
+        folder = resolve(self.model, context.monitor).resolve()
+        shape = read_shape(folder)
+        write_json(context.output / "location.json", {"location": str(folder)})
+        return {
+            "name": display_name(self.model),
+            "licence": licence(self.model),
+            "family": shape.family,
+            "parameters": shape.parameters,
+            "bytes": shape.bytes,
+            "trust_remote_code": self.model.trust_remote_code,
+        }
+
+    def _is_gguf(self) -> bool:
+        known, path = self.model.known, self.model.path
+        return bool(known.wheel) if known else path is not None and path.suffix == ".gguf"
+
+

@@ -1,0 +1,101 @@
+"""The processes and devices that train together: started once, asked for sums, ended properly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psutil
+import torch
+
+from llmtune.errors import CannotRunHere
+
+# One rank may tokenise a large corpus while the others wait for it.
+WAIT = timedelta(days=2)
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What Accelerate found: one process, or several ranks that were started together."""
+
+    accelerator: Any
+    device: torch.device
+    rank: int
+    world: int
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, the one that writes files and talks."""
+        return self.rank == 0
+
+    @property
+    def zero_stage(self) -> int | None:
+        """Stage of DeepSpeed's ZeRO, None without DeepSpeed."""
+        plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
+        return None if plugin is None else int(plugin.zero_stage)
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Element-wise sums over all ranks, in fp64, the same on each."""
+        if self.world == 1:
+            return [float(value) for value in values]
+        total = torch.tensor(list(values), dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(total)
+        return [float(value) for value in total.tolist()]
+
+    def wait(self) -> None:
+        """Wait until every rank is here."""
+        self.accelerator.wait_for_everyone()
+
+    def end(self) -> None:
+        """Leave the others: ends the process group (a rank that just exits can abort)."""
+        if self.world > 1:
+            self.accelerator.end_training()
+
+
+def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Devices:
+    """Join the ranks of the launch (or start alone).
+
+    device: auto, cpu or cuda
+    batch_rows, micro_batch, clip: rows of a step and of a micro-batch, and the largest gradient norm, for DeepSpeed
+
+    Mixed precision is ours (autocast around the objective, fp32 weights), whatever the launch configuration says, so
+    that one process and many compute the same.
+    Raises CannotRunHere for cuda on a machine without.
+    """
+    from accelerate import Accelerator, PartialState
+    from accelerate.state import AcceleratorState
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CannotRunHere("device: cuda, but torch sees no CUDA device here", fix="set device: auto or cpu")
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    AcceleratorState._reset_state(reset_partial_state=False)  # of an earlier training in this process
+    if PartialState._shared_state and (PartialState().device.type == "cpu") != cpu:
+        PartialState._reset_state()
+    # Under DeepSpeed on CPU, accelerate only sees the ranks when this exists before Accelerator().
+    PartialState(cpu=cpu, timeout=WAIT)
+    with_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+    accelerator = Accelerator(mixed_precision="no", cpu=cpu and not with_deepspeed)
+    rows_each = -(-batch_rows // accelerator.num_processes)
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is not None:
+        config = plugin.deepspeed_config
+        config["train_micro_batch_size_per_gpu"] = micro_batch
+        config["gradient_accumulation_steps"] = -(-rows_each // micro_batch)
+        config["gradient_clipping"] = clip
+        config["steps_per_print"] = 1 << 40
+        for format_ in ("bf16", "fp16"):
+            config.pop(format_, None)
+    set_threads()
+    return Devices(accelerator, accelerator.device, accelerator.process_index, accelerator.num_processes)
+
+
+def set_threads() -> None:
+    """Share the cores among the ranks of this machine (`accelerate launch` would leave each of them one)."""
+    cores = psutil.cpu_count(logical=False) or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = min(cores, len(os.sched_getaffinity(0)))
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(max(1, cores // ranks_here))

@@ -1,0 +1,49 @@
+"""Which number formats can be trained in here. Imports no torch: plans ask the same questions as runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmtune.errors import CannotRunHere
+from llmtune.machine import Machine, this_machine
+
+if TYPE_CHECKING:
+    from llmtune.training.devices import Devices
+
+BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}  # CPU features that make bf16 faster than fp32
+TURING, AMPERE = (7, 0), (8, 0)
+
+
+def precision_problem(precision: str, device: str, machine: Machine, *, deepspeed: bool = False) -> str | None:
+    """Why `precision` cannot be used on `device` (auto, cpu, cuda) of this machine, as a sentence; None when it can."""
+    gpus = machine.accelerators if device != "cpu" else ()
+    if device == "cuda" and not gpus:
+        return "device: cuda is asked for, but this machine has no CUDA device; set device: auto or cpu"
+    if precision == "fp8":
+        where = "a CPU has no fp8 arithmetic" if not gpus else "fp8 training is not built in"
+        return f"precision: fp8 cannot be trained in ({where}); use bf16"
+    if precision == "fp16":
+        if not gpus:
+            return "precision: fp16 needs a GPU (on a CPU it is slower than fp32 and overflows); use bf16 or fp32"
+        if deepspeed:
+            return "precision: fp16 does not go with a DeepSpeed launch configuration here; use bf16 or fp32"
+    if precision == "bf16" and gpus and any((0, 0) < gpu.capability < AMPERE for gpu in gpus):
+        return f"precision: bf16 needs an Ampere GPU or newer, {gpus[0].name} is older; use fp16 or fp32"
+    return None
+
+
+def precision_note(precision: str, device: str, machine: Machine) -> str | None:
+    """What is worth knowing about `precision` here."""
+    on_cpu = device == "cpu" or not machine.accelerators
+    if precision == "bf16" and on_cpu and not BF16_FLAGS & machine.flags:
+        return "this CPU has no bf16 arithmetic: bf16 is right but slow here; precision: fp32 is faster"
+    return None
+
+
+def check_precision(precision: str, devices: Devices) -> None:
+    """Raise CannotRunHere for a number format that this machine cannot train in."""
+    problem = precision_problem(
+        precision, devices.device.type, this_machine(), deepspeed=devices.zero_stage is not None
+    )
+    if problem:
+        raise CannotRunHere(problem)

@@ -1,0 +1,80 @@
+"""The model as it is trained, and as it is saved: full weights, LoRA, or LoRA on 4-bit weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmtune.models.adapters import attach, load_for_qlora, merge, save_adapter
+from llmtune.models.load import load_model, load_tokenizer
+from llmtune.models.save import save_checkpoint
+from llmtune.training.checkpoint import load_weights
+from llmtune.training.engine import AUTOCAST
+from llmtune.training.isolation import Isolation, crosses_documents, isolation_of
+from llmtune.training.loss import causal_model
+from llmtune.training.settings import TrainSettings
+
+FROZEN_DTYPE = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+def prepared_model(checkpoint: Path, settings: TrainSettings, adapter_seed: int) -> Any:
+    """The model of a checkpoint folder, on CPU, in training mode.
+
+    What is trained is fp32: updates smaller than a bf16 weight's last bit must not be lost. What is frozen has the
+    format of the matrix products.
+    """
+    model = _with_adapter(checkpoint, settings, adapter_seed)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    causal: Any = causal_model(model)
+    causal.config.use_cache = False
+    if settings.gradient_checkpointing:
+        causal.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+    return model
+
+
+def isolation_for(model: Any, config: Mapping[str, Any], precision: str) -> Isolation:
+    """How to keep attention inside the documents of a row, tried on this very model; `rows`: one document a row."""
+    way = isolation_of(config)
+    dtype, device = AUTOCAST[precision], next(model.parameters()).device.type
+    for weaker in ("positions", "mask"):
+        if way == weaker:
+            with torch.autocast(device, dtype, enabled=dtype is not None):
+                if not crosses_documents(causal_model(model), way):
+                    return way
+            way = "mask" if way == "positions" else "rows"
+    return way
+
+
+def save_trained(
+    checkpoint: Path, settings: TrainSettings, adapter_seed: int, weights: Mapping[str, Tensor], output: Path
+) -> None:
+    """Put trained weights into the checkpoint's model, freshly loaded, and save it to `output` in bf16 (an adapter
+    merged, and alone in `output/adapter`). The same whatever the devices it was trained on."""
+    model = _with_adapter(checkpoint, settings, adapter_seed)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    load_weights(model, weights)
+    if settings.adapter is not None:
+        save_adapter(model, output / "adapter")
+        if settings.adapter.type != "qlora":
+            model = model.float()  # the frozen weights it was trained against, without a second rounding on the way
+        model = merge(model)
+    save_checkpoint(model, load_tokenizer(checkpoint), output, dtype="bfloat16")
+
+
+def _with_adapter(checkpoint: Path, settings: TrainSettings, adapter_seed: int) -> Any:
+    if settings.adapter is None:
+        return load_model(checkpoint, dtype="float32")
+    if settings.adapter.type == "qlora":
+        base: Any = load_for_qlora(checkpoint)
+    else:
+        base = load_model(checkpoint, dtype=FROZEN_DTYPE[settings.precision])
+    return attach(base, settings.adapter, adapter_seed)

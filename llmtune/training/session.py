@@ -1,0 +1,236 @@
+"""One training from checkpoint and corpus to checkpoint: prepare, run the loop, and save what came of it.
+
+    from llmtune.training.session import train
+    metrics = train(model_folder, corpus_folder, TrainSettings(tokens=250_000), output=…, work=…, seed=7)
+
+Every rank of a launch calls `train`; rank 0 writes the output, and does so after the others have left.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmtune.corpus.store import count
+from llmtune.errors import OutOfMemory
+from llmtune.files import read_json, write_text
+from llmtune.models.load import load_tokenizer
+from llmtune.monitor import Monitor
+from llmtune.training.checkpoint import WEIGHTS, CheckpointStore, Progress, load_weights, read_moments, read_tensors
+from llmtune.training.collate import Collator
+from llmtune.training.data import Row, Rows, build_rows
+from llmtune.training.devices import Devices, start
+from llmtune.training.engine import make_engine
+from llmtune.training.isolation import Isolation
+from llmtune.training.loop import Clock, Loop, seed_of, spread
+from llmtune.training.loss import causal_model, decoder_of
+from llmtune.training.objective import NextToken, Objective
+from llmtune.training.precision import check_precision
+from llmtune.training.preparation import isolation_for, prepared_model, save_trained
+from llmtune.training.settings import TrainSettings, count_steps
+
+HISTORY = "history.jsonl"
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage
+
+
+def train(
+    checkpoint: Path,
+    corpus: Path,
+    settings: TrainSettings,
+    *,
+    output: Path,
+    work: Path,
+    seed: int,
+    monitor: Monitor | None = None,
+    halvings: int = 0,
+    objective: Objective | None = None,
+) -> dict[str, Any]:
+    """Train the model in `checkpoint` on the `train` split of `corpus`; leave a checkpoint folder in `output`.
+
+    work:      survives a kill; a second call with the same arguments goes on from there, to the same bits
+    halvings:  how often to halve the micro-batch (with as many more of them: the gradient is the same)
+    objective: what to minimise; default: the next token
+    Returns metrics on rank 0, {} on others. Raises Stopped, NotFinite, OutOfMemory, CannotRunHere, BadArtifact.
+    """
+    session = _Session(
+        checkpoint=checkpoint,
+        corpus=corpus,
+        settings=settings,
+        work=work,
+        seed=settings.seed if settings.seed is not None else seed,
+        micro_batch=_micro_batch(settings, halvings),
+        monitor=monitor or Monitor(),
+        clock=Clock(),
+    )
+    devices = session.start()
+    check_precision(settings.precision, devices)
+    loop = session.loop(devices, objective or NextToken())
+    loop.run()
+    metrics, weights = session.metrics(loop), session.chosen_weights(loop)
+    history = loop.progress.history
+    devices.end()
+    del loop
+    gc.collect()
+    if not devices.first:
+        return {}
+    save_trained(checkpoint, settings, session.adapter_seed, read_tensors(weights, work), output)
+    write_text(output / HISTORY, "".join(json.dumps(record) + "\n" for record in history))
+    return metrics
+
+
+@dataclass
+class _Session:
+    """The arguments of `train`, resolved, and the parts made from them."""
+
+    checkpoint: Path
+    corpus: Path
+    settings: TrainSettings
+    work: Path
+    seed: int
+    micro_batch: int
+    monitor: Monitor
+    clock: Clock
+
+    @property
+    def adapter_seed(self) -> int:
+        return seed_of(self.seed, "adapter")
+
+    def start(self) -> Devices:
+        """Join the ranks of this launch, or start alone."""
+        return start(
+            self.settings.device,
+            batch_rows=self.settings.batch_rows,
+            micro_batch=self.micro_batch,
+            clip=self.settings.optimizer.clip,
+        )
+
+    def loop(self, devices: Devices, objective: Objective) -> Loop:
+        """Model, rows, engine and saved progress, ready to run."""
+        settings = self.settings
+        model = prepared_model(self.checkpoint, settings, self.adapter_seed)
+        isolate = isolation_for(model, read_json(self.checkpoint / "config.json"), settings.precision)
+        tokenizer: Any = load_tokenizer(self.checkpoint)
+        rows, valid = self._rows(devices, tokenizer, isolate)
+        steps = count_steps(settings, len(rows), rows.tokens)
+        store = CheckpointStore(self.work / "checkpoints", first=devices.first)
+        devices.wait()  # rank 0 may tidy the store up only when all have looked
+        latest = store.latest()
+        progress = Progress() if latest is None else store.progress(latest)
+        if latest is not None:
+            load_weights(model, read_tensors(latest / WEIGHTS, latest))
+            self.monitor.note(f"training goes on after step {progress.step} of {steps.total}")
+        self._tell(rows, isolate, trainable_parameters(model), steps.total)
+        if settings.compile:
+            decoder_of(causal_model(model)).compile(dynamic=False)
+        engine = make_engine(model, objective, settings, devices)
+        if latest is not None and progress.step < steps.total:
+            engine.restore(read_moments(latest), progress.engine)
+        devices.wait()
+        return Loop(
+            engine=engine,
+            settings=settings,
+            steps=steps,
+            rows=rows,
+            valid=valid,
+            collator=Collator(_pad_token(tokenizer), isolate, settings.row_tokens if settings.compile else None),
+            store=store,
+            seed=seed_of(self.seed, "order"),
+            micro_batch=self.micro_batch,
+            monitor=self.monitor,
+            progress=progress,
+            clock=self.clock,
+        )
+
+    def _rows(self, devices: Devices, tokenizer: Any, isolate: Isolation) -> tuple[Rows, list[Row] | None]:
+        """Rows to train on, and those to validate on (None without a valid split); rank 0 builds, the others open."""
+
+        def build(split: str) -> Rows:
+            return build_rows(
+                self.corpus,
+                split,
+                tokenizer,
+                self.settings.row_tokens,
+                pack=isolate != "rows",
+                cache=self.work / "rows",
+                monitor=self.monitor,
+            )
+
+        if not devices.first:
+            devices.wait()
+        rows = build("train")
+        valid = spread(build("valid"), self.settings.validation.rows) if self._can_validate() else None
+        if devices.first:
+            devices.wait()
+        return rows, valid
+
+    def _can_validate(self) -> bool:
+        return any(True for _ in (self.corpus / "valid").glob("*.parquet")) and count(self.corpus, "valid") > 0
+
+    def _tell(self, rows: Rows, isolate: Isolation, trainable: int, steps: int) -> None:
+        self.monitor.note(
+            f"training {trainable:,} weights for {steps} steps on {len(rows)} rows of up to {rows.row_tokens} tokens "
+            f"({rows.tokens:,} tokens, {rows.trained_tokens:,} of them targets)"
+        )
+        if isolate == "rows":
+            self.monitor.note("this family cannot be kept inside a document: one document a row, shorter ones padded")
+
+    def metrics(self, loop: Loop) -> dict[str, Any]:
+        """What was measured; the same keys for every kind of training."""
+        progress, devices = loop.progress, loop.engine.devices
+        losses = [record["loss"] for record in progress.history if "loss" in record]
+        peak = devices.sum([float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT)])[0]
+        on_gpu = devices.device.type == "cuda"
+        return {
+            "method": self.settings.adapter.type if self.settings.adapter else "full",
+            "steps": progress.step,
+            "tokens": progress.seen,
+            "loss_first": losses[0],
+            "loss_last": losses[-1],
+            "valid_loss": progress.best_loss,
+            "kept_step": progress.best_step or progress.step,
+            "trainable_parameters": sum(math.prod(shape) for shape in loop.engine.shapes().values()),
+            "padding_share": 1 - progress.seen / progress.room,
+            "rows": len(loop.rows),
+            "row_fill": loop.rows.counts.fill,
+            "ranks": devices.world,
+            "micro_batch": self.micro_batch,
+            "tokens_per_second": loop.clock.tokens_per_second,
+            "seconds_to_first_step": loop.clock.first_step,
+            "peak_memory": int(peak),
+            "peak_device_memory": torch.cuda.max_memory_allocated() if on_gpu else None,
+        }
+
+    def chosen_weights(self, loop: Loop) -> Path:
+        """The file of the weights to keep: of the best validation, or of the last step."""
+        best = loop.progress.best_step
+        newest = loop.store.folder / f"step-{loop.progress.step:06d}"
+        return loop.store.best(best) if best else newest / WEIGHTS
+
+
+def trainable_parameters(model: torch.nn.Module) -> int:
+    """Number of weights that are trained."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _micro_batch(settings: TrainSettings, halvings: int) -> int:
+    """Rows at once after running out of memory `halvings` times."""
+    rows = min(settings.micro_batch, settings.batch_rows) >> halvings
+    if rows == 0:
+        raise OutOfMemory(
+            "not enough memory even for one row at a time",
+            fix="lower row_tokens, set gradient_checkpointing: true, or train an adapter instead of all weights",
+        )
+    return rows
+
+
+def _pad_token(tokenizer: Any) -> int:
+    """Any token will do: padding is neither seen nor trained."""
+    return next(int(x) for x in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if x is not None)

@@ -1,0 +1,92 @@
+"""The engine under DeepSpeed: ZeRO-1, 2 and 3.
+
+Weights stay fp32 and the passes run under our own autocast, as on one device, so the loss curve is the same. State is
+saved by parameter name, whole, so a checkpoint knows nothing of the partitions and holds no pickles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmtune.extras import need
+from llmtune.training.engine import MOMENTS, Engine
+from llmtune.training.objective import TrainingStep
+from llmtune.training.optimizer import make_optimizer
+from llmtune.training.settings import TrainSettings
+
+
+class ZeroEngine(Engine):
+    """See the module. DeepSpeed clips, averages over the ranks and updates."""
+
+    def _prepare(self, step: TrainingStep, settings: TrainSettings) -> None:
+        need("deepspeed", "training under a DeepSpeed launch configuration")
+        optimizer = make_optimizer(self.model, settings.optimizer)
+        self.module, self.optimizer = self.devices.accelerator.prepare(step, optimizer)
+        self._zero = self.module.optimizer  # DeepSpeed's own wrapper around AdamW
+        self.scaler = torch.amp.GradScaler(self.devices.device.type, enabled=False)
+
+    def _without_sharing(self) -> AbstractContextManager[None]:
+        return nullcontext()  # partitioned gradients are reduced in every pass
+
+    def _backward(self, loss: Tensor, last: bool) -> None:
+        # The loop has divided by the whole batch already: DeepSpeed must not divide by the accumulation again.
+        self.module.set_gradient_accumulation_boundary(is_boundary=last)
+        self.module.backward(loss, scale_wrt_gas=False)
+
+    def update(self, rate: float) -> float:
+        for group in self.module.optimizer.param_groups:
+            group["lr"] = rate
+        self.module.step()
+        self.updates += 1
+        return float(self.module.get_global_grad_norm())
+
+    def weights(self) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        for name, parameter in self.trainable():
+            yield name, lambda p=parameter: safe_get_full_fp32_param(p)  # type: ignore[misc]
+
+    def moments(self) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        for name, parameter in self.trainable():
+            for moment in MOMENTS:
+                yield f"{name}.{moment}", lambda p=parameter, m=moment: safe_get_full_optimizer_state(p, m)  # type: ignore[misc]
+
+    def restore(self, moments: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        self.updates = int(state["updates"])
+        if not self.updates:
+            return
+        self._make_moments()
+        for name, parameter in self.trainable():
+            for moment in MOMENTS:
+                self._put(parameter, moments[f"{name}.{moment}"], moment)
+
+    def _make_moments(self) -> None:
+        """AdamW makes its state at the first update; make it now, to be filled."""
+        partitions = "single_partition_of_fp32_groups", "fp32_partitioned_groups_flat"  # ZeRO-1 and 2; ZeRO-3
+        flat = next(getattr(self._zero, name) for name in partitions if hasattr(self._zero, name))
+        for partition in flat:
+            count = torch.tensor(float(self.updates), device=partition.device)
+            empty = {moment: torch.zeros_like(partition) for moment in MOMENTS}
+            self._zero.optimizer.state[partition] = {"step": count, **empty}
+        if hasattr(self._zero, "_lazy_init_hp_params_optimizer_state"):
+            self._zero._lazy_init_hp_params_optimizer_state()
+
+    def _put(self, parameter: Any, value: Tensor, moment: str) -> None:
+        """Give each rank its part of a whole moment."""
+        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+
+        value = value.to(self.devices.device)
+        if not hasattr(parameter, "ds_id"):
+            safe_set_full_optimizer_state(parameter, value, moment)
+            return
+        part = parameter.ds_tensor.numel()  # the last rank's is padded
+        padded = torch.zeros(part * self.devices.world, dtype=value.dtype, device=value.device)
+        padded[: value.numel()] = value.reshape(-1)
+        safe_set_local_optimizer_state(parameter, padded[part * self.devices.rank :][:part].clone(), moment)

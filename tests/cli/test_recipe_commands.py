@@ -1,0 +1,128 @@
+"""validate, schema and recipes, as they are typed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmtune.errors import LlmtuneError
+from llmtune.recipe import shipped
+
+Llmtune = Callable[..., subprocess.CompletedProcess[str]]
+RECIPE = """\
+name: real
+model: smollm2-135m-instruct-q4
+stages:
+  - corpus: {sources: [{format: python-docs}]}
+  - train: {tokens: 10_000}
+  - quantize: {method: round}
+  - export: {format: gguf}
+evaluate: {minutes: 1}
+"""
+
+
+def test_validate_shows_the_stages_and_what_they_take(llmtune: Llmtune, tmp_path: Path) -> None:
+    path = tmp_path / "real.yaml"
+    path.write_text(RECIPE)
+    done = llmtune("validate", path, "seed=5")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.strip()]
+    takes = {row[0]: row[1:-1] for row in rows if row[-1] in {"corpus", "checkpoint", "bundle", "scores"}}
+    assert list(takes) == [
+        "base", "corpus", "base.evaluate", "train", "train.evaluate", "quantize", "quantize.evaluate", "export",
+        "export.evaluate",
+    ]  # fmt: skip
+    assert takes["train"] == ["checkpoint", "←", "base,", "corpus", "←", "corpus"]
+    assert "a valid recipe" in done.stdout
+    assert "seed 5" in done.stdout
+
+
+def test_validate_tells_every_problem_on_stderr(llmtune: Llmtune, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(RECIPE.replace("tokens", "tokns").replace("quantize", "quantise"))
+    done = llmtune("validate", path, "sead=5")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: 3 problems\n")
+    for told in (f"{path}:5:13: unknown key 'tokns' in train", f"{path}:6:5: unknown stage 'quantise'", "'sead'"):
+        assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_schema_to_a_file_and_to_stdout(llmtune: Llmtune, tmp_path: Path) -> None:
+    target = tmp_path / "recipe.schema.json"
+    assert llmtune("schema", "-o", target).returncode == 0
+    assert json.loads(llmtune("schema").stdout) == json.loads(target.read_text())
+
+
+@pytest.fixture
+def with_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of shipped recipes: one in a file, one in a folder."""
+    folder = tmp_path / "recipes"
+    (folder / "big").mkdir(parents=True)
+    (folder / "small.yaml").write_text("# yaml-language-server: $schema=x\n# The small one\nname: small\n")
+    (folder / "big" / "recipe.yaml").write_text("# The big one\n# and more\nname: big\n")
+    (folder / "big" / "README.md").write_text("hello")
+    monkeypatch.setattr(shipped, "recipes_folder", lambda: folder)
+    return tmp_path
+
+
+def test_shipped_recipes_and_their_first_comment(with_recipes: Path) -> None:
+    assert [(recipe.name, recipe.about) for recipe in shipped.shipped_recipes()] == [
+        ("big", "The big one"),
+        ("small", "The small one"),
+    ]
+
+
+def test_copy_a_file_and_a_folder(with_recipes: Path) -> None:
+    into = with_recipes / "mine"
+    assert shipped.copy_recipe("small", into) == into / "small.yaml"
+    assert shipped.copy_recipe("small", into / "other.yaml") == into / "other.yaml"
+    assert shipped.copy_recipe("big", with_recipes / "b") == with_recipes / "b"
+    assert (with_recipes / "b" / "README.md").read_text() == "hello"
+
+
+def test_copy_refuses_what_it_would_overwrite_and_what_is_not_there(with_recipes: Path) -> None:
+    (with_recipes / "mine.yaml").write_text("precious")
+    with pytest.raises(LlmtuneError, match="stands there already"):
+        shipped.copy_recipe("small", with_recipes / "mine.yaml")
+    assert (with_recipes / "mine.yaml").read_text() == "precious"
+    with pytest.raises(LlmtuneError, match="did you mean 'small'"):
+        shipped.copy_recipe("smal", with_recipes / "x.yaml")
+
+
+def test_recipes_are_found_beside_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "share" / "llmtune" / "recipes"
+    installed.mkdir(parents=True)
+    monkeypatch.setattr(shipped.llmtune, "__file__", str(tmp_path / "site-packages" / "llmtune" / "__init__.py"))
+    monkeypatch.setattr(shipped.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert shipped.recipes_folder() == installed
+
+
+def test_recipes_command(llmtune: Llmtune, tmp_path: Path) -> None:
+    done = llmtune("recipes")
+    assert done.returncode == 0, done.stderr
+    names = [recipe.name for recipe in shipped.shipped_recipes()]
+    assert all(name in done.stdout for name in names)
+    done = llmtune("recipes", "copy", "no-such-recipe", tmp_path / "x.yaml")
+    assert done.returncode == 1
+    assert "no recipe 'no-such-recipe' comes along" in done.stderr
+
+
+def test_every_shipped_recipe_is_valid(llmtune: Llmtune) -> None:
+    for recipe in shipped.shipped_recipes():
+        done = llmtune("validate", recipe.path)
+        assert done.returncode == 0, done.stderr
+
+
+def test_startup_stays_quick() -> None:
+    """Generous, for a busy machine; `benchmarks/startup.py` measures it."""
+    import time
+
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "llmtune", "--help"], capture_output=True, check=True)
+    assert time.perf_counter() - start < 2

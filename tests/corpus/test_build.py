@@ -1,0 +1,267 @@
+"""The corpus as a whole: what is kept and dropped, reproducibility, resume, errors."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import json
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmtune.corpus.build import build_corpus
+from llmtune.corpus.settings import CorpusSettings
+from llmtune.corpus.store import read_split
+from llmtune.errors import LlmtuneError, Stopped
+from llmtune.monitor import Monitor
+
+from .conftest import Build, changed, random_text
+
+
+class Notes(Monitor):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def assert_same_files(first: Path, second: Path) -> None:
+    compared = filecmp.dircmp(first, second)
+    assert not compared.left_only + compared.right_only
+    for path in sorted(first.rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (second / path.relative_to(first)).read_bytes(), path
+
+
+def test_schema_and_hashes(build: Build, folder: Path) -> None:
+    built = build([{"path": folder, "licence": "CC0-1.0"}])
+    assert {document.id for document in built.documents} == {f"texts/{number:02d}.txt" for number in range(20)}
+    for document in built.documents:
+        assert document.text is not None
+        assert document.sha256 == hashlib.sha256(document.text.encode()).hexdigest()
+        assert (document.source, document.licence, document.messages) == ("texts", "CC0-1.0", None)
+    assert all(built.splits.values())
+    assert built.metrics["documents"] == 20
+    assert built.metrics["characters"] == sum(len(document.text or "") for document in built.documents)
+
+
+def test_bad_files_are_named_skipped_and_counted(build: Build, folder: Path) -> None:
+    (folder / "empty.txt").write_bytes(b"")
+    (folder / "picture.txt").write_bytes(bytes(range(256)) * 4)
+    (folder / "latin.txt").write_bytes("naïve café ".encode("latin-1") * 30)
+    (folder / "tool.exe").write_bytes(b"MZ\0\0" * 100)
+    (folder / "style.css").write_text("p { color: red }")
+    (folder / "short.txt").write_text("too short")
+    (folder / "blank.txt").write_text(" \n\u200b\n")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config.txt").write_text("hidden " * 50)
+    notes = Notes()
+    built = build([{"path": folder}], monitor=notes)
+    assert built.metrics["documents"] == 20
+    assert built.metrics["dropped"] == {
+        "binary file": 2,
+        "empty file": 1,
+        "no reader for this format": 1,
+        "no text": 1,
+        "too short": 1,
+        "wrong encoding": 1,
+    }
+    assert any("texts/latin.txt" in note and "wrong encoding" in note for note in notes.notes)
+    card = json.loads((built.folder / "card.json").read_text())
+    assert [entry["id"] for entry in card["dropped_named"]["binary file"]] == ["texts/picture.txt", "texts/tool.exe"]
+    assert "byte 0xef at offset 2" in card["dropped_named"]["wrong encoding"][0]["detail"]
+
+
+def test_on_error_fail_names_the_file(build: Build, folder: Path) -> None:
+    (folder / "05-latin.txt").write_bytes("naïve".encode("latin-1"))
+    with pytest.raises(LlmtuneError, match=r"(?s)05-latin\.txt.*wrong encoding.*on_error: skip"):
+        build([{"path": folder}], on_error="fail")
+    assert (
+        build([{"path": folder, "encoding": "latin-1"}], on_error="fail", min_characters=1).metrics["documents"] == 21
+    )
+
+
+def test_empty_corpus_tells_the_reasons(build: Build, folder: Path) -> None:
+    (folder / "empty.txt").write_bytes(b"")
+    with pytest.raises(LlmtuneError, match=r"empty after filtering: 20 × too short, 1 × empty file"):
+        build([{"path": folder}], min_characters=10_000)
+
+
+def test_missing_source_names_the_nearest(build: Build, folder: Path) -> None:
+    with pytest.raises(LlmtuneError, match=r"(?s)'text' is not in .*did you mean .*texts"):
+        build([{"path": folder.parent / "text" / "manual"}])
+    with pytest.raises(LlmtuneError, match="no file matches"):
+        build([{"path": folder, "include": ["*.md"]}])
+
+
+def test_exact_duplicates_first_source_wins(build: Build, folder: Path) -> None:
+    again = folder.parent / "again.jsonl"
+    again.write_text(
+        "".join(json.dumps({"text": path.read_text() + "  \n"}) + "\n" for path in sorted(folder.iterdir()))
+    )
+    built = build([{"path": folder}, {"path": again}])
+    assert built.metrics["exact_duplicates"] == 20
+    assert {document.source for document in built.documents} == {"texts"}
+    samples = json.loads((built.folder / "samples.json").read_text())
+    assert {"again/again.jsonl#1"} <= {dropped["id"] for dropped in samples["dropped"]}
+    assert samples["dropped"][0]["detail"] == "of texts/00.txt"
+
+
+def plant(folder: Path, seed: int, originals: int, copies: int) -> list[list[str]]:
+    """Two sources below `folder`; families of ids that are copies of each other with 3 % of the words changed."""
+    random_ = random.Random(seed)
+    (folder / "a").mkdir(parents=True, exist_ok=True)
+    rows = []
+    families = []
+    for number in range(originals):
+        text = random_text(random_.randrange(60, 200), random_)
+        (folder / "a" / f"{number:03d}.txt").write_text(text)
+        family = [f"a/{number:03d}.txt"]
+        for _ in range(random_.randrange(copies + 1)):
+            rows.append({"text": changed(text, 0.03, random_)})
+            family.append(f"b/b.jsonl#{len(rows)}")
+        families.append(family)
+    rows.append({"text": random_text(60, random_)})
+    (folder / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return families
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 1000))
+def test_planted_copies_never_stand_on_both_sides(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    top = tmp_path_factory.mktemp("planted")
+    families = plant(top, seed, originals=40, copies=3)
+    sources = [{"path": top / "a"}, {"path": top / "b.jsonl"}]
+    settings_ = CorpusSettings(sources=sources, near_duplicate_action="keep", split={"valid": 0.2, "test": 0.2})
+    (top / "out").mkdir()
+    metrics = build_corpus(settings_, top / "out", top / "work", seed)
+    side = {}
+    group = {}
+    for split in ("train", "valid", "test"):
+        for document in read_split(top / "out", split):
+            side[document.id] = split
+            group[document.id] = document.group
+    assert metrics["documents"] == sum(map(len, families)) + 1
+    for family in families:
+        assert len({side[id] for id in family}) == 1
+        assert len({group[id] for id in family}) == 1
+    for name in set(group.values()):
+        assert len({side[id] for id in side if group[id] == name}) == 1
+
+
+def test_near_duplicates_dropped_kept_or_not_looked_for(build: Build, tmp_path: Path) -> None:
+    families = plant(tmp_path, 1, originals=30, copies=2)
+    extra = sum(len(family) - 1 for family in families)
+    sources = [{"path": tmp_path / "a"}, {"path": tmp_path / "b.jsonl"}]
+    dropped = build(sources, near_duplicates=0.75)
+    assert dropped.metrics["near_duplicates"] == extra
+    assert dropped.metrics["documents"] == 31
+    kept = build(sources, near_duplicates=0.75, near_duplicate_action="keep")
+    assert kept.metrics["near_duplicates"] == 0
+    assert kept.metrics["near_duplicate_clusters"] == dropped.metrics["near_duplicate_clusters"] > 0
+    blind = build(sources, near_duplicates=None)
+    assert blind.metrics["near_duplicate_clusters"] == 0
+    assert blind.metrics["documents"] == 31 + extra
+
+
+def test_made_twice_is_the_same_wherever_the_files_stand(build: Build, folder: Path) -> None:
+    first = build([{"path": folder}])
+    moved = folder.rename(folder.parent / "moved")
+    second = build([{"path": moved, "name": "texts"}])
+    assert_same_files(first.folder, second.folder)
+    everything = b"".join(path.read_bytes() for path in second.folder.rglob("*.json"))
+    assert str(folder.parent).encode() not in everything
+    third = build([{"path": moved, "name": "texts"}], seed=8)
+    assert [d.id for d in third.splits["test"]] != [d.id for d in second.splits["test"]]
+
+
+class StopsAfter(Monitor):
+    """Asks to stop at the n-th safe point."""
+
+    def __init__(self, points: int) -> None:
+        self.left = points
+
+    def stop_requested(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_stopped_anywhere_and_gone_on_is_the_same(build: Build, folder: Path, tmp_path: Path) -> None:
+    sources = [
+        {"path": folder},
+        {"path": folder, "name": "again", "exclude": ["1*"]},
+        {"path": folder, "name": "third"},
+    ]
+    whole = build(sources)
+    settings_ = CorpusSettings(sources=sources)
+    for points in (0, 15, 25, 60, 90, 110, 130):
+        output, work = tmp_path / f"out-{points}", tmp_path / f"kept-{points}"
+        output.mkdir()
+        with pytest.raises(Stopped):
+            build_corpus(settings_, output, work, 7, StopsAfter(points))
+        again = tmp_path / f"again-{points}"
+        again.mkdir()
+        build_corpus(settings_, again, work, 7)
+        assert_same_files(whole.folder, again)
+
+
+def test_finished_sources_are_not_read_again(build: Build, folder: Path, tmp_path: Path) -> None:
+    settings_ = CorpusSettings(sources=[{"path": folder}])
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first = build_corpus(settings_, tmp_path / "a", tmp_path / "work", 7)
+    for path in folder.iterdir():
+        path.unlink()
+    assert build_corpus(settings_, tmp_path / "b", tmp_path / "work", 7) == first
+
+
+def test_samples(build: Build, folder: Path) -> None:
+    (folder / "short.txt").write_text("secret")
+    some = json.loads((build([{"path": folder}], samples=3).folder / "samples.json").read_text())
+    assert len(some["kept"]) == 3
+    assert all(len(sample["text"]) <= 600 for sample in some["kept"])
+    assert some["dropped"] == [
+        {"id": "texts/short.txt", "reason": "too short", "detail": "6 characters, 100 asked for", "text": "secret"}
+    ]
+    none = build([{"path": folder}], samples=0)
+    assert json.loads((none.folder / "samples.json").read_text()) == {"kept": [], "dropped": []}
+    assert "secret" not in (none.folder / "card.json").read_text()
+
+
+def test_conversations(build: Build, tmp_path: Path) -> None:
+    rows = [{"instruction": f"Question {number}?", "output": f"Answer\r\n{number}. "} for number in range(10)]
+    (tmp_path / "qa.json").write_text(json.dumps(rows))
+    built = build([{"path": tmp_path / "qa.json"}])
+    assert built.metrics["documents"] == 10
+    first = next(document for document in built.documents if document.id == "qa/qa.json#1")
+    assert first.messages is not None
+    assert [(turn.role, turn.content) for turn in first.messages] == [
+        ("user", "Question 0?"),
+        ("assistant", "Answer\n0."),
+    ]
+    canonical = '[["user","Question 0?"],["assistant","Answer\\n0."]]'
+    assert first.sha256 == hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def test_few_documents_leave_splits_empty_and_say_so(build: Build, folder: Path) -> None:
+    notes = Notes()
+    one = build([{"path": folder / "00.txt"}], monitor=notes)
+    assert [len(documents) for documents in one.splits.values()] == [1, 0, 0]
+    assert len(notes.notes) == 2
+    two = build([{"path": folder, "include": ["0[01].txt"]}])
+    assert [len(documents) for documents in two.splits.values()] == [1, 0, 1]
+    three = build([{"path": folder, "include": ["0[012].txt"]}])
+    assert [len(documents) for documents in three.splits.values()] == [1, 1, 1]
+
+
+def test_one_huge_document_is_not_the_test(build: Build, folder: Path) -> None:
+    (folder / "huge.txt").write_text(random_text(30_000, random.Random(9)))
+    for seed in range(5):
+        built = build([{"path": folder}], seed=seed)
+        assert "texts/huge.txt" in {document.id for document in built.splits["train"]}
+        assert built.splits["valid"]
+        assert built.splits["test"]

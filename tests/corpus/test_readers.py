@@ -1,0 +1,303 @@
+"""Each reader against files written by hand."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llmtune.corpus.readers import FORMATS, format_of, reader_of
+from llmtune.corpus.readers.decode import read_text
+from llmtune.corpus.readers.html import page_text
+from llmtune.corpus.readers.markdown import markdown_text
+from llmtune.corpus.readers.reader import RawDocument, Rejected, Unreadable
+from llmtune.corpus.settings import Format, Source
+
+
+def read(path: Path, format: str, **settings: Any) -> list[RawDocument | Rejected]:
+    return list(reader_of(format).read(path, Source(path=path, format=format, **settings)))
+
+
+def test_every_format_of_the_recipe_has_a_reader() -> None:
+    assert set(get_args(Format)) - {"auto"} == set(FORMATS)
+    for format in FORMATS:
+        assert callable(reader_of(format).read)
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("a.MD", "markdown"),
+        ("README", "text"),
+        ("a.json.gz", "jsonl"),
+        ("a.html", "html"),
+        ("a.bin", None),
+        ("b.gz", None),
+    ],
+)
+def test_suffixes(name: str, format: str | None) -> None:
+    assert format_of(Path(name)) == format
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)), "binary file"),
+        ("naïve café".encode("latin-1"), "wrong encoding"),
+    ],
+)
+def test_files_without_text(tmp_path: Path, data: bytes, reason: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(data)
+    with pytest.raises(Unreadable) as caught:
+        read_text(path, "utf-8")
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_byte_order_mark_wins(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("naïve 漢字".encode(encoding))
+    assert read_text(path, "latin-1") == "naïve 漢字"
+
+
+def test_encoding_of_the_source(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("naïve".encode("cp1252"))
+    assert read(path, "text", encoding="windows-1252") == [RawDocument(text="naïve")]
+
+
+def test_unknown_encoding_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown text encoding 'utf9'"):
+        Source(path=Path("a"), encoding="utf9")
+
+
+MARKDOWN = """---
+title: "How to *sail*"
+tags: [a]
+---
+[![build](https://ci/badge.svg)](https://ci) <!-- hidden
+comment -->
+See [the *guide*](guide.md "Guide") and [ref][1], ![picture](a.png), `[code](kept)`, a &lt; b.
+<div align="center">Centred<br></div> but List<String> stays
+
+```html
+<a href="x">[kept](as is)</a> <!-- kept -->
+```
+
+    indented [code](kept)
+
+[1]: https://example.com "Example"
+- item with [link](x)
+"""
+
+
+def test_markdown() -> None:
+    text = markdown_text(MARKDOWN)
+    assert text.startswith("# How to *sail*\n")
+    assert "See the *guide* and ref, , `[code](kept)`, a < b." in text
+    assert "Centred but List<String> stays" in text
+    assert '```html\n<a href="x">[kept](as is)</a> <!-- kept -->\n```' in text
+    assert "    indented [code](kept)" in text
+    assert "- item with link" in text
+    assert not any(gone in text for gone in ("hidden", "badge", "tags:", "picture", "example.com", "align"))
+
+
+def test_markdown_keeps_its_own_heading_over_the_title() -> None:
+    assert markdown_text("+++\ntitle = 'A'\n+++\n# B\ntext") == "# B\ntext"
+    assert markdown_text("---\ntitle: A\n---\nB\n===\ntext") == "B\n===\ntext"
+    assert markdown_text("a rule\n\n---\n\nb") == "a rule\n\n---\n\nb"
+
+
+PAGE = """<!doctype html><html><head><title>VACUUM</title><style>p{}</style></head><body>
+<nav><a href="/">Home</a></nav><div class="navheader">Prev Up Next</div><header>Site name</header>
+<div class="refentry note-header"><h2>VACUUM</h2><a class="headerlink" href="#v">¶</a>
+<p>Reclaims   <em>storage</em>,
+see <a href="b.html">other</a> and <code>a &lt; b</code>.</p>
+<pre class="language-SQL">SELECT 1
+    FROM t  WHERE a &lt; 2;
+</pre>
+<table><tr><th>Name</th><th>Use</th></tr><tr><td>a|b</td><td>one<br>two</td></tr><tr><td>c</td></tr></table>
+<ul><li>one<ul><li>deep</li></ul></li><li><p>two</p><p>more</p></li></ul><ol start="3"><li>x</li></ol>
+<dl><dt>term</dt><dd>what it means</dd></dl>
+<blockquote><p>said</p></blockquote><p hidden>hidden</p><script>var x = "script";</script>loose
+</div><div class="navfooter">Prev Up Next</div><footer>Imprint</footer></body></html>"""
+
+
+def test_html() -> None:
+    assert page_text(PAGE).split("\n\n") == [
+        "## VACUUM",
+        "Reclaims storage, see other and `a < b`.",
+        "```sql\nSELECT 1\n    FROM t  WHERE a < 2;\n```",
+        "| Name | Use |\n| --- | --- |\n| a\\|b | one two |\n| c |  |",
+        "- one\n  - deep\n- two",
+        "  more",
+        "3. x",
+        "term\nwhat it means",
+        "> said",
+        "loose",
+    ]
+
+
+def test_html_main_element_title_and_menus() -> None:
+    menu = "".join(f'<li><a href="{n}">Chapter {n}</a></li>' for n in range(9))
+    page = (
+        f"<title>Guide</title><body><div><ul>{menu}</ul></div><main><header><p>Intro</p></header>"
+        f"<p>{'content ' * 20}</p></main><aside>adverts</aside>"
+    )
+    assert page_text(page) == f"# Guide\n\nIntro\n\n{('content ' * 20).strip()}"
+
+
+def test_html_without_anything_in_it() -> None:
+    assert page_text("") == ""
+    assert page_text("<html><body><nav>only menu</nav></body></html>") == ""
+
+
+def test_html_nested_beyond_reason_is_still_read() -> None:
+    assert "deep inside" in page_text("<div>" * 3000 + "deep inside" + "</div>" * 3000)
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", "utf-8", "shift_jis"])
+def test_html_declared_encoding(tmp_path: Path, charset: str) -> None:
+    words = {"iso-8859-1": "naïve “quoted”", "utf-8": "naïve 漢字", "shift_jis": "漢字"}[charset]
+    path = tmp_path / "a.html"
+    path.write_bytes(
+        f"<html><head><meta charset='{charset}'></head><body><p>{words}</p></body></html>".encode(
+            "cp1252" if charset == "iso-8859-1" else charset
+        )
+    )
+    assert read(path, "html") == [RawDocument(text=words)]
+
+
+TURNS = [("user", "Why?"), ("assistant", "Because.")]
+
+
+def turns(document: RawDocument | Rejected) -> list[tuple[str, str]]:
+    assert isinstance(document, RawDocument)
+    assert document.messages is not None
+    return [(turn.role, turn.content) for turn in document.messages]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"messages": [{"role": role, "content": content} for role, content in TURNS]}, TURNS),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": "Why?"}]},
+                    {"role": "assistant", "content": "Because."},
+                ]
+            },
+            TURNS,
+        ),
+        (
+            {
+                "conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}],
+                "system": "Be.",
+            },
+            [("system", "Be."), *TURNS],
+        ),
+        ({"instruction": "Add.", "input": "1 2", "output": "3"}, [("user", "Add.\n\n1 2"), ("assistant", "3")]),
+        ({"instruction": "Add.", "input": "", "output": "3"}, [("user", "Add."), ("assistant", "3")]),
+    ],
+)
+def test_layouts_are_recognised(tmp_path: Path, record: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(record) + "\n")
+    assert [turns(document) for document in read(path, "jsonl")] == [expected]
+
+
+def test_column_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    record = {
+        "q": "Add.",
+        "ctx": "1 2",
+        "a": {"best": "3"},
+        "talk": [{"who": "User", "said": "x"}, {"who": "bot", "said": "y"}],
+    }
+    path.write_text(json.dumps(record | {"body": "text", "head": "Title", "rights": "CC0"}))
+    (alpaca,) = read(path, "jsonl", layout="alpaca", columns={"instruction": "q", "input": "ctx", "output": "a.best"})
+    assert turns(alpaca) == [("user", "Add.\n\n1 2"), ("assistant", "3")]
+    (talk,) = read(path, "jsonl", columns={"messages": "talk", "role": "who", "content": "said"})
+    assert turns(talk) == [("user", "x"), ("assistant", "y")]
+    (text,) = read(path, "jsonl", columns={"text": "body", "title": "head", "licence": "rights"})
+    assert text == RawDocument("#1", "# Title\n\ntext", licence="CC0")
+
+
+@pytest.mark.parametrize(
+    ("line", "detail"),
+    [
+        (b'{"text": 3}', "column 'text' is of type int"),
+        (b'{"text": "a"', "not JSON"),
+        (b'{"body": "a"}', "the record has body"),
+        (b"[1]", "expected an object"),
+        (b'{"messages": [{"role": "king", "content": "a"}]}', "role 'king'"),
+        (b'{"messages": [{"role": "user", "content": "a"}]}', "no turn of the assistant"),
+        (b'{"messages": [{"role": "assistant", "content": "a"}]}', "no turn of the user"),
+        (b'{"messages": "a"}', "expected a list of turns"),
+        (b'{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', "expected text"),
+        ('{"text": "é"}'.encode("latin-1"), "not utf-8: byte 0xe9"),
+    ],
+)
+def test_bad_records_are_rejected_one_by_one(tmp_path: Path, line: bytes, detail: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "before"}\n' + line + b'\n\n{"text": "after"}\n')
+    before, bad, after = read(path, "jsonl")
+    assert (before, after) == (RawDocument("#1", "before"), RawDocument("#4", "after"))
+    assert isinstance(bad, Rejected)
+    assert bad.part == "#2"
+    assert detail in bad.detail
+
+
+def test_json_array_and_gzip(tmp_path: Path) -> None:
+    records = [{"text": "one"}, {"text": "two"}]
+    expected = [RawDocument("#1", "one"), RawDocument("#2", "two")]
+    (tmp_path / "a.json").write_text(json.dumps(records, indent=1))
+    assert read(tmp_path / "a.json", "jsonl") == expected
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, records)).encode()))
+    assert read(tmp_path / "a.jsonl.gz", "jsonl") == expected
+    (tmp_path / "b.jsonl.gz").write_bytes((tmp_path / "a.jsonl.gz").read_bytes()[:-9])
+    with pytest.raises(Unreadable, match="damaged file"):
+        read(tmp_path / "b.jsonl.gz", "jsonl")
+
+
+def test_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    messages = [[{"role": role, "content": content} for role, content in TURNS], None]
+    pq.write_table(pa.table({"messages": messages, "text": [None, "plain"], "noise": [1, 2]}), path)
+    talk, text = read(path, "parquet")
+    assert turns(talk) == TURNS
+    assert text == RawDocument("#2", "plain")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(Unreadable, match="damaged file"):
+        read(path, "parquet")
+
+
+def test_python_docs_against_the_interpreter() -> None:
+    import textwrap
+    from pydoc_data.topics import topics
+
+    documents = {
+        raw.part: raw.text for raw in reader_of("python-docs").read(*python_docs()) if isinstance(raw, RawDocument)
+    }
+    assert {part.removeprefix("topic/") for part in documents if part.startswith("topic/")} == set(topics)
+    assert documents["topic/assert"] == topics["assert"]
+    module = documents["module/textwrap"] or ""
+    assert textwrap.dedent.__doc__.split("\n")[0] in module
+    assert "## `textwrap.dedent(text)`" in module
+    assert "### `textwrap.TextWrapper.wrap(self, text)`" in module
+    assert str.split.__doc__.split("\n")[0] in (documents["builtin/builtins"] or "")
+    assert not any(part.startswith(("module/test.", "module/idlelib", "module/_py", "module/site-")) for part in documents)
+
+
+def python_docs() -> tuple[Path, Source]:
+    from llmtune.corpus.readers.python_docs import library
+
+    return library(), Source(format="python-docs")
