@@ -2,8 +2,8 @@
 
     python benchmarks/quantize.py CHECKPOINT CORPUS [--only gptq-32] [--rows 64] [--tokens 512]
 
-CHECKPOINT is a Hugging Face folder (best one trained on the corpus), CORPUS a corpus artifact; perplexity is measured on
-its test split, calibration text comes from its train split. Each way runs in a process of its own, so that the peak
+CHECKPOINT is a Hugging Face folder (best one trained on the corpus), CORPUS a corpus artifact; perplexity is measured
+on its test split, calibration text comes from its train split. Each way runs in a process of its own, so that the peak
 memory is its own.
 """
 
@@ -88,12 +88,21 @@ def main() -> None:
         print(json.dumps(one(args)))
         return
     base = perplexity(args.checkpoint, args.corpus)
-    print(
-        "| way | perplexity | x bf16 | seconds | MB | bits a weight | peak GB |\n| --- | --- | --- | --- | --- | --- | --- |"
-    )
+    print("| way | perplexity | x bf16 | seconds | MB | bits a weight | peak GB |\n" + "| --- " * 7 + "|")
     print(f"| bf16 | {base:.2f} | 1 | | | 16 | |", flush=True)
     for way in args.only or WAYS:
-        command = [sys.executable, *sys.argv[:3], "--way", way, "--rows", str(args.rows), "--tokens", str(args.tokens)]
+        command = [
+            sys.executable,
+            __file__,
+            str(args.checkpoint),
+            str(args.corpus),
+            "--way",
+            way,
+            "--rows",
+            str(args.rows),
+            "--tokens",
+            str(args.tokens),
+        ]
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
         row = json.loads(out)
         print(

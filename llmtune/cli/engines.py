@@ -116,7 +116,7 @@ class TransformersEngine:
             finally:
                 streamer.end()
 
-        thread = Thread(target=generate, daemon=True)
+        thread = Thread(target=generate, name="llmtune (generate)", daemon=True)
         thread.start()
         try:
             yield from (piece for piece in streamer if piece)

@@ -1,6 +1,7 @@
 """What quantizing a model will take in memory and time, from its shape. Imports no torch.
 
-The constants were measured with benchmarks/quantize.py on two cores; time scales with cores, or is that of a GPU.
+The constants are first values from matmul rates and import sizes; only the bytes on disk are held against files by a
+test. `benchmarks/quantize.py` measures seconds and peak memory, to correct them from.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from llmtune.extras import need
 from llmtune.monitor import Monitor
 
 PERMUTATIONS = 256
-GROUP_MARGIN = 0.1
+GROUP_MARGIN = 0.15
 _SEED = 1  # of the hash functions: fixed, so that the same documents are copies under every recipe seed
 _WORDS = 3
 _BATCH_SHINGLES = 2_000_000  # shingles hashed at a time: 16 MB

@@ -86,7 +86,10 @@ class Source(Settings):
         elif self.path is None:
             raise ValueError(f"a source of format '{self.format}' needs a path")
         if self.format not in ("auto", *RECORD_FORMATS):
-            for name in {"columns", "layout"} & self.model_fields_set:
+            for name in ("columns", "layout"):
+                field = type(self).model_fields[name]
+                if getattr(self, name) == field.get_default(call_default_factory=True):
+                    continue  # written out or not: a resolved recipe has every default
                 raise ValueError(
                     f"'{name}' is for records ({', '.join(RECORD_FORMATS)}); format '{self.format}' has none"
                 )
@@ -123,7 +126,7 @@ class CorpusSettings(Settings):
     )
     near_duplicates: float | None = Field(
         0.8,
-        ge=0.3,
+        ge=0.4,
         le=1,
         description="Jaccard similarity of the sets of three-word sequences from which two documents count as copies; "
         "null: do not look.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# State-space, recurrent and convolutional decoders: their state runs on through a row, whatever the attention mask says.
+# State-space, recurrent and convolutional decoders: their state runs on through a row, whatever the mask says.
 RECURRENT = frozenset(
     {
         "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "lfm2_moe", "mamba",
@@ -30,8 +30,8 @@ ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention", 
 def stays_inside_documents(config: Mapping[str, Any]) -> bool:
     """Whether attention can be kept inside a document when several documents are packed into one row.
 
-    config: a parsed `config.json`. False for state-space, recurrent and convolutional layers, for positions that do not
-    follow `position_ids` (ALiBi), for attention that makes its own mask, and for remote code, of which nothing is known.
+    config: a parsed `config.json`. False for state-space, recurrent and convolutional layers, for positions that do
+    not follow `position_ids` (ALiBi), for attention that makes its own mask, and for remote code (nothing is known).
     """
     inner = config.get("text_config")
     if isinstance(inner, Mapping):

@@ -14,7 +14,8 @@ from llmtune.models.load import quiet
 from llmtune.monitor import Monitor
 
 _LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN2 = _LLAMA3.replace("{1,3}", "")
 # llama.cpp's name for how text is cut into words (src/llama-vocab.cpp) → what the tokenizers library calls it.
@@ -65,6 +66,7 @@ def _read_model(file: Path, header: GgufHeader) -> Any:
                 fix="give the model's Hugging Face folder or hub id instead",
             ) from error
     forget_quantizer(model)
+    vars(model.config).pop("_model_name_or_path", None)
     for name, value in vars(model.config).items():
         if isinstance(value, float):
             setattr(model.config, name, _shortest(value))

@@ -27,7 +27,11 @@ _BLOCKS = {
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """metadata: key → value, arrays as their length unless asked for; tensors: GGUF name → shape, rows first as in PyTorch."""
+    """What stands before the weights.
+
+    metadata: key → value; of an array only its length, unless its contents were asked for
+    tensors:  GGUF name → shape, rows first as in PyTorch
+    """
 
     metadata: dict[str, Any]
     tensors: dict[str, tuple[int, ...]]
@@ -43,7 +47,10 @@ class GgufHeader:
 
 
 def read_gguf_header(file: Path, *, arrays: bool = False) -> GgufHeader:
-    """Parse the header; `arrays`: with the contents of arrays (the vocabulary) instead of their lengths. Raises BadArtifact when the file is not GGUF, is damaged, or ends before its last tensor."""
+    """Parse the header; `arrays`: with the contents of arrays (the vocabulary) instead of their lengths.
+
+    Raises BadArtifact when the file is not GGUF, is damaged, or ends before its last tensor.
+    """
     try:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _Parser(data, arrays).header()
@@ -105,7 +112,11 @@ class _Parser:
             return self.take("<" + _SCALARS[kind])[0]
         inner, count = self.take("<IQ")
         if self.arrays and inner != _ARRAY:
-            return [self.string() for _ in range(count)] if inner == _STRING else list(self.take(f"<{count}{_SCALARS[inner]}"))
+            return (
+                [self.string() for _ in range(count)]
+                if inner == _STRING
+                else list(self.take(f"<{count}{_SCALARS[inner]}"))
+            )
         if inner == _STRING:
             self._skip_strings(count)
         elif inner == _ARRAY:

@@ -1,4 +1,7 @@
-"""Models of the Hugging Face hub: commits, headers, downloads. Imports no torch; HF_TOKEN and HF_ENDPOINT are honoured."""
+"""Models of the Hugging Face hub: commits, headers, downloads. Imports no torch.
+
+HF_TOKEN, HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE work as with every program that uses huggingface_hub.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ TIMEOUT = 15.0  # seconds without an answer
 
 
 def commit_of(repository: str, revision: str | None) -> str:
-    """The commit that a branch or tag stands at: asked of the hub, or, when it cannot be reached, of the local cache."""
+    """The commit that a branch or tag stands at, as the hub says, or, when it cannot be reached, the local cache."""
     if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
     from huggingface_hub import HfApi
@@ -79,7 +82,7 @@ def remote_shape(repository: str, commit: str) -> ModelShape:
         for file in found.files_metadata.values()
         for name, tensor in file.tensors.items()
     }
-    return ModelShape(config, logical_shapes(config, stored), sum(tensor.bytes for tensor in stored.values()))
+    return ModelShape(config, logical_shapes(config, stored), sum(tensor.size for tensor in stored.values()))
 
 
 def card(repository: str, commit: str) -> Path | None:
@@ -87,9 +90,10 @@ def card(repository: str, commit: str) -> Path | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
+    unavailable: tuple[type[Exception], ...] = (EntryNotFoundError, HfHubHTTPError, *_unreachable())
     try:
         return Path(hf_hub_download(repository, "README.md", revision=commit))
-    except (EntryNotFoundError, HfHubHTTPError, *_unreachable()):
+    except unavailable:
         return None
 
 
@@ -147,7 +151,9 @@ def _told(repository: str, revision: str | None) -> Iterator[None]:
         raise CannotRunHere("the hub knows the model but not this revision", where=where) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise HubMissing(
-            "the hub has no such model, or it is private", where=where, fix="check the id; for a private one set HF_TOKEN"
+            "the hub has no such model, or it is private",
+            where=where,
+            fix="check the id; for a private one set HF_TOKEN",
         ) from error
     except _unreachable() as error:
         raise HubMissing("the hub cannot be reached, and this model was not downloaded before", where=where) from error

@@ -36,8 +36,8 @@ def save_checkpoint(
 
     dtype:      number format of the floating-point weights, or `auto` to keep each as it is. Packed codes of a
                 quantized model are never cast
-    state_dict: full weights gathered from ranks, by the model's own names, where the model holds only a part (ZeRO-3)
-    Raises NotFinite for NaN or infinity (naming the tensor) and BadArtifact when what was written is not what was given.
+    state_dict: full weights gathered from ranks, by the model's own names, where the model holds a part only (ZeRO-3)
+    Raises NotFinite (naming the tensor) for NaN or infinity, BadArtifact when what was written is not what was given.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,8 +105,8 @@ def _empty_refused(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _cast(weights: dict[str, torch.Tensor], dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    """Floating-point tensors in `dtype` on CPU. Tensors that share memory go on sharing it: that is how tied weights are
-    recognised when they are written."""
+    """Floating-point tensors in `dtype` on CPU. Tensors that share memory go on sharing it: that is how tied weights
+    are recognised when they are written."""
     seen: dict[tuple[Any, ...], torch.Tensor] = {}
     cast: dict[str, torch.Tensor] = {}
     for name, value in weights.items():

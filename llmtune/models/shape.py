@@ -57,7 +57,13 @@ class ModelShape:
     @property
     def embedding(self) -> str | None:
         """Name of the token embedding's weight."""
-        for end in ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "embeddings.weight"):
+        for end in (
+            "embed_tokens.weight",
+            "wte.weight",
+            "word_embeddings.weight",
+            "embed_in.weight",
+            "embeddings.weight",
+        ):
             found = next((name for name in self.tensors if name.endswith(end)), None)
             if found:
                 return found
@@ -142,7 +148,7 @@ def read_shape(folder: Path) -> ModelShape:
     stored: dict[str, StoredTensor] = {}
     for file in weight_files(folder):
         stored |= read_header(file)
-    return ModelShape(config, logical_shapes(config, stored), sum(tensor.bytes for tensor in stored.values()))
+    return ModelShape(config, logical_shapes(config, stored), sum(tensor.size for tensor in stored.values()))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -193,10 +199,14 @@ def weight_files(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as it lies in a file. value: the content of the small tensors that describe a packed weight."""
+    """A tensor as it lies in a file: `size` bytes, `offset` bytes after its beginning.
+
+    value: the content of the small tensors that describe a packed weight
+    """
 
     shape: tuple[int, ...]
-    bytes: int
+    size: int
+    offset: int = 0
     value: bytes = b""
 
 
@@ -240,7 +250,7 @@ def _stored(name: str, entry: Mapping[str, Any], file: BinaryIO, data: int) -> S
         file.seek(data + start)
         value = file.read(end - start)
         file.seek(place)
-    return StoredTensor(shape, end - start, value)
+    return StoredTensor(shape, end - start, data + start, value)
 
 
 # What quantized formats store beside the codes of a weight.
@@ -267,7 +277,9 @@ def logical_shapes(config: Mapping[str, Any], stored: Mapping[str, StoredTensor]
             shapes[base] = tuple(json.loads(tensor.value)["shape"])
         elif not name.endswith(_BESIDE):
             shapes.setdefault(name, tensor.shape)
-    if config.get("tie_word_embeddings") and any(name.endswith(("embed_tokens.weight", "wte.weight")) for name in shapes):
+    if config.get("tie_word_embeddings") and any(
+        name.endswith(("embed_tokens.weight", "wte.weight")) for name in shapes
+    ):
         shapes.pop("lm_head.weight", None)  # some files hold the tied head a second time
     return shapes
 

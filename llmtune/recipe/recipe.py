@@ -49,7 +49,9 @@ class Recipe(Settings):
         default_factory=dict,
         description="Conditions on the last model's scores, for example {bytes: '<= 80 MB'}; the run fails otherwise.",
     )
-    report: ReportSettings = Field(default_factory=lambda: ReportSettings(), description="What the report shows.")
+    report: ReportSettings = Field(
+        default_factory=lambda: ReportSettings(), description="Which texts the report shows."
+    )
 
     @field_validator("stages")
     @classmethod

@@ -74,5 +74,3 @@ class ModelStage(Stage):
     def _is_gguf(self) -> bool:
         known, path = self.model.known, self.model.path
         return bool(known.wheel) if known else path is not None and path.suffix == ".gguf"
-
-

@@ -81,6 +81,9 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
     rows_each = -(-batch_rows // accelerator.num_processes)
     plugin = accelerator.state.deepspeed_plugin
     if plugin is not None:
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+        unset_hf_deepspeed_config()  # or transformers would load every model, also the one to save, as ZeRO-3 shards
         config = plugin.deepspeed_config
         config["train_micro_batch_size_per_gpu"] = micro_batch
         config["gradient_accumulation_steps"] = -(-rows_each // micro_batch)

@@ -54,6 +54,7 @@ class ZeroEngine(Engine):
     def moments(self) -> Iterator[tuple[str, Callable[[], Tensor]]]:
         from deepspeed.utils import safe_get_full_optimizer_state
 
+        self._link_moments()
         for name, parameter in self.trainable():
             for moment in MOMENTS:
                 yield f"{name}.{moment}", lambda p=parameter, m=moment: safe_get_full_optimizer_state(p, m)  # type: ignore[misc]
@@ -75,7 +76,15 @@ class ZeroEngine(Engine):
             count = torch.tensor(float(self.updates), device=partition.device)
             empty = {moment: torch.zeros_like(partition) for moment in MOMENTS}
             self._zero.optimizer.state[partition] = {"step": count, **empty}
+        self._link_moments()
+
+    def _link_moments(self) -> None:
+        """Tell ZeRO-1 and 2 where in the flat state the moments of each parameter lie.
+
+        DeepSpeed 0.19 does so itself after the update of the first parameter group, when the others have none yet.
+        """
         if hasattr(self._zero, "_lazy_init_hp_params_optimizer_state"):
+            self._zero._hp_optimizer_states_linked = False
             self._zero._lazy_init_hp_params_optimizer_state()
 
     def _put(self, parameter: Any, value: Tensor, moment: str) -> None:

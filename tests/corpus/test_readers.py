@@ -112,7 +112,8 @@ def test_markdown() -> None:
 def test_markdown_keeps_its_own_heading_over_the_title() -> None:
     assert markdown_text("+++\ntitle = 'A'\n+++\n# B\ntext") == "# B\ntext"
     assert markdown_text("---\ntitle: A\n---\nB\n===\ntext") == "B\n===\ntext"
-    assert markdown_text("a rule\n\n---\n\nb") == "a rule\n\n---\n\nb"
+    assert markdown_text("---\n# comment\n\ndate: 1\n---\nb") == "b"
+    assert markdown_text("---\nbetween rules\n---\nb") == "---\nbetween rules\n---\nb"
 
 
 PAGE = """<!doctype html><html><head><title>VACUUM</title><style>p{}</style></head><body>
@@ -294,7 +295,9 @@ def test_python_docs_against_the_interpreter() -> None:
     assert "## `textwrap.dedent(text)`" in module
     assert "### `textwrap.TextWrapper.wrap(self, text)`" in module
     assert str.split.__doc__.split("\n")[0] in (documents["builtin/builtins"] or "")
-    assert not any(part.startswith(("module/test.", "module/idlelib", "module/_py", "module/site-")) for part in documents)
+    assert not any(
+        part.startswith(("module/test.", "module/idlelib", "module/_py", "module/site-")) for part in documents
+    )
 
 
 def python_docs() -> tuple[Path, Source]:

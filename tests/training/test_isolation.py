@@ -1,5 +1,7 @@
 """Packed documents: each family computes for a document what it computes for it alone."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,16 @@ def alone(model, row, number):
         return model(input_ids=ids, use_cache=False).logits[0]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """These models are so small that a second thread only waits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@cache
 def opt_model():
     from transformers import OPTConfig, OPTForCausalLM
 
@@ -43,8 +55,13 @@ def opt_model():
     return OPTForCausalLM(config).eval()
 
 
+@cache
+def tiny(family):
+    return tiny_model(family)
+
+
 def model_of(family, attention):
-    model = opt_model() if family == "opt" else tiny_model(family)
+    model = opt_model() if family == "opt" else tiny(family)
     model.set_attn_implementation(attention)
     return model
 
@@ -79,7 +96,7 @@ def test_a_change_in_one_document_changes_nothing_in_the_others(family, attentio
     st.sampled_from(["llama", "gemma3_text", "opt"]),
 )
 def test_any_documents_in_any_rows(shapes, family):
-    model = MODELS.setdefault(family, model_of(family, "sdpa"))
+    model = model_of(family, "sdpa")
     rows = [packed_row(sizes[:2], seed) for seed, sizes in enumerate(shapes)]
     batch = Collator(pad_id=1, isolate=isolation_of(model.config.to_dict()))(
         [Sample(0, index, row) for index, row in enumerate(rows)]
@@ -91,23 +108,21 @@ def test_any_documents_in_any_rows(shapes, family):
             torch.testing.assert_close(packed[index, inside], alone(model, row, number), atol=1e-4, rtol=1e-4)
 
 
-MODELS: dict = {}
-
-
 def test_the_check_finds_models_that_do_see_across():
     assert crosses_documents(opt_model(), "positions")  # OPT leaves the positions out of its mask
-    llama = tiny_model("llama")
+    llama = tiny("llama")
     assert not crosses_documents(llama, "positions")
     llama.train()
     crosses_documents(llama, "positions")
     assert llama.training
+    llama.eval()
 
 
 def test_a_mask_of_ours_is_not_put_in_the_place_of_sliding_windows():
     from transformers import GptOssConfig
 
-    assert crosses_documents(tiny_model("gemma3_text"), "mask")
-    assert not crosses_documents(tiny_model("llama"), "mask")
+    assert crosses_documents(tiny("gemma3_text"), "mask")
+    assert not crosses_documents(tiny("llama"), "mask")
     assert isolation_of(GptOssConfig().to_dict()) == "rows"
 
 
@@ -115,12 +130,12 @@ def test_the_check_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         assert crosses_documents(opt_model(), "positions")
         assert not crosses_documents(opt_model(), "mask")
-        assert not crosses_documents(tiny_model("gemma2"), "positions")
+        assert not crosses_documents(tiny("gemma2"), "positions")
 
 
 def test_a_cache_undoes_the_isolation():
     """Why the collator asks for use_cache=False: were this to pass one day, the demand could go."""
-    model = tiny_model("llama")
+    model = tiny("llama")
     row = packed_row((9, 7), 0)
     batch = Collator(pad_id=1)([Sample(0, 0, row)])
     with torch.no_grad():

@@ -16,9 +16,10 @@ from llmtune.corpus.readers.reader import RawDocument
 from llmtune.corpus.settings import Source
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?(---|\+\+\+)[ \t]*\r?\n(.*?)\r?\n(?:\1|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+_SETTING = re.compile(r"""(?:\s*(?:\#[^\n]*)?\n)*[ \t]*(?:["'\w.-]+[ \t]*[:=]|\[)""")
 _TITLE = re.compile(r"""^title[ \t]*[:=][ \t]*(['"]?)(.+?)\1[ \t]*$""", re.MULTILINE | re.IGNORECASE)
 _FENCE = re.compile(r"^[ \t]*(?:>[ \t]*)*(?:[-*+][ \t]+|\d+[.)][ \t]+)?(`{3,}|~{3,})")
-_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
+_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)((?:[^\n]|\n(?!\s*\n))+?)(?<!`)\1(?!`)")  # within a paragraph
 _LIST_ITEM = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _TARGET = r"\((?:[^()\s]|\([^()]*\))*(?:\s+(?:\"[^\"]*\"|'[^']*'))?\s*\)"
@@ -46,7 +47,8 @@ def markdown_text(raw: str) -> str:
     """Markdown without its page furniture; see the head of this file."""
     raw = raw.replace("\r\n", "\n").replace("\r", "\n")
     title = None
-    if matter := _FRONT_MATTER.match(raw):
+    matter = _FRONT_MATTER.match(raw)
+    if matter and _SETTING.match(matter[2]):  # else a text that begins with a rule
         raw = raw[matter.end() :]
         if found := _TITLE.search(matter[2]):
             title = found[2].strip()

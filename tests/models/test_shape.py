@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from llmtune.errors import BadArtifact
+from llmtune.models.find import find_shape
+from llmtune.models.reference import ModelReference
+from llmtune.models.shape import read_shape
+from tests.tiny import FAMILIES, tiny_checkpoint, tiny_model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shape_agrees_with_the_model_itself(family: str, checkpoint: Callable[..., Path]) -> None:
+    folder = checkpoint(family)
+    model = tiny_model(family)
+    shape = read_shape(folder)
+    own = dict(model.named_parameters())  # PyTorch counts a tied weight once
+    assert shape.parameters == sum(value.numel() for value in own.values())
+    assert {tuple(value.shape) for value in own.values()} == set(shape.tensors.values())
+    assert shape.bytes == 4 * shape.parameters
+    config = model.config
+    assert shape.family == family
+    assert (shape.layers, shape.vocab_size, shape.context_length) == (2, 320, 256)
+    assert shape.hidden_size == config.hidden_size == 64
+    assert shape.heads == config.num_attention_heads
+    assert shape.kv_heads == getattr(config, "num_key_value_heads", config.num_attention_heads)
+    assert shape.head_dim == getattr(config, "head_dim", 16)
+    assert shape.intermediate_size == (256 if family == "gpt2" else 128)
+    assert shape.tied == (model.get_output_embeddings().weight is model.get_input_embeddings().weight)
+
+
+def test_shape_is_quick_and_needs_no_torch(checkpoint: Callable[..., Path], fresh: Callable[..., str]) -> None:
+    code = """
+import sys, time
+started = time.perf_counter()
+from llmtune.models.find import find_shape, identity
+from llmtune.models.reference import ModelReference
+import llmtune.stages.model, llmtune.models.adapters, llmtune.models.families
+reference = ModelReference.parse(sys.argv[1])
+imported = time.perf_counter()
+find_shape(reference), identity(reference)
+print(time.perf_counter() - imported, [name for name in ("torch", "transformers", "peft", "numpy") if name in sys.modules])
+"""
+    seconds, _, loaded = fresh(code, checkpoint("llama")).strip().partition(" ")
+    assert loaded == "[]"
+    assert float(seconds) < 0.5
+    started = time.perf_counter()
+    find_shape(ModelReference.parse(str(checkpoint("llama"))))
+    assert time.perf_counter() - started < 0.5
+
+
+def test_a_tied_head_that_is_stored_twice_counts_once(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint("llama"), tmp_path / "twice")
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert read_shape(folder).tensors == read_shape(checkpoint("llama")).tensors
+    assert read_shape(folder).tied
+
+
+@pytest.mark.parametrize("cut", [0, 5, 300, -1000, -1])
+def test_truncated_weights_are_named(checkpoint: Callable[..., Path], tmp_path: Path, cut: int) -> None:
+    folder = shutil.copytree(checkpoint("llama"), tmp_path / "cut")
+    file = folder / "model.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[:cut])
+    with pytest.raises(BadArtifact, match=r"model\.safetensors") as caught:
+        read_shape(folder)
+    assert caught.value.fix
+
+
+def test_damaged_headers_are_named(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint("llama"), tmp_path / "damaged")
+    file = folder / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[20] ^= 0xFF
+    file.write_bytes(data)
+    with pytest.raises(BadArtifact, match="header"):
+        read_shape(folder)
+    file.write_bytes(bytes(data[:8]) + b"x" * (len(data) - 8))
+    with pytest.raises(BadArtifact, match="header"):
+        read_shape(folder)
+
+
+def test_shards_missing_from_the_folder_are_named(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "whole")
+    tiny_model("llama").save_pretrained(tmp_path / "sharded", max_shard_size="100KB")
+    shards = sorted((tmp_path / "sharded").glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert read_shape(tmp_path / "sharded").tensors == read_shape(folder).tensors
+    shards[1].unlink()
+    with pytest.raises(BadArtifact, match=shards[1].name):
+        read_shape(tmp_path / "sharded")
+
+
+def test_pickles_are_refused(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    shutil.copy(checkpoint("llama") / "config.json", tmp_path)
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(BadArtifact, match=r"pytorch_model\.bin.*refused"):
+        read_shape(tmp_path)
+
+
+def test_bad_configurations_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadArtifact, match=r"no config\.json"):
+        read_shape(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": ')
+    with pytest.raises(BadArtifact, match=r"config\.json"):
+        read_shape(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(BadArtifact, match="list"):
+        read_shape(tmp_path)
+
+
+def test_packed_weights_count_as_what_they_stand_for(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """bitsandbytes NF4 and compressed-tensors' packing, against the unquantized model's own count."""
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    whole = read_shape(checkpoint("qwen3"))
+    nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint("qwen3"), quantization_config=nf4, device_map="cpu")
+    model.save_pretrained(tmp_path / "nf4")
+    packed = read_shape(tmp_path / "nf4")
+    assert packed.tensors == whole.tensors
+    assert packed.bytes < whole.bytes / 2
+
+    weights = load_file(checkpoint("qwen3") / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    rows, columns = weights.pop(name).shape
+    weights[name + "_packed"] = torch.zeros(rows, columns // 8, dtype=torch.int32)
+    weights[name + "_scale"] = torch.zeros(rows, columns // 32)
+    weights[name + "_shape"] = torch.tensor([rows, columns])
+    (tmp_path / "ct").mkdir()
+    save_file(weights, tmp_path / "ct" / "model.safetensors")
+    shutil.copy(checkpoint("qwen3") / "config.json", tmp_path / "ct")
+    assert read_shape(tmp_path / "ct").tensors == whole.tensors
+
+
+def test_image_and_text_models_show_their_language_model(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint("gemma3_text"), tmp_path / "nested")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": config}))
+    assert (read_shape(folder).layers, read_shape(folder).head_dim) == (2, 32)
