@@ -46,6 +46,9 @@ def load_model(
     config = read_config(folder)
     check_weights(folder)
     _check_method(config, folder)
+    if (config.get("quantization_config") or {}).get("quant_method") == "compressed-tensors":
+        # Unpacked once: its own layers unpack only when the whole model is called, not its decoder alone.
+        options.setdefault("quantization_config", transformers.CompressedTensorsConfig(dequantize=True))
     attention = attention or attention_to_use(config)
     if attention is not None:
         options["attn_implementation"] = attention

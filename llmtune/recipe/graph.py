@@ -21,6 +21,7 @@ from llmtune.stages.stage import Need, Stage
 MODEL_KINDS = frozenset({"checkpoint", "bundle"})
 Fault = tuple[str | None, str]  # the setting at fault, if one is; what is wrong
 EVALUATION = ".evaluate"  # the id of a model's evaluation is the model's, and this
+ANSWERS = ".answers"  # likewise, of its answers to the report's prompts
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def wire(recipe: Recipe) -> Wiring:
         nodes.append(Node(str(stage.id), stage, inputs))
     if recipe.evaluate is not None and not problems:
         nodes = _with_evaluations(recipe, nodes)
+    if recipe.report.prompts and not problems:
+        nodes = [*nodes, *_answers(recipe.report.prompts, nodes)]
     return Wiring(nodes, problems)
 
 
@@ -152,6 +155,13 @@ def _with_evaluations(recipe: Recipe, nodes: Sequence[Node]) -> list[Node]:
             ordered += [Node(model.id + EVALUATION, stage, {"model": model.id} | extra) for model in waiting]
             waiting = []
     return ordered
+
+
+def _answers(prompts: Sequence[str], nodes: Sequence[Node]) -> list[Node]:
+    """The base model's and the last model's answers to the report's prompts, at the end of the run."""
+    models = [node.id for node in nodes if node.stage.makes in MODEL_KINDS]
+    stage = stage_class("answers").model_validate({"prompts": list(prompts)})
+    return [Node(name + ANSWERS, stage, {"model": name}) for name in dict.fromkeys((models[0], models[-1]))]
 
 
 def scoring_corpus(nodes: Sequence[Node]) -> str | None:

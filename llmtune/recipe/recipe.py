@@ -21,7 +21,7 @@ class ReportSettings(Settings):
     samples: bool = Field(True, description="Show text samples of the corpus and of the model's answers in the report.")
     prompts: list[str] = Field(
         default_factory=list,
-        description="Prompts that the base model and the last model answer side by side.",
+        description="Prompts that the base model and the last model answer, side by side in the report; empty: none.",
     )
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmtune.recipe.graph import EVALUATION
 from llmtune.run.folder import StageRecord
-
-SUFFIX = ".evaluate"
 
 
 def scores_by_stage(records: dict[str, StageRecord]) -> dict[str, dict[str, Any]]:
     """The scores of each evaluated model by the id of the stage that made it, in the run's order."""
     return {
-        name.removesuffix(SUFFIX): record.metrics for name, record in records.items() if record.kind == "evaluate"
+        name.removesuffix(EVALUATION): record.metrics for name, record in records.items() if record.kind == "evaluate"
     }
 
 

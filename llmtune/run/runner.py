@@ -13,7 +13,7 @@ from llmtune.errors import CannotRunHere, GateFailed, LlmtuneError, OutOfMemory,
 from llmtune.files import folder_bytes, write_json, write_text
 from llmtune.machine import Machine, this_machine
 from llmtune.recipe import Recipe, dump_resolved
-from llmtune.recipe.graph import resolve_inputs
+from llmtune.recipe.graph import EVALUATION, resolve_inputs
 from llmtune.run.display import Display
 from llmtune.run.environment import environment
 from llmtune.run.events import append_event
@@ -51,7 +51,7 @@ class Selection:
         start = all_ids.index(first) if first else 0
         end = all_ids.index(last) + 1 if last else len(all_ids)
         chosen = all_ids[start:end]
-        return set(chosen) | {name for name in all_ids if name.removesuffix(".evaluate") in chosen}
+        return set(chosen) | {name for name in all_ids if name.removesuffix(EVALUATION) in chosen}
 
 
 class Run:
@@ -118,6 +118,7 @@ class Run:
     ) -> dict[str, StageRecord]:
         records: dict[str, StageRecord] = {}
         artifacts: dict[str, Artifact] = {}
+        evaluations = [planned for planned in nodes if planned.stage.kind == "evaluate"]
         for number, planned in enumerate(nodes):
             name = planned.node.id
             folder = self.files.stage_folder(number, name)
@@ -126,7 +127,8 @@ class Run:
                 if again and planned.artifact:
                     self._forget(planned, folder)
                 records[name] = self._one(planned, folder, artifacts, again, conductor)
-                self._gates(planned, folder, records, last=planned is nodes[-1])
+                if planned in evaluations:
+                    self._gates(planned, folder, records, last=planned is evaluations[-1])
             else:
                 record = self.files.read(folder)
                 if record and record.artifact == planned.fingerprint and planned.artifact:
@@ -294,8 +296,6 @@ class Run:
 
     def _gates(self, planned: PlannedNode, folder: Path, records: dict[str, StageRecord], last: bool) -> None:
         """After an evaluation: check the gates of the stage it measured, and the recipe's after the last one."""
-        if planned.stage.kind != "evaluate":
-            return
         subject = planned.node.inputs["model"]
         gates = dict(self._stages_by_id[subject].gates) | (self.recipe.gates if last else {})
         results = check_gates(gates, subject, records)

@@ -19,6 +19,7 @@ BUILT_IN = {
 IMPLICIT = {
     "model": "llmtune.stages.model:ModelStage",
     "evaluate": "llmtune.stages.evaluate:EvaluateStage",
+    "answers": "llmtune.stages.answers:AnswersStage",
 }
 
 

@@ -170,7 +170,14 @@ class Loop:
     def _tell_step(self, bar: Bar, loss: float, rate: float, norm: float, metrics: dict[str, float]) -> None:
         progress = self.progress
         length = norm if math.isfinite(norm) else None  # fp16 overflow: this step updated nothing
-        record = {"step": progress.step, "loss": loss, "lr": rate, "grad_norm": length, "tokens": progress.seen, **metrics}
+        record = {
+            "step": progress.step,
+            "loss": loss,
+            "lr": rate,
+            "grad_norm": length,
+            "tokens": progress.seen,
+            **metrics,
+        }
         progress.history.append(record)
         speed = self.clock.tokens_per_second
         self.monitor.record("step", **record, tokens_per_second=speed)

@@ -21,16 +21,15 @@ from llmtune.training.settings import TrainSettings
 FROZEN_DTYPE = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
-def prepared_model(checkpoint: Path, settings: TrainSettings, adapter_seed: int) -> Any:
-    """The model of a checkpoint folder, on CPU, in training mode.
+def prepared_model(
+    checkpoint: Path, settings: TrainSettings, adapter_seed: int, *, device: torch.device, trust_remote_code: bool
+) -> Any:
+    """The model of a checkpoint folder in training mode; on CPU, but 4-bit weights are made on `device`.
 
     What is trained is fp32: updates smaller than a bf16 weight's last bit must not be lost. What is frozen has the
     format of the matrix products.
     """
-    model = _with_adapter(checkpoint, settings, adapter_seed)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    model = _with_adapter(checkpoint, settings, adapter_seed, device, trust_remote_code)
     causal: Any = causal_model(model)
     causal.config.use_cache = False
     if settings.gradient_checkpointing:
@@ -53,28 +52,34 @@ def isolation_for(model: Any, config: Mapping[str, Any], precision: str) -> Isol
 
 
 def save_trained(
-    checkpoint: Path, settings: TrainSettings, adapter_seed: int, weights: Mapping[str, Tensor], output: Path
+    checkpoint: Path,
+    settings: TrainSettings,
+    adapter_seed: int,
+    weights: Mapping[str, Tensor],
+    output: Path,
+    *,
+    trust_remote_code: bool,
 ) -> None:
     """Put trained weights into the checkpoint's model, freshly loaded, and save it to `output` in bf16 (an adapter
     merged, and alone in `output/adapter`). The same whatever the devices it was trained on."""
-    model = _with_adapter(checkpoint, settings, adapter_seed)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    model = _with_adapter(checkpoint, settings, adapter_seed, torch.device("cpu"), trust_remote_code)
     load_weights(model, weights)
     if settings.adapter is not None:
-        save_adapter(model, output / "adapter")
-        if settings.adapter.type != "qlora":
-            model = model.float()  # the frozen weights it was trained against, without a second rounding on the way
+        save_adapter(model, output / "adapter", base_folder=checkpoint)
+        if settings.precision == "fp16":
+            model = model.float()  # merged weights are rounded once, to bf16, not to fp16 before
         model = merge(model)
-    save_checkpoint(model, load_tokenizer(checkpoint), output, dtype="bfloat16")
+    save_checkpoint(model, load_tokenizer(checkpoint, trust_remote_code=trust_remote_code), output, dtype="bfloat16")
 
 
-def _with_adapter(checkpoint: Path, settings: TrainSettings, adapter_seed: int) -> Any:
+def _with_adapter(
+    checkpoint: Path, settings: TrainSettings, adapter_seed: int, device: torch.device, trust_remote_code: bool
+) -> Any:
     if settings.adapter is None:
-        return load_model(checkpoint, dtype="float32")
+        return load_model(checkpoint, dtype="float32", trust_remote_code=trust_remote_code)
+    frozen = FROZEN_DTYPE[settings.precision]
     if settings.adapter.type == "qlora":
-        base: Any = load_for_qlora(checkpoint)
+        base: Any = load_for_qlora(checkpoint, frozen, device)
     else:
-        base = load_model(checkpoint, dtype=FROZEN_DTYPE[settings.precision])
+        base = load_model(checkpoint, dtype=frozen, trust_remote_code=trust_remote_code)
     return attach(base, settings.adapter, adapter_seed)

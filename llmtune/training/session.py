@@ -52,12 +52,14 @@ def train(
     monitor: Monitor | None = None,
     halvings: int = 0,
     objective: Objective | None = None,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Train the model in `checkpoint` on the `train` split of `corpus`; leave a checkpoint folder in `output`.
 
     work:      survives a kill; a second call with the same arguments goes on from there, to the same bits
     halvings:  how often to halve the micro-batch (with as many more of them: the gradient is the same)
     objective: what to minimise; default: the next token
+    trust_remote_code: run Python code that comes with the model
     Returns metrics on rank 0, {} on others. Raises Stopped, NotFinite, OutOfMemory, CannotRunHere, BadArtifact.
     """
     session = _Session(
@@ -69,6 +71,7 @@ def train(
         micro_batch=_micro_batch(settings, halvings),
         monitor=monitor or Monitor(),
         clock=Clock(),
+        trust_remote_code=trust_remote_code,
     )
     devices = session.start()
     check_precision(settings.precision, devices)
@@ -81,7 +84,8 @@ def train(
     gc.collect()
     if not devices.first:
         return {}
-    save_trained(checkpoint, settings, session.adapter_seed, read_tensors(weights, work), output)
+    kept = read_tensors(weights, work)
+    save_trained(checkpoint, settings, session.adapter_seed, kept, output, trust_remote_code=trust_remote_code)
     write_text(output / HISTORY, "".join(json.dumps(record) + "\n" for record in history))
     return metrics
 
@@ -98,6 +102,7 @@ class _Session:
     micro_batch: int
     monitor: Monitor
     clock: Clock
+    trust_remote_code: bool
 
     @property
     def adapter_seed(self) -> int:
@@ -115,9 +120,12 @@ class _Session:
     def loop(self, devices: Devices, objective: Objective) -> Loop:
         """Model, rows, engine and saved progress, ready to run."""
         settings = self.settings
-        model = prepared_model(self.checkpoint, settings, self.adapter_seed)
+        trust = self.trust_remote_code
+        model = prepared_model(
+            self.checkpoint, settings, self.adapter_seed, device=devices.device, trust_remote_code=trust
+        )
         isolate = isolation_for(model, read_json(self.checkpoint / "config.json"), settings.precision)
-        tokenizer: Any = load_tokenizer(self.checkpoint)
+        tokenizer: Any = load_tokenizer(self.checkpoint, trust_remote_code=trust)
         rows, valid = self._rows(devices, tokenizer, isolate)
         steps = count_steps(settings, len(rows), rows.tokens)
         store = CheckpointStore(self.work / "checkpoints", first=devices.first)

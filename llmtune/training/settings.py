@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -59,7 +59,9 @@ class ValidationSettings(Settings):
     """The loss on the corpus' valid split while training."""
 
     every: int | None = Field(
-        None, ge=1, description="Steps between two validations; default a quarter of all steps. The last step is always one."
+        None,
+        ge=1,
+        description="Steps between two validations; default a quarter of all steps. The last step is always one.",
     )
     rows: int = Field(32, ge=1, description="Rows of the valid split to use, spread evenly over it.")
     keep: Literal["best", "last"] = Field(
@@ -79,7 +81,8 @@ class TrainSettings(Settings):
         "needs a GPU; fp8 is refused, with the reason.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where to train; auto: a GPU where there is one. Asking for cuda on a machine without is an error."
+        "auto",
+        description="Where to train; auto: a GPU where there is one. Asking for cuda on a machine without is an error.",
     )
     tokens: int | None = Field(None, ge=1, description="Training budget in tokens; not with epochs.")
     epochs: float | None = Field(
@@ -89,18 +92,24 @@ class TrainSettings(Settings):
     batch_tokens: int = Field(
         4096, ge=8, description="Tokens of one optimizer step, over all ranks; rounded down to whole rows."
     )
-    micro_batch: int = Field(4, ge=1, description="Rows that one device works on at once; changes memory and speed alone.")
+    micro_batch: int = Field(
+        4, ge=1, description="Rows that one device works on at once; changes memory and speed alone."
+    )
     lr: float | None = Field(
         None, gt=0, description="Highest learning rate; default 3e-4 for all weights, 1e-3 for an adapter."
     )
     schedule: ScheduleSettings = Field(ScheduleSettings(), description="The learning rate over the steps.")
     optimizer: OptimizerSettings = Field(OptimizerSettings(), description="AdamW.")
-    validation: ValidationSettings = Field(ValidationSettings(), description="The loss on held-out rows while training.")
+    validation: ValidationSettings = Field(
+        ValidationSettings(), description="The loss on held-out rows while training."
+    )
     checkpoint_steps: int | None = Field(
         None, ge=1, description="Steps between two checkpoints to resume from; default a quarter of all steps."
     )
     seed: int | None = Field(
-        None, ge=0, description="Draws the order of the rows, the adapter's start and dropout; default: the recipe's seed."
+        None,
+        ge=0,
+        description="Draws the order of the rows, the adapter's start and dropout; default: the recipe's seed.",
     )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice rather than keep them: less memory, about a third more time."
@@ -165,8 +174,3 @@ def count_steps(settings: TrainSettings, rows: int, tokens: int) -> Steps:
     total = max(1, total)
     quarter = max(1, math.ceil(total / 4))
     return Steps(total, settings.validation.every or quarter, settings.checkpoint_steps or quarter)
-
-
-def describe(settings: TrainSettings) -> dict[str, Any]:
-    """What is trained in one word, for metrics: full, or the adapter's type."""
-    return {"method": settings.adapter.type if settings.adapter else "full"}

@@ -43,7 +43,9 @@ def write_tensors(
             for (name, get), (expected, shape) in zip(tensors, shapes.items(), strict=True):
                 tensor = get().detach().to("cpu").contiguous()
                 if name != expected or tuple(tensor.shape) != tuple(shape) or tensor.dtype != torch.float32:
-                    raise ValueError(f"expected {expected} {tuple(shape)} fp32, got {name} {tuple(tensor.shape)} {tensor.dtype}")
+                    raise ValueError(
+                        f"expected {expected} {tuple(shape)} fp32, got {name} {tuple(tensor.shape)} {tensor.dtype}"
+                    )
                 file.write(memoryview(tensor.numpy()).cast("B") if tensor.numel() else b"")
             file.flush()
             os.fsync(file.fileno())

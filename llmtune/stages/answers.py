@@ -1,0 +1,43 @@
+"""The implicit stage `answers`: what one model replies to the report's prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from llmtune.artifacts import Artifact
+from llmtune.files import write_json
+from llmtune.machine import Machine
+from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
+
+_LIBRARIES = 800 << 20  # Python with torch and transformers
+_TOKENS_PER_SECOND = 20.0  # of a small model on a modest CPU
+
+
+class AnswersStage(Stage):
+    """Answer the prompts, greedily; the report sets the answers of the base and of the last model side by side."""
+
+    kind: ClassVar[str] = "answers"
+    makes: ClassVar[str] = "scores"
+    seeded: ClassVar[bool] = False
+    # `model` may be a checkpoint or a bundle; the recipe's wiring sees to it.
+    needs: ClassVar[tuple[Need, ...]] = (Need("model", "checkpoint"),)
+
+    prompts: list[str] = Field(min_length=1, description="What to ask.")
+    tokens: int = Field(96, ge=1, description="Longest answer.")
+
+    def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
+        shape = inputs["model"].shape
+        memory = _LIBRARIES + 2 * (shape.parameters if shape else 0)
+        seconds = 8 + len(self.prompts) * self.tokens / _TOKENS_PER_SECOND
+        return Plan(Forecast(self.makes, self.kind, bytes=4096), memory=memory, disk=4096, seconds=seconds)
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        from llmtune.evaluate.answers import answers_of
+
+        answers = answers_of(inputs["model"].folder, self.prompts, self.tokens)
+        pairs = [{"prompt": p, "answer": a} for p, a in zip(self.prompts, answers, strict=True)]
+        write_json(context.output / "answers.json", pairs)
+        return {"answers": len(pairs)}

@@ -1,0 +1,78 @@
+"""Stage `train`: a checkpoint and a corpus → a checkpoint that knows the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from llmtune.artifacts import Artifact
+from llmtune.machine import Machine
+from llmtune.settings import RecipePath
+from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
+from llmtune.training.settings import TrainSettings
+
+
+class TrainStage(TrainSettings, Stage):
+    """Continue training a model: all its weights, or a low-rank adapter that is merged in the end.
+
+    Texts are packed into rows and trained on whole; conversations are trained on the assistant's answers.
+    """
+
+    kind: ClassVar[str] = "train"
+    makes: ClassVar[str] = "checkpoint"
+    needs: ClassVar[tuple[Need, ...]] = (
+        Need("checkpoint", "checkpoint", not_made_by=("quantize",)),
+        Need("corpus", "corpus"),
+    )
+    not_identity: ClassVar[frozenset[str]] = Stage.not_identity | {"checkpoint_steps"}
+
+    launch: RecipePath | None = Field(
+        None,
+        description="A configuration file of `accelerate launch`, for several processes or GPUs (see "
+        "accelerate_configs/). Ignored when the whole run was started by `accelerate launch`.",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """The launch configuration counts by its contents."""
+        from llmtune.training.launch import read_launch
+
+        launch = read_launch(self.launch)
+        return super().identity() | {"launch": launch.identity if launch else None}
+
+    def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
+        """From the model's shape and the corpus' tokens alone; see llmtune/training/forecast.py."""
+        from llmtune.training.forecast import forecast
+        from llmtune.training.launch import read_launch
+
+        checkpoint, corpus = inputs["checkpoint"], inputs["corpus"]
+        estimate = forecast(self, checkpoint.shape, corpus.tokens, machine, read_launch(self.launch))
+        makes = Forecast(self.makes, self.kind, bytes=estimate.bytes or checkpoint.bytes, shape=checkpoint.shape)
+        return Plan(
+            makes,
+            memory=estimate.memory,
+            disk=estimate.disk,
+            seconds=estimate.seconds,
+            notes=estimate.notes,
+            problems=estimate.problems,
+        )
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        """Train; every rank of a launch comes here, rank 0 writes the artifact and has the metrics."""
+        from llmtune.training.session import train
+
+        base = inputs["checkpoint"]
+        trust = bool(base.metrics.get("trust_remote_code"))
+        metrics = train(
+            base.folder,
+            inputs["corpus"].folder,
+            self,
+            output=context.output,
+            work=context.work,
+            seed=context.seed,
+            monitor=context.monitor,
+            halvings=context.halvings,
+            trust_remote_code=trust,
+        )
+        return metrics and {**metrics, "trust_remote_code": trust}

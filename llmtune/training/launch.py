@@ -1,0 +1,67 @@
+"""What a configuration file of `accelerate launch` asks for, as far as a plan must know. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmtune.files import fingerprint
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A launch configuration.
+
+    identity:  fingerprint of its values (comments and order do not count); what tells one from another
+    processes: ranks in all;  here: of these on this machine
+    gpus:      whether the ranks want a GPU each
+    deepspeed: whether DeepSpeed is to be used;  zero_stage: its stage, 0 without
+    problem:   why the file cannot be used, as a sentence
+    """
+
+    identity: str
+    processes: int = 1
+    here: int = 1
+    gpus: bool = False
+    deepspeed: bool = False
+    zero_stage: int = 0
+    problem: str | None = None
+
+
+def read_launch(path: Path | None) -> Launch | None:
+    """The launch configuration at `path`; None for None. A file that cannot be used comes with its `problem`."""
+    if path is None:
+        return None
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        return Launch(identity="", problem=f"launch: the file {path.name} {reason}; accelerate_configs/ has examples")
+    except YAMLError as error:
+        return Launch(identity="", problem=f"launch: {path.name} is not YAML ({str(error).splitlines()[0]})")
+    if not isinstance(values, dict) or "distributed_type" not in values:
+        return Launch(identity="", problem=f"launch: {path.name} is not a configuration of accelerate")
+    return _from_values(values)
+
+
+def _from_values(values: dict[str, Any]) -> Launch:
+    kind = str(values["distributed_type"])
+    processes = max(1, int(values.get("num_processes") or 1))
+    machines = max(1, int(values.get("num_machines") or 1))
+    deepspeed = values.get("deepspeed_config") or {}
+    wants_cpu = bool(values.get("use_cpu"))
+    return Launch(
+        identity=fingerprint(values),
+        processes=processes,
+        here=-(-processes // machines),
+        gpus=not wants_cpu and kind.startswith("MULTI_GPU"),
+        deepspeed=kind == "DEEPSPEED",
+        zero_stage=int(deepspeed.get("zero_stage") or 0) if kind == "DEEPSPEED" else 0,
+        problem="launch: distributed_type MULTI_CPU starts one process only; use zero2-cpu.yaml"
+        if kind == "MULTI_CPU"
+        else None,
+    )
