@@ -156,7 +156,9 @@ def tiny_model(family: str = "llama", *, seed: int = 0, dtype: str = "float32", 
             for _, parameter in sorted(model.named_parameters()):
                 if parameter.ndim == 1:
                     parameter.add_(torch.randn_like(parameter) * 0.05)
-    return model.to(getattr(torch, dtype)).eval()
+    for parameter in model.parameters():  # model.to(dtype) would round the rotary frequencies too, unlike loading in it
+        parameter.data = parameter.data.to(getattr(torch, dtype))
+    return model.eval()
 
 
 def tiny_checkpoint(

@@ -63,7 +63,9 @@ def quantize(
 
     row_bytes = tensor_bytes(name, (values.shape[-1],), kind)
     if not np.isfinite(values).all():
-        raise BadArtifact("the tensor holds NaN or infinite values", where=name, fix="train again; this model is broken")
+        raise BadArtifact(
+            "the tensor holds NaN or infinite values", where=name, fix="train again; this model is broken"
+        )
     if kind == "f32":
         return np.ascontiguousarray(values, dtype=np.float32).view(np.uint8)
     row = values.shape[-1]

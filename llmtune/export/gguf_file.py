@@ -132,7 +132,9 @@ def _metadata(reader: Any, writer: Any, naming: Naming, file_type: int, gguf: An
         if key.startswith("general.") or key in _AUTOMATIC:
             continue
         kind = field_.types[0]
-        writer.add_key_value(key, field_.contents(), kind, field_.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+        writer.add_key_value(
+            key, field_.contents(), kind, field_.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        )
 
 
 def _text(reader: Any, key: str) -> str:

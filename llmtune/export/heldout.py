@@ -20,7 +20,7 @@ _BUILT_IN = (
     "pointers to the rows they came from. When a query asks for a small part of a large table, the planner compares "
     "the cost of reading the whole table with the cost of walking the index, and takes the cheaper path. Indexes make "
     "reading faster, but each of them has to be changed whenever a row is inserted, updated or deleted.",
-    "def read_lines(path):\n    \"\"\"Yield the lines of a text file without their line endings.\"\"\"\n    with open(path, "
+    'def read_lines(path):\n    """Yield the lines of a text file without their line endings."""\n    with open(path, '
     "encoding='utf-8') as file:\n        for line in file:\n            yield line.rstrip('\\n')\n\n\ndef count_words"
     "(lines):\n    counts = {}\n    for line in lines:\n        for word in line.split():\n            counts[word] = "
     "counts.get(word, 0) + 1\n    return counts\n",
@@ -28,9 +28,9 @@ _BUILT_IN = (
     "air. Rising currents carry the vapour up into the atmosphere, where cooler temperatures make it condense into "
     "clouds. Winds move the clouds around the world; their droplets collide, grow, and fall from the sky as rain or "
     "snow. Some of it runs into rivers, some soaks into the ground, and in time all of it returns to the sea.",
-    "1. Turn off the power before opening the case.\n2. Remove the four screws at the back.\n3. Slide the cover towards "
-    "you and lift it off.\n4. Note the position of the cables, or take a photograph.\n5. Disconnect the old drive and "
-    "put the new one in its place.\n6. Close the case, turn the power on, and check that the drive is recognised.",
+    "1. Turn off the power before opening the case.\n2. Remove the four screws at the back.\n3. Slide the cover "
+    "towards you and lift it off.\n4. Note the position of the cables, or take a photograph.\n5. Disconnect the old "
+    "drive and put the new one in its place.\n6. Close the case, turn the power on, and check that the drive is recognised.",
     "The committee met on Tuesday to discuss the budget for the coming year. The chair opened the meeting and asked "
     "for the report of the treasurer, who said that income had grown by six per cent while costs had stayed the same. "
     "After a short discussion the members agreed to spend part of the surplus on repairs to the roof of the library, "
@@ -39,9 +39,9 @@ _BUILT_IN = (
     "that only says that something failed leaves the reader to guess; a message that shows a trace of the whole "
     "program hides the one line that matters. Good messages name the file, the line and the value, state what was "
     "expected instead, and suggest the next step.",
-    "In the old town the streets are narrow and the houses lean towards each other, so that neighbours can almost shake "
-    "hands across the way. On market days the square fills with stalls that sell bread, cheese, apples and flowers. "
-    "Children run between them, dogs sleep under the tables, and in the afternoon a band plays in front of the church "
+    "In the old town the streets are narrow and the houses lean towards each other, so that neighbours can almost "
+    "shake hands across the way. On market days the square fills with stalls that sell bread, cheese, apples and "
+    "flowers. Children run between them, dogs sleep under the tables, and in the afternoon a band plays in front of the church "
     "until the lamps are lit and everybody goes home.",
     "A transaction is a group of operations that either all take effect or none of them do. If the machine loses power "
     "in the middle of a transaction, the database reads its log after the restart and undoes what was not finished. "

@@ -57,14 +57,14 @@ def measure_importance(
     return {name: (total / counts[name]).to(torch.float32).cpu().numpy() for name, total in sums.items()}
 
 
-def by_gguf_name(
-    importance: Mapping[str, NDArray[np.float32]], architecture: str, layers: int
-) -> dict[str, NDArray[np.float32]]:
+def by_gguf_name(importance: Mapping[str, NDArray[np.float32]], architecture: str) -> dict[str, NDArray[np.float32]]:
     """The same under GGUF tensor names; what has no GGUF name, or no signal at all, is left out.
 
-    architecture: `general.architecture` of the GGUF file; layers: number of blocks.
+    architecture: `general.architecture` of the GGUF file.
     """
     import gguf
+
+    layers = 1 + max((int(part) for name in importance for part in name.split(".") if part.isdecimal()), default=0)
 
     kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(kinds[architecture], layers)

@@ -133,7 +133,7 @@ class LlamaRuntime:
     def stream(
         self, messages: Sequence[dict[str, str]], max_tokens: int, temperature: float, seed: int
     ) -> Iterator[str]:
-        """Pieces of the answer to a conversation, as they are generated. temperature 0: the likeliest token each time."""
+        """Pieces of the answer to a conversation, as they come. temperature 0: the likeliest token each time."""
         request = {
             "messages": list(messages),
             "max_tokens": max_tokens,

@@ -6,7 +6,7 @@ from typing import Any
 
 TEXTS: tuple[str, ...] = (
     "The quick brown fox jumps over the lazy dog. It's what they'd've SAID: don't, WE'LL, I'm, you're!",
-    "def f(x: int) -> str:\n\treturn f\"{x:>10}\"  # comment\n\n\nclass A(B):\n    pass\n    \n        if x==1: y+=2;//z",
+    'def f(x: int) -> str:\n\treturn f"{x:>10}"  # comment\n\n\nclass A(B):\n    pass\n    \n        if x==1: y+=2;//z',
     "SELECT count(*), max(id) FROM \"Table_1\" WHERE name LIKE '%\\_x%' AND price >= 10.50;\r\n-- end\r\n",
     "0 1 12 123 1234 12345 1234567890 3.14159 1e-9 0xFF 1,000,000 2026-11-24 ١٢٣ ²³ ½",
     "Grüße aus Köln, señor; où ça? Ærø, Łódź, İstanbul, ﬁne ligature, naïve café",

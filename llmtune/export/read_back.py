@@ -83,7 +83,10 @@ def read_back(gguf_file: Path, model: nn.Module, monitor: Monitor | None = None)
             found: list[tuple[str, Tensor]] = []
             for processor in processors:
                 result = processor.process(
-                    weights=values.copy(), name=tensor.name, tensor_key_mapping=names, parsed_parameters={"tensors": stacked}
+                    weights=values.copy(),
+                    name=tensor.name,
+                    tensor_key_mapping=names,
+                    parsed_parameters={"tensors": stacked},
                 )
                 if result.name in names:
                     found.append((names[result.name], torch.from_numpy(result.weights.copy())))

@@ -100,7 +100,9 @@ def verify_gguf(
         "quantization": {"compared_with": "checkpoint", **cost.figures(cost_limits)},
         "tensors": _tensor_figures(back),
     }
-    _check(conversion, limits, f"llama.cpp and the {how} in transformers disagree: a fault of the conversion", back, where)
+    _check(
+        conversion, limits, f"llama.cpp and the {how} in transformers disagree: a fault of the conversion", back, where
+    )
     _check(cost, cost_limits, "llama.cpp and the checkpoint disagree: rounding cost too much", back, where)
     return proof
 

@@ -26,8 +26,7 @@ IMPLICIT = {
 @cache
 def stage_kinds() -> dict[str, type[Stage]]:
     """Every stage a recipe may name: ours, then those of other packages (entry-point group `llmtune.stages`)."""
-    import importlib.util  # TEMP
-    kinds = {kind: _load(target) for kind, target in BUILT_IN.items() if importlib.util.find_spec(target.partition(":")[0])}
+    kinds = {kind: _load(target) for kind, target in BUILT_IN.items()}
     for entry in entry_points(group="llmtune.stages"):
         kinds.setdefault(entry.name, entry.load())
     return kinds

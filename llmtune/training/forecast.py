@@ -95,15 +95,10 @@ def adapter_parameters(settings: TrainSettings, shape: ModelShape) -> int:
     total = 0
     for name, size in shape.tensors.items():
         layer = name.removesuffix(".weight")
-        ends = adapter.targets and not any(layer == t or layer.endswith("." + t) for t in adapter.targets)
-        if (
-            len(size) != 2
-            or name in (shape.embedding, shape.head)
-            or layer.endswith(("wpe", "embed_positions"))
-            or ends
-        ):
-            continue
-        total += adapter.rank * sum(size) + (size[0] if adapter.type == "dora" else 0)
+        table = name in (shape.embedding, shape.head) or layer.endswith(("wpe", "embed_positions"))
+        wanted = adapter.targets is None or any(layer == t or layer.endswith("." + t) for t in adapter.targets)
+        if len(size) == 2 and wanted and not table:
+            total += adapter.rank * sum(size) + (size[0] if adapter.type == "dora" else 0)
     return total
 
 
@@ -145,9 +140,8 @@ def _activation_bytes(settings: TrainSettings, shape: ModelShape) -> int:
     if attention_to_use(shape.config) == "eager":
         kept += shape.layers * rows * shape.heads * settings.row_tokens**2 * 3 * width
     if settings.gradient_checkpointing:
-        kept = kept // shape.layers + shape.layers * rows * settings.row_tokens * hidden * (
-            4 if not settings.adapter else 2
-        )
+        borders = shape.layers * rows * settings.row_tokens * hidden
+        kept = kept // shape.layers + borders * (2 if settings.adapter else 4)
     return int(kept)
 
 

@@ -91,9 +91,9 @@ class Loop:
         step = progress.step
         ids = rows_of_step(step, len(self.rows), self.settings.batch_rows, self.seed)
         mine = [Sample(epoch, index, self.rows[index]) for epoch, index in ids[devices.rank :: devices.world]]
-        batches, seen = self._micro_batches(mine, -(-len(ids) // devices.world))
+        batches, tokens = self._micro_batches(mine, -(-len(ids) // devices.world))
         weight, seen, room = devices.sum(
-            [sum(float(self.engine.objective.weight(batch)) for batch in batches), seen, _room(batches)]
+            [sum(float(self.engine.objective.weight(batch)) for batch in batches), tokens, _room(batches)]
         )
         torch.manual_seed(seed_of(self.seed, "step", step, devices.rank))
         sums = self._passes(batches, weight, math.nan if injected("nan", "step", step + 1) else 1.0)

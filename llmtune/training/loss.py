@@ -64,7 +64,7 @@ def trained_positions(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Te
 
 
 def next_token_loss(model: nn.Module, batch: Mapping[str, Tensor], chunk: int | None = None) -> Tensor:
-    """Cross entropy in nats, summed over the targets of the batch (labels (B, T), unshifted, -100 left out); scalar fp32."""
+    """Cross entropy in nats, summed over the targets (labels (B, T), unshifted, -100 left out); scalar fp32."""
     hidden_NH, targets_N = trained_positions(model, batch)
     return chunked_loss(model, hidden_NH, cross_entropy_of(targets_N), chunk)
 

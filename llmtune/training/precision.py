@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmtune.errors import CannotRunHere
-from llmtune.machine import Machine, this_machine
+from llmtune.machine import Accelerator, Machine, this_machine
 
 if TYPE_CHECKING:
     from llmtune.training.devices import Devices
@@ -42,8 +43,13 @@ def precision_note(precision: str, device: str, machine: Machine) -> str | None:
 
 def check_precision(precision: str, devices: Devices) -> None:
     """Raise CannotRunHere for a number format that this machine cannot train in."""
-    problem = precision_problem(
-        precision, devices.device.type, this_machine(), deepspeed=devices.zero_stage is not None
-    )
+    machine = this_machine()
+    if devices.device.type == "cuda" and not machine.accelerators:  # a container without nvidia-smi
+        import torch
+
+        found = torch.cuda.get_device_properties(devices.device)
+        gpu = Accelerator(found.name, found.total_memory, torch.cuda.get_device_capability(devices.device))
+        machine = replace(machine, accelerators=(gpu,))
+    problem = precision_problem(precision, devices.device.type, machine, deepspeed=devices.zero_stage is not None)
     if problem:
         raise CannotRunHere(problem)

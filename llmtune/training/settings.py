@@ -19,8 +19,8 @@ class ScheduleSettings(Settings):
 
     type: Literal["cosine", "linear", "constant", "wsd"] = Field(
         "cosine",
-        description="After warm-up: cosine or linear fall to the floor over all steps; constant; or wsd: constant, then a "
-        "linear fall over the last part (warm-up, stable, decay).",
+        description="After warm-up: cosine or linear fall to the floor over all steps; constant; or wsd: constant, "
+        "then a linear fall over the last part (warm-up, stable, decay).",
     )
     warmup: float = Field(0.05, ge=0, le=1, description="Part of the steps in which the rate rises linearly from 0.")
     decay: float | None = Field(

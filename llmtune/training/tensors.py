@@ -18,7 +18,7 @@ from torch import Tensor
 def write_tensors(
     path: Path | None, shapes: Mapping[str, tuple[int, ...]], tensors: Iterable[tuple[str, Callable[[], Tensor]]]
 ) -> None:
-    """Write fp32 tensors of the given names and shapes, in that order, whole or not at all (temporary name, sync, rename).
+    """Write fp32 tensors of these names and shapes, in that order, whole or not at all (temporary name, sync, rename).
 
     path: None on ranks that only take part in gathering
     Raises ValueError when a tensor has another name, shape or type than was said.

@@ -246,9 +246,7 @@ def test_inert_and_empty_adapters_are_refused(checkpoint: Callable[..., Path], t
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
-def test_wrappers_leave_no_segment_in_the_names(
-    wrapper: str, checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_wrappers_leave_no_segment_in_the_names(wrapper: str, checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     adapted = train_a_little(attach(load_model(checkpoint("llama")), RANK4, 1))
     gathered = {wrapper + name: value.clone() for name, value in adapted.state_dict().items()}
     save_adapter(adapted, tmp_path / "gathered", state_dict=gathered)

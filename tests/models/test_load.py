@@ -116,7 +116,10 @@ def test_encoders_load_by_their_own_auto_class(tmp_path: Path) -> None:
 
 def test_tokenizers(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     tokenizer = load_tokenizer(checkpoint("llama"))
-    assert tokenizer("Raise 12")["input_ids"] == AutoTokenizer.from_pretrained(checkpoint("llama"))("Raise 12")["input_ids"]
+    assert (
+        tokenizer("Raise 12")["input_ids"]
+        == AutoTokenizer.from_pretrained(checkpoint("llama"))("Raise 12")["input_ids"]
+    )
     assert "<|im_start|>" in tokenizer.chat_template
     with pytest.raises(BadArtifact, match="no tokenizer"):
         load_tokenizer(tmp_path)

@@ -50,7 +50,9 @@ def convert(job: dict[str, Any]) -> dict[str, str]:
     check_tokenizer_fits(job["checkpoint"])
     with torch.inference_mode():
         try:
-            model = model_class(Path(job["checkpoint"]), gguf.LlamaFileType.ALL_F32, Path(job["target"]), hparams=settings)
+            model = model_class(
+                Path(job["checkpoint"]), gguf.LlamaFileType.ALL_F32, Path(job["target"]), hparams=settings
+            )
             model.write()
         except (LookupError, ValueError, NotImplementedError, TypeError, AssertionError, OSError) as error:
             raise Refused("architecture", f"{architecture}: {type(error).__name__}: {error}") from error

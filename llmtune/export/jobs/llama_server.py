@@ -3,6 +3,8 @@
 Input (JSON): gguf, context (tokens), threads, exact, key, result (path). Result (JSON): {"address", "version"}.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
@@ -31,6 +33,7 @@ def main() -> None:
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.n_gpu_layers = 0
+        params.cpuparams.poll = params.cpuparams_batch.poll = 0  # one token at a time: waiting threads only disturb
     server = xllamacpp.Server(params)
     partial = Path(job["result"] + ".partial")
     partial.write_text(

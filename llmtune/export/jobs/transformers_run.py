@@ -1,7 +1,8 @@
 """Load a checkpoint with plain transformers and say how it reads text and what it predicts. Run by `llmtune.export`.
 
-Input (JSON): folder; dtype; adapter (path or null); texts, conversations, windows [[tokens, positions], …], top;
-result, arrays (paths). Result (JSON): what `read` returns; the arrays file (npz) holds what `predict` returns.
+Input (JSON): folder; dtype; adapter (path or null); nf4 (whether to load the folder in 4 bits); texts, conversations,
+windows [[tokens, positions], …], top; result, arrays (paths). Result (JSON): what `read` returns; the arrays file (npz)
+holds what `predict` returns.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def main() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(job["adapter"] or job["folder"])
-    model = AutoModelForCausalLM.from_pretrained(job["folder"], dtype=getattr(torch, job["dtype"]))
+    dtype = job["dtype"] if job["dtype"] == "auto" else getattr(torch, job["dtype"])
+    options = {"quantization_config": nf4(dtype), "device_map": {"": "cpu"}} if job["nf4"] else {}
+    model = AutoModelForCausalLM.from_pretrained(job["folder"], dtype=dtype, **options)
     if job["adapter"]:
         from peft import PeftModel
 
@@ -36,12 +39,22 @@ def main() -> None:
     Path(job["result"]).write_text(json.dumps(reading), encoding="utf-8")
 
 
+def nf4(dtype: Any) -> Any:
+    """The 4-bit format that a QLoRA adapter was trained against."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+
+
 def read(tokenizer: Any, texts: Sequence[str], conversations: Sequence[Any]) -> dict[str, Any]:
     """What a tokenizer makes of texts and conversations: `tokens`, `tokens_with_special`, `rendered` (None where the
     template refuses the conversation) and `tokens_of_rendered`."""
     from jinja2 import TemplateError
 
-    rendered, tokens_of_rendered = [], []
+    rendered: list[str | None] = []
+    tokens_of_rendered: list[list[int] | None] = []
     for messages in conversations if tokenizer.chat_template else ():
         messages = list(messages)
         try:

@@ -1,0 +1,198 @@
+"""The model card (README.md) of a bundle: what it is, what it was made from and how, what was proven, how to run it.
+
+Only what is known from lineage, proof and corpus figures: no path of the machine, no date, nothing made up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_SETTINGS_LEFT_OUT = ("id", "from", "from_", "gates", "launch")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a bundle comes from.
+
+    name: what the model is called; base: name of the base model; base_id: its id on the hub, None elsewhere
+    licence: of the base, as it says itself; lineage: of the checkpoint (`artifacts.Artifact.lineage`)
+    corpus: the corpus' `card.json`, None without a corpus; context: longest input, in tokens
+    """
+
+    name: str
+    base: str
+    base_id: str | None = None
+    licence: str | None = None
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    corpus: Mapping[str, Any] | None = None
+    context: int = 2048
+
+    @property
+    def base_url(self) -> str | None:
+        return f"https://huggingface.co/{self.base_id}" if self.base_id else None
+
+
+def origin_of(
+    lineage: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    folder_licence: str | None = None,
+    corpus: Mapping[str, Any] | None = None,
+    context: int = 2048,
+) -> Origin:
+    """Read a checkpoint's lineage. name: None: the base's, with "-tuned" where something was trained.
+    folder_licence: what the checkpoint's own card says, where the lineage does not know."""
+    chain = list(stages_of(lineage))
+    base = chain[0].get("settings", {}) if chain and chain[0].get("made_by") == "model" else {}
+    hub = base.get("model", {}).get("hub") if isinstance(base.get("model"), Mapping) else None
+    base_name = str(base.get("name") or "base model")
+    tuned = any(stage.get("made_by") not in ("model", "quantize") for stage in chain)
+    own = f"{base_name.rpartition('/')[2]}{'-tuned' if tuned else ''}"
+    licence = base.get("licence") or folder_licence
+    return Origin(name or own, base_name, hub, licence, lineage, corpus, context)
+
+
+def stages_of(lineage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The stages that the model itself went through, base first (corpora and teachers stand beside the road)."""
+    inputs = lineage.get("inputs") or {}
+    earlier = inputs.get("checkpoint") or inputs.get("model")
+    if earlier:
+        yield from stages_of(earlier)
+    if lineage:
+        yield lineage
+
+
+def model_card(
+    origin: Origin, form: str, proof: Mapping[str, Any], file: str | None, details: Mapping[str, Any]
+) -> str:
+    """The card as Markdown with the hub's front matter. form: hf, adapter or gguf; file: of a GGUF bundle."""
+    parts = [
+        _front_matter(origin, form),
+        f"# {origin.name}",
+        _summary(origin, form, details),
+        "## How to run it\n\n" + _usage(origin, form, file, details),
+        "## How it was made\n\n" + _road(origin),
+    ]
+    if origin.corpus:
+        parts.append("## Text it was trained on\n\n" + _corpus(origin.corpus))
+    parts.append("## Verification\n\n" + _proof(proof))
+    parts.append("## Licence\n\n" + _licence(origin))
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(origin: Origin, form: str) -> str:
+    known = (origin.licence or "").lower()
+    spdx = known if known and " " not in known and "," not in known else None
+    lines = ["---"]
+    if spdx:
+        lines.append(f"license: {spdx}")
+    elif known:
+        lines += ["license: other", f"license_name: {json.dumps(origin.licence)}"]
+    lines.append(f"base_model: {json.dumps(origin.base_id or origin.base)}")
+    lines.append("pipeline_tag: text-generation")
+    lines.append(f"library_name: {({'hf': 'transformers', 'adapter': 'peft', 'gguf': 'llama.cpp'})[form]}")
+    tags = ["llmtune", *(["gguf"] if form == "gguf" else ["lora"] if form == "adapter" else [])]
+    return "\n".join([*lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
+
+
+def _summary(origin: Origin, form: str, details: Mapping[str, Any]) -> str:
+    if form == "gguf":
+        what = f"A GGUF file for llama.cpp in {details['type'].upper()} (embeddings {details['embeddings'].upper()})"
+        if "repacked_tensors" in details:
+            what += "; the codes of the quantized checkpoint, as they are"
+        elif details.get("weights_with_importance"):
+            what += "; rounded with an importance measured on the training text"
+    elif form == "adapter":
+        what = "A LoRA adapter for peft, to be put on its base model"
+    else:
+        what = "A Hugging Face model folder"
+    return f"{what}. Made from **{origin.base}** with llmtune. The language is that of its training text."
+
+
+def _usage(origin: Origin, form: str, file: str | None, details: Mapping[str, Any]) -> str:
+    if form == "gguf":
+        context = min(origin.context, 4096)
+        return (
+            f"```sh\nllama-cli -m {file} -c {context} -cnv      # llama.cpp\n"
+            f"llama-server -m {file} -c {context}         # an OpenAI-compatible server\n"
+            f"llmtune chat {file}\n```"
+        )
+    if form == "adapter":
+        load = (
+            "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer\n\n"
+            "# reads the base model by the name in adapter_config.json\n"
+            'model = AutoPeftModelForCausalLM.from_pretrained("path/to/this/folder")\n'
+        )
+    else:
+        load = (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder", dtype="auto")\n'
+        )
+    return (
+        f'```python\n{load}tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n'
+        'inputs = tokenizer("Once", return_tensors="pt")\n'
+        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))\n```"
+        + ("" if form == "adapter" else "\n\nOr `llmtune chat path/to/this/folder`.")
+    )
+
+
+def _road(origin: Origin) -> str:
+    rows = ["| stage | kind | settings |", "| --- | --- | --- |"]
+    for stage in stages_of(origin.lineage):
+        rows.append(f"| {stage.get('stage', '')} | {stage.get('made_by', '')} | {_settings(stage)} |")
+    return "\n".join(rows) if len(rows) > 2 else f"Exported as it is from {origin.base}."
+
+
+def _settings(stage: Mapping[str, Any]) -> str:
+    settings = stage.get("settings") or {}
+    if stage.get("made_by") == "model":
+        settings = {key: settings.get(key) for key in ("name", "licence")}
+    shown = [
+        f"`{key}: {json.dumps(value, ensure_ascii=False)}`".replace("|", "\\|")
+        for key, value in settings.items()
+        if key not in _SETTINGS_LEFT_OUT and value not in (None, [], {}, "")
+    ]
+    return "<br>".join(shown)
+
+
+def _corpus(card: Mapping[str, Any]) -> str:
+    rows = ["| | documents | characters |", "| --- | --- | --- |"]
+    named = [*(card.get("splits") or {}).items(), ("total", card.get("total") or {})]
+    rows += [f"| {name} | {_number(one.get('documents'))} | {_number(one.get('characters'))} |" for name, one in named]
+    licences = card.get("licences") or {}
+    said = ", ".join(f"{name} ({_number(count)} documents)" for name, count in licences.items()) or "unknown"
+    return "\n".join(rows) + f"\n\nLicences of the text: {said}. The test split was held out."
+
+
+def _proof(proof: Mapping[str, Any]) -> str:
+    runtime = proof["runtime"]
+    text = proof["tokenization"]
+    lines = [
+        f"Loaded again in {runtime['name']} ({runtime['version']}) and compared with the checkpoint "
+        f"(details: `verification.json`):",
+        "",
+        f"- {text['texts']} probe texts in several languages give the same {_number(text['tokens'])} tokens.",
+    ]
+    template = proof["chat_template"]
+    if isinstance(template, Mapping):
+        lines.append(f"- {template['conversations']} conversations are rendered the same by the chat template.")
+    lines += ["", "| compared with | positions | same likeliest token | mean KL (nats) |", "| --- | --- | --- | --- |"]
+    for part in ("conversion", "quantization"):
+        if part in proof:
+            one = proof[part]
+            lines.append(f"| {one['compared_with']} | {one['positions']} | {one['top1']:.1%} | {one['kl']:.2g} |")
+    lines.append(f"\nPositions are taken from: {proof['text']}.")
+    return "\n".join(lines)
+
+
+def _licence(origin: Origin) -> str:
+    if origin.licence:
+        return f"The base model is under {origin.licence}; what is made from it is bound by that licence."
+    return f"The licence of {origin.base} is not known to llmtune; look it up before you pass this model on."
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "?"
