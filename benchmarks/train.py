@@ -1,4 +1,4 @@
-"""Our training loop beside TRL's SFTTrainer: same model, rows, order, start, optimizer and batch, alternating in one run.
+"""Our training loop beside TRL's SFTTrainer: same model, rows, order, start, optimizer and batch, in turn.
 
     python benchmarks/train.py                     # LoRA and all weights, two rounds each
     python benchmarks/train.py --methods lora --rounds 1 --steps 4 --model path/to/folder
@@ -68,6 +68,7 @@ def _options() -> argparse.Namespace:
 def _prepare(folder: Path, options: argparse.Namespace) -> None:
     """Resolve the model; write a corpus of documents that fill a row each, and the same rows for TRL, in our order."""
     from pydoc_data.topics import topics
+
     from transformers import AutoTokenizer
 
     from llmtune.corpus.store import Document, write_split
@@ -95,7 +96,7 @@ def _prepare(folder: Path, options: argparse.Namespace) -> None:
     rows = build_rows(folder / "corpus", "train", tokenizer, options.row_tokens, cache=folder / "rows")
     assert {len(row.input_ids) for row in rows} == {options.row_tokens}
     order = seed_of(SEED, "order")
-    ids = [i.index for step in range(options.steps) for i in rows_of_step(step, len(rows), BATCH_ROWS, order)]
+    ids = [index for step in range(options.steps) for _, index in rows_of_step(step, len(rows), BATCH_ROWS, order)]
     (folder / "trl.json").write_text(json.dumps([rows[i].input_ids.tolist() for i in ids]))
     (folder / "model.txt").write_text(str(model))
 

@@ -1,36 +1,56 @@
-"""Greedy answers of a model to prompts, to set side by side."""
+"""Greedy answers of a model to prompts: to set side by side, and to questions with a free answer."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from llmtune.evaluate.subject import find_subject
+from llmtune.monitor import Monitor
 
 
 def reply(model: Any, tokenizer: Any, prompt: str, tokens: int) -> str:
-    """The model's greedy reply to one prompt, through its chat template where it has one; else it continues the text."""
+    """The model's greedy reply to one prompt, through its chat template where it has one; else it continues the text.
+
+    A prompt that leaves no room for the answer loses its beginning."""
     import torch
+    from transformers import GenerationConfig
+
+    from llmtune.evaluate.likelihood import context_limit
 
     if tokenizer.chat_template:
         turns = [{"role": "user", "content": prompt}]
-        inputs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"]
     else:
-        inputs = tokenizer(prompt, return_tensors="pt")
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    with torch.inference_mode():
-        output = model.generate(**inputs.to(model.device), max_new_tokens=tokens, do_sample=False, pad_token_id=pad)
-    return str(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)).strip()
+        ids = tokenizer(prompt, verbose=False)["input_ids"]
+    limit = context_limit(model)
+    if limit:
+        tokens = min(tokens, limit // 2)
+        ids = ids[-(limit - tokens) :]
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    ends = ends if ends is not None else tokenizer.eos_token_id
+    # A configuration of our own: a model's may sample, or punish repetition.
+    config = GenerationConfig(max_new_tokens=tokens, do_sample=False, eos_token_id=ends, pad_token_id=0)
+    inputs = torch.tensor([ids], device=model.device)
+    own, model.generation_config = model.generation_config, config
+    try:
+        with torch.inference_mode():
+            output = model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs))
+    finally:
+        model.generation_config = own
+    return str(tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True)).strip()
 
 
-def answers_of(folder: Path, prompts: list[str], tokens: int) -> list[str]:
+def answers_of(folder: Path, prompts: list[str], tokens: int, trust_remote_code: bool = False) -> list[str]:
     """The replies of the model in an artifact's folder; of a GGUF file as llama.cpp gives them."""
-    subject = find_subject(folder)
+    subject = find_subject(folder, trust_remote_code)
     if subject.gguf is not None:
         from llmtune.export.llama_runtime import LlamaRuntime
 
         with LlamaRuntime(subject.gguf) as runtime:
             turns = [[{"role": "user", "content": prompt}] for prompt in prompts]
             return ["".join(runtime.stream(turn, tokens, 0.0, 0)).strip() for turn in turns]
-    model, tokenizer = subject.load()
-    return [reply(model, tokenizer, prompt, tokens) for prompt in prompts]
+    with TemporaryDirectory(prefix="llmtune-answers-") as work:
+        model, tokenizer = subject.load(Path(work), Monitor())
+        return [reply(model, tokenizer, prompt, tokens) for prompt in prompts]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmtune.errors import LlmtuneError
+from llmtune.evaluate.comparable import same_text
 
 # What a gate can ask for: field of the scores → in words.
 METRICS = {
@@ -28,15 +29,17 @@ METRICS = {
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
-_UNITS = {"": 1.0, "%": 0.01, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9,
-          "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}  # fmt: skip
-_FORM = re.compile(r"^\s*(<=|>=|<|>)\s*([0-9][0-9_]*\.?[0-9]*(?:e-?[0-9]+)?)\s*([A-Za-z%]*)\s*(?:of\s+(\S+))?\s*$")
+_PLAIN = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+_SHARE = {"": 1.0, "%": 0.01}
+_BYTES = _PLAIN | {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+_NUMBER = r"(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?"
+_FORM = re.compile(rf"(<=|>=|<|>)\s*({_NUMBER})\s*((?!of\b)[A-Za-z%]*)(?:\s+of\s+(\S+))?")
 PREVIOUS = "previous"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """`metric compare number`, or `number × the same metric of model `of``; previous: of the model before."""
+    """`metric compare number`; with `of` (a model's id) or `previous` (the model before): number × its same metric."""
 
     metric: str
     compare: str
@@ -61,19 +64,29 @@ def parse_gate(metric: str, text: str) -> Gate:
     """Read one gate of a recipe; raises LlmtuneError saying what was expected."""
     if metric not in METRICS:
         near = difflib.get_close_matches(metric, METRICS, 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = f"; did you mean '{near[0]}'?" if near else ";"
         raise LlmtuneError(f"no score is called '{metric}'{hint} expected one of: {', '.join(METRICS)}")
-    found = _FORM.match(str(text))
-    if not found or found[3] not in _UNITS:
+    found = _FORM.fullmatch(str(text).strip())
+    if not found:
         raise LlmtuneError(f"found '{text}'; expected for example '<= 0.75 of base', '>= 0.9 of train' or '<= 80 MB'")
-    compare, number, unit, of = found.groups()
+    compare, digits, unit, of = found.groups()
+    units = _units(metric, relative=of is not None)
+    if unit not in units:
+        known = ", ".join(name for name in units if name)
+        raise LlmtuneError(f"found the unit '{unit}' in '{text}'; expected none or one of: {known}")
+    number = float(digits.replace("_", "")) * units[unit]
     previous = of == PREVIOUS
-    return Gate(metric, compare, float(number) * _UNITS[unit], None if previous else of, previous, str(text).strip())
+    return Gate(metric, compare, number, None if previous else of, previous, str(text).strip())
 
 
-def check(
-    gates: Sequence[Gate], subject: str, scores_by_stage: Mapping[str, Mapping[str, Any]]
-) -> list[GateResult]:
+def _units(metric: str, relative: bool) -> dict[str, float]:
+    """The units that a number of this metric may have, or a share of another model's."""
+    if relative or metric.endswith("_accuracy"):
+        return _SHARE
+    return _BYTES if metric.endswith("bytes") else _PLAIN
+
+
+def check(gates: Sequence[Gate], subject: str, scores_by_stage: Mapping[str, Mapping[str, Any]]) -> list[GateResult]:
     """Check gates on the model of stage `subject`; scores_by_stage in the order of the run."""
     return [_check(gate, subject, scores_by_stage) for gate in gates]
 
@@ -91,6 +104,9 @@ def _check(gate: Gate, subject: str, scores: Mapping[str, Mapping[str, Any]]) ->
         if reference is None:
             missing = f"{gate.metric} of {other or 'a model before'} was not measured"
             return GateResult(gate, value, None, False, f"{missing}, so {gate.metric} of {subject} cannot be compared")
+        if not same_text(gate.metric, scores[subject], scores[str(other)]):
+            differs = f"{gate.metric} of {subject} and of {other} were measured on different text"
+            return GateResult(gate, value, None, False, f"{differs}, so they cannot be compared")
         bound = gate.number * reference
     ok = _COMPARE[gate.compare](value, bound)
     against = f" = {gate.number:g} of {other}" if other else ""
@@ -100,4 +116,4 @@ def _check(gate: Gate, subject: str, scores: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _number(value: float) -> str:
-    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:.5g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -1,18 +1,20 @@
-"""How likely a model finds texts: the loss of every token after a given character, batch by batch."""
+"""How likely a model finds texts: the loss of every token after a given place, batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from llmtune.errors import LlmtuneError
+from llmtune.errors import BadArtifact, CannotRunHere
 from llmtune.monitor import Bar
 from llmtune.training.loss import token_losses
 
 _BATCH_TOKENS = 4096  # tokens of one batch, padding included: full speed on a CPU, little memory
+_PADDING = 0  # any token: what stands behind a text has no part in a causal model's losses
 
 
 @dataclass(frozen=True)
@@ -26,44 +28,62 @@ class Scored:
 
 @dataclass(frozen=True)
 class Span:
-    """Token ids of a text, of which those from `first` on are scored, and the bytes that these stand for."""
+    """Token ids of a text, of which those from `first` (≥ 1) on are scored, and the bytes that these stand for."""
 
     tokens: list[int]
     first: int
     bytes: int
 
 
+def context_limit(model: Any) -> int | None:
+    """The most tokens the model has positions for; None where its configuration names no limit."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(limit) if limit and limit > 0 else None
+
+
 def spans_of_text(text: str, tokenizer: Any, row_tokens: int) -> list[Span]:
     """A whole text in rows: every token but the first is predicted once, from those before it in its row. Each row
-    begins with the last token of the row before, so that no token is left out."""
-    encoded = tokenizer(text, return_offsets_mapping=True)
-    tokens, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    begins with the last token of the row before, so that no token is left out. No span where nothing is predicted.
+
+    row_tokens: 2 or more
+    """
+    tokens, ends = _encode(text, tokenizer)
     spans = []
-    for start in range(0, max(len(tokens) - 1, 0), row_tokens - 1):
+    for start in range(0, len(tokens) - 1, row_tokens - 1):
         row = tokens[start : start + row_tokens]
-        begin = _end(offsets, start)
-        end = _end(offsets, start + len(row) - 1)
-        spans.append(Span(row, 1, len(text[begin:end].encode())))
+        last = start + len(row) - 1
+        end = len(text) if last == len(tokens) - 1 else ends[last]
+        spans.append(Span(row, 1, len(text[ends[start] : end].encode())))
     return spans
 
 
-def span_after(context: str, continuation: str, tokenizer: Any) -> Span:
-    """The continuation's tokens after the context: those that begin at its first character or later."""
-    text = context + continuation
-    encoded = tokenizer(text, return_offsets_mapping=True)
-    tokens, offsets = encoded["input_ids"], encoded["offset_mapping"]
-    first = next((i for i, (start, end) in enumerate(offsets) if start >= len(context) and end > start), len(tokens))
-    return Span(tokens, max(first, 1), len(continuation.encode()))
+def span_after(context: str, continuation: str, tokenizer: Any, limit: int | None = None) -> Span:
+    """The continuation's tokens after the context: those that end behind its border, so that all of it is scored.
+
+    limit: tokens that the model has positions for; the context loses its beginning to keep to it
+    """
+    tokens, ends = _encode(context + continuation, tokenizer)
+    first = next((index for index, end in enumerate(ends) if end > len(context)), len(tokens))
+    if first == 0:  # nothing before it to predict it from
+        begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        tokens, first = [begin if begin is not None else _PADDING, *tokens], 1
+    cut = max(0, len(tokens) - limit) if limit else 0
+    return Span(tokens[cut:], max(first - cut, 1), len(continuation.encode()))
 
 
-def score(spans: Sequence[Span], model: Any, pad: int, bar: Bar | None = None, safe_point: Any = None) -> list[Scored]:
-    """The losses of each span, in the order given; spans of like length share a batch, padded on the right."""
+def score(
+    spans: Sequence[Span], model: Any, bar: Bar | None = None, safe_point: Callable[[], None] | None = None
+) -> list[Scored]:
+    """The losses of each span, in the order given; spans of like length share a batch, padded on the right.
+
+    Raises BadArtifact when a loss is NaN or infinite.
+    """
     order = sorted(range(len(spans)), key=lambda i: (len(spans[i].tokens), i))
     results: dict[int, Scored] = {}
     while order:
         longest = len(spans[order[-1]].tokens)
         batch = [order.pop() for _ in range(min(len(order), max(1, _BATCH_TOKENS // longest)))]
-        for index, nats in zip(batch, _batch_nats([spans[i] for i in batch], longest, model, pad), strict=True):
+        for index, nats in zip(batch, _batch_nats([spans[i] for i in batch], longest, model), strict=True):
             span = spans[index]
             results[index] = Scored(nats, len(span.tokens) - span.first, span.bytes)
         if bar:
@@ -73,25 +93,41 @@ def score(spans: Sequence[Span], model: Any, pad: int, bar: Bar | None = None, s
     return [results[i] for i in range(len(spans))]
 
 
-def _batch_nats(spans: Sequence[Span], length: int, model: Any, pad: int) -> list[float]:
-    """Summed loss of each span's scored tokens; (B,) from one forward pass over (B, length)."""
-    input_ids = torch.full((len(spans), length), pad)
-    mask = torch.zeros((len(spans), length), dtype=torch.long)
+def _batch_nats(spans: Sequence[Span], length: int, model: Any) -> list[float]:
+    """Summed loss of each span's scored tokens; (B,) from one forward pass over (B, length).
+
+    No attention mask: a causal model never looks at what stands behind, and with one the padding of sliding windows
+    would have nothing to attend to, which is NaN.
+    """
+    input_ids = torch.full((len(spans), length), _PADDING)
     scored = torch.zeros((len(spans), length - 1), dtype=torch.bool)
     for row, span in enumerate(spans):
-        n = len(span.tokens)
-        input_ids[row, :n] = torch.tensor(span.tokens)
-        mask[row, :n] = 1
-        scored[row, span.first - 1 : n - 1] = True
-    device = model.device
-    batch = {"input_ids": input_ids.to(device), "attention_mask": mask.to(device)}
-    losses = token_losses(model, batch).cpu().double()
-    sums: list[float] = (losses * scored).sum(1).tolist()
-    if any(value != value for value in sums):
-        raise LlmtuneError("the model's loss is not a number: its weights are damaged or overflow")
+        input_ids[row, : len(span.tokens)] = torch.tensor(span.tokens)
+        scored[row, span.first - 1 : len(span.tokens) - 1] = True
+    losses = token_losses(model, {"input_ids": input_ids.to(model.device)}).cpu().double()
+    sums: list[float] = losses.where(scored, torch.zeros((), dtype=torch.double)).sum(1).tolist()
+    if not all(map(math.isfinite, sums)):
+        raise BadArtifact("the model's loss is NaN or infinite: its weights are damaged, or overflow its number format")
     return sums
 
 
-def _end(offsets: Sequence[tuple[int, int]], index: int) -> int:
-    """Character after token `index`; special tokens (offset 0, 0) at the start stand for none."""
-    return int(offsets[index][1])
+def _encode(text: str, tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Token ids, begin token included where the tokenizer sets one, and the character behind each (never going back).
+
+    Tokens that a tokenizer sets at the end are left out: they stand for no text.
+    """
+    if not tokenizer.is_fast:
+        raise CannotRunHere(
+            f"{type(tokenizer).__name__} cannot say which characters a token stands for",
+            fix="use a model with a tokenizer.json",
+        )
+    encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    tokens, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
+    count = len(tokens)
+    while count and offsets[count - 1][0] == offsets[count - 1][1]:
+        count -= 1
+    ends, furthest = [], 0
+    for _, end in offsets[:count]:
+        furthest = max(furthest, int(end))
+        ends.append(furthest)
+    return tokens[:count], ends

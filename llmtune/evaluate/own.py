@@ -1,4 +1,4 @@
-"""The user's own questions: a JSON-lines file, four-way or free."""
+"""The user's own questions: a JSON-lines file, with choices or a free answer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from llmtune.errors import LlmtuneError
+
+_FORM = '{"question": "…", "choices": ["…", "…"], "answer": 0}  or  {"question": "…", "answer": "…"}'
+_FIELDS = ("question", "choices", "answer")
 
 
 @dataclass(frozen=True)
@@ -22,28 +25,44 @@ class OwnQuestion:
 def read_own_questions(path: Path) -> list[OwnQuestion]:
     """The questions of a file; raises LlmtuneError naming file and line of the first that is wrong."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: JSON text may hold U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise LlmtuneError(f"cannot read your questions: {error}", where=str(path)) from error
     questions = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not questions:
-        raise LlmtuneError("holds no question", where=str(path), fix="one JSON object a line")
+        raise LlmtuneError("holds no question", where=str(path), fix=f"write one JSON object a line: {_FORM}")
     return questions
 
 
 def _parse(line: str, where: str) -> OwnQuestion:
-    form = '{"question": "…", "choices": ["…", "…"], "answer": 0}  or  {"question": "…", "answer": "…"}'
     try:
         value: Any = json.loads(line)
-        question, choices, answer = value["question"], value.get("choices", []), value["answer"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LlmtuneError(f"not a question ({error!r})", where=where, fix=f"write {form}") from error
-    if not isinstance(question, str) or not isinstance(choices, list):
-        raise LlmtuneError("`question` must be text and `choices` a list", where=where, fix=f"write {form}")
-    texts = tuple(str(choice) for choice in choices)
-    if texts and isinstance(answer, int) and 0 <= answer < len(texts):
-        answer = texts[answer]
-    if not isinstance(answer, str) or (texts and answer not in texts):
-        known = "one of the choices, or its number from 0" if texts else "text"
-        raise LlmtuneError(f"`answer` is {answer!r}, expected {known}", where=where, fix=f"write {form}")
-    return OwnQuestion(question, texts, answer)
+    except ValueError as error:
+        raise LlmtuneError(f"not JSON: {error}", where=where, fix=f"write {_FORM}") from error
+    problem = _problem(value)
+    if problem:
+        raise LlmtuneError(problem, where=where, fix=f"write {_FORM}")
+    choices, answer = tuple(value.get("choices", ())), value["answer"]
+    return OwnQuestion(value["question"], choices, choices[answer] if isinstance(answer, int) else answer)
+
+
+def _problem(value: Any) -> str | None:
+    """What is wrong with a parsed line, as a sentence."""
+    if not isinstance(value, dict):
+        return f"expected an object, found {value!r}"
+    unknown = [name for name in value if name not in _FIELDS]
+    if unknown:
+        return f"unknown field '{unknown[0]}'; expected {', '.join(_FIELDS)}"
+    question, choices, answer = value.get("question"), value.get("choices", []), value.get("answer")
+    if not _is_text(question):
+        return f"`question` is {question!r}, expected text"
+    if not isinstance(choices, list) or not all(map(_is_text, choices)) or len(choices) == 1:
+        return f"`choices` is {choices!r}, expected a list of two texts or more"
+    if not choices:
+        return None if _is_text(answer) else f"`answer` is {answer!r}, expected text"
+    numbered = isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices)
+    return None if numbered or answer in choices else f"`answer` is {answer!r}, expected a choice, or its number from 0"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())

@@ -1,4 +1,4 @@
-"""Which held-out text is measured: chosen by content alone, so that every model reads the same whatever its tokenizer."""
+"""Which held-out text is measured: chosen by content alone, the same for every model whatever its tokenizer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from llmtune.corpus.store import Document
 from llmtune.corpus.text import document_text
 
 CHARACTERS_PER_TOKEN = 4
-_LONGEST = 16_000  # characters of one document: so that no single one decides the figure
+_PIECE = 16_000  # characters taken of a document at a time: so that no single one decides the figure
 CHOICES = 4
 _CONTEXT, _CONTINUATION = 320, 100  # characters
 _PER_DOCUMENT = 3  # questions at most
+_WORD = 80  # characters within which a border between words is looked for: some scripts set none
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,20 @@ class Question:
 
 
 def texts_of(documents: Iterable[Document], tokens: int) -> list[str]:
-    """About `tokens` tokens of text: documents in the order of their hashes, each cut to 16,000 characters."""
+    """About `tokens` tokens of text: the first 16,000 characters of documents in the order of their hashes; while that
+    is not enough, the next 16,000 of each that is longer, and so on."""
     left = tokens * CHARACTERS_PER_TOKEN
+    texts = [document_text(one) for one in sorted(documents, key=lambda one: one.sha256)]
+    longest = max(map(len, texts), default=0)
     chosen = []
-    for document in sorted(documents, key=lambda one: one.sha256):
-        if left <= 0:
-            break
-        text = document_text(document)[: min(_LONGEST, left)]
-        left -= len(text)
-        if text.strip():
-            chosen.append(text)
+    for start in range(0, longest, _PIECE):
+        for text in texts:
+            piece = text[start : start + min(_PIECE, left)]
+            if piece.strip():
+                chosen.append(piece)
+                left -= len(piece)
+            if left <= 0:
+                return chosen
     return chosen
 
 
@@ -45,6 +50,7 @@ def questions_of(documents: Iterable[Document], count: int, seed: int) -> list[Q
     """Up to `count` questions, spread over the documents in the order of their hashes; fewer where text is short."""
     by_document = [_of_document(text, seed) for one in sorted(documents, key=lambda d: d.sha256)
                    if (text := document_text(one))]  # fmt: skip
+    # The first question of every document, then the second, …: more documents rather than more of one.
     chosen = [questions[turn] for turn in range(_PER_DOCUMENT) for questions in by_document if len(questions) > turn]
     return chosen[:count]
 
@@ -61,8 +67,8 @@ def _of_document(text: str, seed: int) -> list[Question]:
         others = random.sample([other for other in range(room) if other != place], CHOICES - 1)
         pieces = [_cut(text, one * size) for one in (place, *others)]
         continuations = [continuation for _, continuation in pieces]
-        if any(len(one) < _CONTINUATION // 2 for one in continuations) or len(set(continuations)) < CHOICES:
-            continue
+        if any(len(one.strip()) < _CONTINUATION // 2 for one in continuations) or len(set(continuations)) < CHOICES:
+            continue  # mostly white space, or the same text twice
         answer = random.randrange(CHOICES)
         choices = continuations[1:]
         choices.insert(answer, continuations[0])
@@ -71,9 +77,17 @@ def _of_document(text: str, seed: int) -> list[Question]:
 
 
 def _cut(text: str, start: int) -> tuple[str, str]:
-    """(context, continuation) from `start`; the continuation begins with the white space before a word."""
+    """(context, continuation) from `start`; the continuation begins with the white space before a word, if there is
+    one near."""
     border = start + _CONTEXT
-    while border > start + 1 and not text[border].isspace():
-        border -= 1
-    continuation = text[border : border + _CONTINUATION]
-    return text[start:border], continuation.rstrip()
+    words = (at for at in range(border, border - _WORD, -1) if text[at].isspace() and not text[at - 1].isspace())
+    border = next(words, border)
+    return text[start:border], text[border : border + _CONTINUATION].rstrip()
+
+
+def text_fingerprint(texts: Iterable[str]) -> str:
+    """12 hex digits that tell whether two models were measured on the same text."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode()).digest())
+    return digest.hexdigest()[:12]

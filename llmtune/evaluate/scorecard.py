@@ -8,6 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
+from llmtune.evaluate.comparable import same_text
+from llmtune.evaluate.intervals import paired_difference
+
 
 @dataclass(frozen=True)
 class Column:
@@ -62,7 +65,7 @@ class Scorecard:
 
     def rows(self) -> list[tuple[str, list[Cell]]]:
         """The cells of each model."""
-        first = next(iter(self.scores.values()))
+        first = next(iter(self.scores.values()), {})
         return [(name, [_cell(column, row, first) for column in self.columns]) for name, row in self.scores.items()]
 
     def table(self) -> Table:
@@ -80,8 +83,25 @@ class Scorecard:
 
 def _cell(column: Column, row: Mapping[str, Any], first: Mapping[str, Any]) -> Cell:
     value, reference = row.get(column.field), first.get(column.field)
-    if row is first or value is None or not reference:
-        return Cell(column.show(value), "", "")
+    text = column.show(value) + _interval(column, row)
+    if row is first or value is None or not reference or not same_text(column.field, row, first):
+        return Cell(text, "", "")
     ratio = value / reference
-    tone = "" if abs(ratio - 1) < 0.005 else "good" if (ratio - 1) * column.better > 0 else "bad"
-    return Cell(column.show(value), f"{ratio:.2f} ×", tone)
+    better = (ratio - 1) * column.better > 0
+    return Cell(text, f"{ratio:.2f} ×", ("good" if better else "bad") if _is_clear(column, ratio, row, first) else "")
+
+
+def _interval(column: Column, row: Mapping[str, Any]) -> str:
+    """The 95 % interval behind an accuracy."""
+    low, high = row.get(f"{column.field}_low"), row.get(f"{column.field}_high")
+    return "" if low is None or high is None else f" ({low:.0%}–{high:.0%})"
+
+
+def _is_clear(column: Column, ratio: float, row: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+    """Whether the difference is more than chance (of accuracies: on the same questions), or else more than 0.5 %."""
+    answers = column.field.replace("_accuracy", "_right")
+    if column.field == answers or answers not in row or answers not in first:
+        return abs(ratio - 1) >= 0.005
+    before, after = ([one == "1" for one in scores[answers]] for scores in (first, row))
+    _, low, high = paired_difference(before, after)
+    return low > 0 or high < 0

@@ -6,183 +6,234 @@ The scores (`scores.json`) are described in docs/evaluate.md.
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmtune.corpus.general import general_text
 from llmtune.corpus.store import Document, read_split
+from llmtune.errors import CannotRunHere
 from llmtune.evaluate.intervals import wilson
 from llmtune.evaluate.own import OwnQuestion, read_own_questions
-from llmtune.evaluate.passages import CHARACTERS_PER_TOKEN, questions_of, texts_of
-from llmtune.evaluate.settings import EvaluateSettings
-from llmtune.evaluate.subject import Subject, find_subject
+from llmtune.evaluate.passages import CHARACTERS_PER_TOKEN, questions_of, text_fingerprint, texts_of
+from llmtune.evaluate.settings import QUESTION_TOKENS, REFERENCE_FLOPS, EvaluateSettings
+from llmtune.evaluate.subject import find_subject
 from llmtune.files import read_json, write_json
 from llmtune.monitor import Monitor
 
-# A modest CPU: tokens a second × 2 × parameters. Only bounds how much is measured, the same on every machine.
-REFERENCE_FLOPS = 1.5e11
-_QUESTION_TOKENS = 4 * 110  # four passages of about 110 tokens
+if TYPE_CHECKING:
+    from llmtune.evaluate.likelihood import Span
+
+_DOMAIN, _GENERAL, _QUESTIONS = 0.5, 0.2, 0.3  # shares of the time
 _ANSWER_TOKENS = 64  # of a free answer
+
+Part = Callable[[], dict[str, Any]]
 
 
 def evaluate_model(
-    folder: Path, settings: EvaluateSettings, corpus: Path | None, work: Path, seed: int, monitor: Monitor | None = None
+    folder: Path,
+    settings: EvaluateSettings,
+    corpus: Path | None,
+    work: Path,
+    seed: int,
+    monitor: Monitor | None = None,
+    *,
+    reference_parameters: int | None = None,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """The scores of the model in `folder` (checkpoint, bundle, or a .gguf file).
 
     corpus: artifact folder whose held-out split is measured; None leaves the domain's figures out
     work:   folder for finished parts; a second call with the same arguments goes on from them
+    reference_parameters: size of the model that `settings.minutes` is reckoned for, so that models of different sizes
+            are measured on the same text; None: this model's own
+    trust_remote_code: run Python code that comes with the model
     """
-    return Evaluation(folder, settings, corpus, work, seed, monitor or Monitor()).run()
+    monitor = monitor or Monitor()
+    return Evaluation(folder, settings, corpus, work, seed, monitor, reference_parameters, trust_remote_code).run()
 
 
 class Evaluation:
     """The parts of one model's scores. The model is loaded when the first part needs it."""
 
     def __init__(
-        self, folder: Path, settings: EvaluateSettings, corpus: Path | None, work: Path, seed: int, monitor: Monitor
+        self,
+        folder: Path,
+        settings: EvaluateSettings,
+        corpus: Path | None,
+        work: Path,
+        seed: int,
+        monitor: Monitor,
+        reference_parameters: int | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
-        self.subject: Subject = find_subject(folder)
+        self.subject = find_subject(folder, trust_remote_code)
         self.settings, self.corpus, self.work, self.seed, self.monitor = settings, corpus, work, seed, monitor
+        self.reference_parameters = reference_parameters
         self._loaded: tuple[Any, Any] | None = None
 
     def run(self) -> dict[str, Any]:
         """All parts; saved ones are taken as they are."""
         import torch
 
-        parts: list[tuple[str, Callable[[], dict[str, Any]]]] = [("size", self._size)]
-        if self.corpus is not None:
-            parts += [("domain", self._domain), ("questions", self._questions)]
-        if self.settings.general is not None:
-            parts.append(("general", self._general))
-        if self.settings.own_questions is not None:
-            parts.append(("own", self._own))
-        if self.settings.speed:
-            parts.append(("speed", self._speed))
         scores: dict[str, Any] = {}
         with torch.inference_mode():
-            for name, measure in parts:
+            for name, measure in self._parts():
                 saved = self.work / f"{name}.json"
                 if not saved.is_file():
                     self.monitor.safe_point()
-                    write_json(saved, measure())
+                    write_json(saved, self._measured(measure))
                 scores |= read_json(saved)
         return scores
+
+    def _parts(self) -> list[tuple[str, Part]]:
+        """Speed comes before the texts, so that memory they leave behind is not in its peak."""
+        settings = self.settings
+        parts: list[tuple[str, Part]] = [("size", self._size)]
+        if settings.speed:
+            parts.append(("speed", self._speed))
+        if self.corpus is not None:
+            parts += [("domain", self._domain), ("questions", self._questions)]
+        if settings.general is not None:
+            parts.append(("general", self._general))
+        if settings.own_questions is not None:
+            parts.append(("own", self._own))
+        return parts
+
+    def _measured(self, measure: Part) -> dict[str, Any]:
+        """What a part measures; of a GGUF file that cannot be read back into transformers only the reason."""
+        try:
+            return measure()
+        except CannotRunHere as error:
+            if self.subject.gguf is None:
+                raise
+            self.monitor.note(f"Not measured: {error.what}")
+            return {"not_measured": error.what}
 
     @property
     def model(self) -> tuple[Any, Any]:
         """(model, tokenizer), loaded once."""
         if self._loaded is None:
-            self._loaded = self.subject.load()
+            self._loaded = self.subject.load(self.work, self.monitor)
         return self._loaded
 
     def _size(self) -> dict[str, Any]:
-        from llmtune.models.shape import read_shape
-
-        if self.subject.gguf is None:
-            parameters = read_shape(self.subject.folder).parameters
-        else:
-            parameters = sum(parameter.numel() for parameter in self.model[0].parameters())
         return {
-            "parameters": parameters,
+            "parameters": self.subject.parameters,
             "bytes": self.subject.bytes,
             "measured_with": self.subject.measured_with,
         }
 
     def _domain(self) -> dict[str, Any]:
-        if not self.settings.tokens:
-            return {}
-        found = self._perplexity(self._held_out(), min(self.settings.tokens, self._affordable(0.5)), "held-out text")
-        return {f"domain_{name}": value for name, value in found.items()}
+        tokens = min(self.settings.tokens, self._affordable(_DOMAIN))
+        return self._perplexity("domain", texts_of(self._held_out(), tokens), "held-out text") if tokens else {}
 
     def _general(self) -> dict[str, Any]:
-        tokens = min(self.settings.general_tokens, self._affordable(0.2))
+        tokens = min(self.settings.general_tokens, self._affordable(_GENERAL))
         source = self.settings.general
-        assert source is not None, "this part runs only with a source"
+        if not tokens or source is None:
+            return {}
         documents = general_text(source, tokens * CHARACTERS_PER_TOKEN)
-        return {f"general_{name}": value for name, value in self._perplexity(documents, tokens, "general text").items()}
+        return self._perplexity("general", texts_of(documents, tokens), "general text")
 
-    def _perplexity(self, documents: list[Document], tokens: int, what: str) -> dict[str, Any]:
+    def _perplexity(self, name: str, texts: Sequence[str], what: str) -> dict[str, Any]:
         """exp of the mean loss over every token but the first of each text, and bits per byte of the same."""
-        from llmtune.evaluate.likelihood import score, spans_of_text
+        from llmtune.evaluate.likelihood import context_limit, spans_of_text
 
         model, tokenizer = self.model
-        spans = [span for text in texts_of(documents, tokens)
-                 for span in spans_of_text(text, tokenizer, self.settings.row_tokens)]  # fmt: skip
-        with self.monitor.bar(what, sum(len(span.tokens) for span in spans), "tokens") as bar:
-            scored = score(spans, model, self._pad(), bar, self.monitor.safe_point)
-        nats = math.fsum(one.nats for one in scored)
-        count, size = sum(one.tokens for one in scored), sum(one.bytes for one in scored)
+        row_tokens = min(self.settings.row_tokens, context_limit(model) or self.settings.row_tokens)
+        spans = [span for text in texts for span in spans_of_text(text, tokenizer, row_tokens)]
+        scored = self._scored(spans, what)
+        count = sum(one.tokens for one in scored)
         if not count:
-            return {"perplexity": None, "tokens": 0}
+            return {f"{name}_tokens": 0}
+        nats, size = math.fsum(one.nats for one in scored), sum(one.bytes for one in scored)
         return {
-            "perplexity": math.exp(min(nats / count, 700.0)),
-            "bits_per_byte": nats / math.log(2) / size,
-            "tokens": count,
+            f"{name}_perplexity": math.exp(min(nats / count, 700.0)),  # beyond, no float holds it
+            f"{name}_bits_per_byte": nats / math.log(2) / size,
+            f"{name}_tokens": count,
+            f"{name}_text": text_fingerprint(texts),
         }
 
     def _questions(self) -> dict[str, Any]:
-        from llmtune.evaluate.likelihood import score, span_after
-
-        count = min(self.settings.questions, self._affordable(0.3) // _QUESTION_TOKENS)
+        count = min(self.settings.questions, self._affordable(_QUESTIONS) // QUESTION_TOKENS)
         questions = questions_of(self._held_out(), count, self.seed) if count else []
         if not questions:
             return {"questions": 0}
-        model, tokenizer = self.model
-        spans = [span_after(one.context, choice, tokenizer) for one in questions for choice in one.choices]
-        with self.monitor.bar("questions", sum(len(span.tokens) for span in spans), "tokens") as bar:
-            nats = [one.nats for one in score(spans, model, self._pad(), bar, self.monitor.safe_point)]
-        right = []
-        for number, question in enumerate(questions):
-            of_choices = nats[number * len(question.choices) :][: len(question.choices)]
-            right.append(of_choices.index(min(of_choices)) == question.answer)
-        return _accuracy("domain", right) | {"questions": len(right)}
+        chosen = self._choices([(one.context, one.choices) for one in questions], "questions")
+        right = [choice == one.answer for choice, one in zip(chosen, questions, strict=True)]
+        text = text_fingerprint(part for one in questions for part in (one.context, *one.choices, str(one.answer)))
+        return _accuracy("domain", right) | {"questions": len(right), "domain_questions_text": text}
 
     def _own(self) -> dict[str, Any]:
-        path = self.settings.own_questions
-        assert path is not None, "this part runs only with questions"
-        questions = read_own_questions(path)
+        if self.settings.own_questions is None:
+            return {}
+        questions = read_own_questions(self.settings.own_questions)
+        with_choices = [one for one in questions if one.choices]
+        asked = [(one.question, tuple(f" {choice}" for choice in one.choices)) for one in with_choices]
+        chosen = dict(zip(with_choices, self._choices(asked, "your questions"), strict=True))
         right = []
-        with self.monitor.bar("your questions", len(questions), "questions") as bar:
-            for question in questions:
-                right.append(self._chooses(question) if question.choices else self._replies(question))
+        with self.monitor.bar("your questions with a free answer", len(questions) - len(chosen), "questions") as bar:
+            for one in questions:
+                if one.choices:
+                    right.append(one.choices[chosen[one]] == one.answer)
+                    continue
+                right.append(self._replies(one))
                 bar.advance()
                 self.monitor.safe_point()
-        return _accuracy("own", right) | {"own_questions": len(right)}
+        text = text_fingerprint(part for one in questions for part in (one.question, *one.choices, one.answer))
+        return _accuracy("own", right) | {"own_questions": len(right), "own_questions_text": text}
 
-    def _chooses(self, question: OwnQuestion) -> bool:
-        """Whether the right choice has the least loss per byte (choices of a user differ in length)."""
-        from llmtune.evaluate.likelihood import score, span_after
+    def _choices(self, asked: Sequence[tuple[str, Sequence[str]]], what: str) -> list[int]:
+        """Of each (context, continuations) the continuation with the least loss per byte: they differ in length."""
+        from llmtune.evaluate.likelihood import context_limit, span_after
 
         model, tokenizer = self.model
-        spans = [span_after(question.question, f" {choice}", tokenizer) for choice in question.choices]
-        losses = [one.nats / one.bytes for one in score(spans, model, self._pad())]
-        return question.choices[losses.index(min(losses))] == question.answer
+        limit = context_limit(model)
+        spans = [span_after(context, choice, tokenizer, limit) for context, choices in asked for choice in choices]
+        losses = iter([one.nats / one.bytes for one in self._scored(spans, what)])
+        found = []
+        for _, choices in asked:
+            of_choices = [next(losses) for _ in choices]
+            found.append(of_choices.index(min(of_choices)))
+        return found
+
+    def _scored(self, spans: Sequence[Span], what: str) -> list[Any]:
+        from llmtune.evaluate.likelihood import score
+
+        if not spans:
+            return []
+        with self.monitor.bar(what, sum(len(span.tokens) for span in spans), "tokens") as bar:
+            return list(score(spans, self.model[0], bar, self.monitor.safe_point))
 
     def _replies(self, question: OwnQuestion) -> bool:
         """Whether the greedy reply contains the answer, upper and lower case alike."""
-        return question.answer.casefold() in self._reply(question.question).casefold()
-
-    def _reply(self, prompt: str) -> str:
         from llmtune.evaluate.answers import reply
 
-        return reply(*self.model, prompt, _ANSWER_TOKENS)
+        return question.answer.strip().casefold() in reply(*self.model, question.question, _ANSWER_TOKENS).casefold()
 
     def _speed(self) -> dict[str, Any]:
+        from llmtune.evaluate.speed import (
+            NEW,
+            PROMPT,
+            REPEATS,
+            forget_peak_memory,
+            measure_speed,
+            middle,
+            peak_memory,
+        )
+
         if self.subject.gguf is not None:
-            from llmtune.evaluate.speed import NEW, PROMPT, REPEATS, middle
             from llmtune.export.llama_runtime import LlamaRuntime
 
             with LlamaRuntime(self.subject.gguf) as runtime:
                 prefill, decode = middle([runtime.speed(PROMPT, NEW) for _ in range(REPEATS + 1)][1:])
                 memory = runtime.peak_memory()
         else:
-            from llmtune.evaluate.speed import measure_speed
-
-            prefill, decode = measure_speed(self.model[0])
-            memory = _peak_memory()
+            model = self.model[0]
+            forget_peak_memory()
+            prefill, decode = measure_speed(model, self.monitor.safe_point)
+            memory = peak_memory()
         return {
             "prefill_tokens_per_second": prefill,
             "decode_tokens_per_second": decode,
@@ -190,17 +241,12 @@ class Evaluation:
         }
 
     def _held_out(self) -> list[Document]:
-        assert self.corpus is not None, "this part runs only with a corpus"
-        return list(read_split(self.corpus, self.settings.split))
+        return list(read_split(self.corpus, self.settings.split)) if self.corpus is not None else []
 
     def _affordable(self, share: float) -> int:
         """Tokens that a modest CPU reads in this share of the time."""
-        parameters = read_json(self.work / "size.json")["parameters"]
+        parameters = self.reference_parameters or read_json(self.work / "size.json")["parameters"]
         return int(share * self.settings.minutes * 60 * REFERENCE_FLOPS / (2 * parameters))
-
-    def _pad(self) -> int:
-        tokenizer = self.model[1]
-        return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
 
 
 def _accuracy(name: str, right: list[bool]) -> dict[str, Any]:
@@ -211,14 +257,3 @@ def _accuracy(name: str, right: list[bool]) -> dict[str, Any]:
         f"{name}_accuracy_high": high,
         f"{name}_right": "".join("1" if one else "0" for one in right),
     }
-
-
-def _peak_memory() -> int:
-    """Largest memory of this process so far, on the accelerator where there is one, in bytes."""
-    import resource
-
-    import torch
-
-    if torch.accelerator.is_available():
-        return int(torch.accelerator.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -10,6 +10,10 @@ from pydantic import Field
 from llmtune.files import content_fingerprint
 from llmtune.settings import RecipePath, Settings
 
+# A modest CPU: tokens a second × 2 × parameters. Only bounds how much is measured, the same on every machine.
+REFERENCE_FLOPS = 1.5e11
+QUESTION_TOKENS = 4 * 110  # of one question made from held-out text: four passages of about 110 tokens
+
 
 class EvaluateSettings(Settings):
     """What is measured of each model, on the same held-out text for all models of a run."""
@@ -17,8 +21,9 @@ class EvaluateSettings(Settings):
     minutes: float = Field(
         5,
         gt=0,
-        description="Time for one model's scores. More text than a modest CPU reads in it is left out; the scores say "
-        "how much was used. Nothing is cut off by the clock, so that the same recipe measures the same text.",
+        description="Time for one model's scores. More text than a modest CPU reads in it with the base model is left "
+        "out; the scores say how much was used. Nothing is cut off by the clock, so that the same recipe measures the "
+        "same text. Your own questions are all asked.",
     )
     split: Literal["test", "valid"] = Field("test", description="Held-out split of the corpus to measure on.")
     tokens: int = Field(10_000, ge=0, description="Held-out tokens (of about 4 characters) for perplexity; 0: none.")
@@ -37,8 +42,8 @@ class EvaluateSettings(Settings):
     )
     own_questions: RecipePath | None = Field(
         None,
-        description="Your own questions, a JSON-lines file: {question, choices, answer} (answer: the right choice or its "
-        "number from 0), or {question, answer} (the reply must contain the answer).",
+        description="Your own questions, a JSON-lines file: {question, choices, answer} (answer: the right choice, or "
+        "its number from 0), or {question, answer} (the reply must contain the answer).",
     )
     speed: bool = Field(True, description="Measure prefill and decode speed.")
 

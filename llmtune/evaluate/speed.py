@@ -1,9 +1,13 @@
-"""How fast a model reads and writes, one conversation at a time: tokens a second, the median of three."""
+"""How fast a model reads and writes, one conversation at a time: tokens a second, the median of three; and the memory
+that this takes."""
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,37 +15,77 @@ import torch
 PROMPT, NEW, REPEATS = 256, 24, 3  # tokens of the prompt, tokens generated, measurements
 
 
-@torch.inference_mode()
-def measure_speed(model: Any) -> tuple[float, float]:
-    """(prefill, decode) in tokens a second of a transformers model: batch 1, greedy, cached, after one warm-up."""
-    vocabulary = model.get_input_embeddings().num_embeddings
-    limit = getattr(model.config, "max_position_embeddings", None) or PROMPT + NEW
-    prompt_tokens = max(1, min(PROMPT, limit - NEW))
+class _Times:
+    """A streamer of `generate`: when the prompt came, when the first new token, and when the last."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def put(self, tokens: Any) -> None:
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None: ...
+
+
+def measure_speed(model: Any, safe_point: Callable[[], None] | None = None) -> tuple[float, float]:
+    """(prefill, decode) in tokens a second of a transformers model: batch 1, greedy, cached, after one warm-up.
+
+    By `generate`, as users call it, so that every family's own cache is used. The first new token is prefill's."""
+    from transformers import GenerationConfig
+
+    from llmtune.evaluate.likelihood import context_limit
+
+    limit = context_limit(model) or PROMPT + NEW
+    new = max(2, min(NEW, limit // 2))
+    prompt_tokens = max(1, min(PROMPT, limit - new))
     generator = torch.Generator().manual_seed(0)
+    vocabulary = model.get_input_embeddings().num_embeddings
     prompt = torch.randint(0, vocabulary, (1, prompt_tokens), generator=generator).to(model.device)
+    # No end token, so that as many tokens are generated whatever they are.
+    config = GenerationConfig(max_new_tokens=new, do_sample=False, pad_token_id=0)
+    own, model.generation_config = model.generation_config, config
     measured = []
-    for repeat in range(REPEATS + 1):
-        began = time.perf_counter()
-        output = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
-        token = output.logits[:, -1:].argmax(-1)
-        _wait(model)
-        read = time.perf_counter()
-        for _ in range(NEW):
-            output = model(input_ids=token, past_key_values=output.past_key_values, use_cache=True)
-            token = output.logits[:, -1:].argmax(-1)
-        _wait(model)
-        end = time.perf_counter()
-        if repeat:  # the first warms up
-            measured.append((prompt_tokens / (read - began), NEW / (end - read)))
+    try:
+        for repeat in range(REPEATS + 1):
+            if safe_point:
+                safe_point()
+            streamer = _Times()
+            began = time.perf_counter()
+            model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), streamer=streamer)
+            first, last = streamer.times[1], streamer.times[-1]  # times[0]: the prompt itself
+            if repeat:  # the first warms up
+                measured.append((prompt_tokens / (first - began), (len(streamer.times) - 2) / (last - first)))
+    finally:
+        model.generation_config = own
     return middle(measured)
-
-
-def _wait(model: Any) -> None:
-    """Let queued work end, so that time is counted where it is spent."""
-    if model.device.type != "cpu":
-        torch.accelerator.synchronize()
 
 
 def middle(measured: list[tuple[float, float]]) -> tuple[float, float]:
     """The medians of pairs (prefill, decode)."""
     return statistics.median(p for p, _ in measured), statistics.median(d for _, d in measured)
+
+
+def forget_peak_memory() -> None:
+    """Let `peak_memory` count from now on, where the system can: accelerators, Linux."""
+    if torch.accelerator.is_available():
+        torch.accelerator.reset_peak_memory_stats()
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
+    except OSError:
+        return  # not Linux, or not allowed: the peak then counts from the start of the process
+
+
+def peak_memory() -> int:
+    """Largest memory since `forget_peak_memory`, on the accelerator where there is one, in bytes."""
+    import resource
+
+    if torch.accelerator.is_available():
+        return int(torch.accelerator.max_memory_allocated())
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # no such file: not Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmtune.errors import BadArtifact
+from llmtune.monitor import Monitor
 
 
 @dataclass(frozen=True)
@@ -15,38 +17,53 @@ class Subject:
 
     folder: Path
     gguf: Path | None
+    trust_remote_code: bool = False
 
     @property
     def bytes(self) -> int:
         """Bytes of the weights' own files on disk."""
-        files = [self.gguf] if self.gguf else list(self.folder.glob("*.safetensors"))
-        return sum(file.stat().st_size for file in files if file)
+        from llmtune.models.shape import weight_files
+
+        files = [self.gguf] if self.gguf else weight_files(self.folder)
+        return sum(file.stat().st_size for file in files)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, tied ones once; from the headers alone."""
+        from llmtune.models.find import find_shape
+        from llmtune.models.reference import ModelReference
+
+        return find_shape(ModelReference(name=str((self.gguf or self.folder).resolve()))).parameters
 
     @property
     def measured_with(self) -> str:
-        """What the quality figures were measured in."""
+        """What the quality figures are measured in."""
         return "transformers, weights read back from the GGUF file" if self.gguf else "transformers"
 
-    def load(self) -> tuple[Any, Any]:
-        """(model, tokenizer) in transformers, on the accelerator where there is one."""
+    def load(self, work: Path, monitor: Monitor) -> tuple[Any, Any]:
+        """(model, tokenizer) in transformers, on the accelerator where there is one.
+
+        work: a GGUF file's weights are read back into a bf16 checkpoint there, once. Raises as `load_model` and
+        `convert_gguf` do; CannotRunHere when a GGUF file's family or tokenizer cannot be read back.
+        """
         from llmtune.models.load import load_model, load_tokenizer
 
-        if self.gguf is not None:
-            model, tokenizer = _load_gguf(self.gguf)
-        else:
-            model, tokenizer = load_model(self.folder), load_tokenizer(self.folder)
-        return _on_device(model), tokenizer
+        folder = self.folder if self.gguf is None else _read_back(self.gguf, work / "read_back", monitor)
+        trust = self.trust_remote_code
+        model = load_model(folder, trust_remote_code=trust)
+        return _on_device(model), load_tokenizer(folder, trust_remote_code=trust)
 
 
-def find_subject(folder: Path) -> Subject:
+def find_subject(folder: Path, trust_remote_code: bool = False) -> Subject:
     """What to measure in an artifact's folder, or of a file; raises BadArtifact when there is no model."""
     if folder.is_file() and folder.suffix == ".gguf":
         return Subject(folder.parent, folder)
     ggufs = sorted(folder.glob("*.gguf"))
+    has_config = (folder / "config.json").is_file()
+    if has_config and (any(folder.glob("*.safetensors")) or not ggufs):
+        return Subject(folder, None, trust_remote_code)
     if ggufs:
         return Subject(folder, ggufs[0])
-    if (folder / "config.json").is_file():
-        return Subject(folder, None)
     raise BadArtifact(
         "no config.json and no .gguf file: not a model that can be measured alone",
         where=str(folder),
@@ -54,16 +71,16 @@ def find_subject(folder: Path) -> Subject:
     )
 
 
-def _load_gguf(file: Path) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _read_back(gguf: Path, folder: Path, monitor: Monitor) -> Path:
+    from llmtune.models.from_gguf import convert_gguf
 
-    from llmtune.models.load import quiet
-
-    with quiet():
-        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    return model.eval(), tokenizer
+    if not folder.exists():
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        convert_gguf(gguf, partial, monitor)
+        partial.rename(folder)
+    return folder
 
 
 def _on_device(model: Any) -> Any:

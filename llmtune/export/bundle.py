@@ -36,12 +36,18 @@ class GgufSettings:
 
 
 def export_hf(
-    checkpoint: Path, target: Path, origin: Origin, corpus: Path | None = None, monitor: Monitor | None = None
+    checkpoint: Path,
+    target: Path,
+    origin: Origin,
+    *,
+    trust_remote_code: bool = False,
+    corpus: Path | None = None,
+    monitor: Monitor | None = None,
 ) -> dict[str, Any]:
     """A checkpoint as a folder for transformers. Returns metrics; raises VerificationFailed."""
     export_checkpoint(checkpoint, target, monitor)
-    proof = verify_hf(target, checkpoint, corpus=corpus, monitor=monitor)
-    return _finish(target, "hf", proof, origin, None, {})
+    proof = verify_hf(target, checkpoint, corpus=corpus, trust_remote_code=trust_remote_code, monitor=monitor)
+    return _finish(target, "hf", proof, origin, None, {}) | {"trust_remote_code": trust_remote_code}
 
 
 def export_adapter_alone(
@@ -51,12 +57,21 @@ def export_adapter_alone(
     origin: Origin,
     *,
     base_in_4bit: bool = False,
+    trust_remote_code: bool = False,
     corpus: Path | None = None,
     monitor: Monitor | None = None,
 ) -> dict[str, Any]:
     """A checkpoint's adapter alone, for peft, proven on its base. Returns metrics; raises VerificationFailed."""
     export_adapter(checkpoint, base, origin.base, target)
-    proof = verify_hf(target, checkpoint, corpus=corpus, base=base, base_in_4bit=base_in_4bit, monitor=monitor)
+    proof = verify_hf(
+        target,
+        checkpoint,
+        corpus=corpus,
+        base=base,
+        base_in_4bit=base_in_4bit,
+        trust_remote_code=trust_remote_code,
+        monitor=monitor,
+    )
     return _finish(target, "adapter", proof, origin, None, {"base_in_4bit": base_in_4bit})
 
 

@@ -30,7 +30,7 @@ _BUILT_IN = (
     "snow. Some of it runs into rivers, some soaks into the ground, and in time all of it returns to the sea.",
     "1. Turn off the power before opening the case.\n2. Remove the four screws at the back.\n3. Slide the cover "
     "towards you and lift it off.\n4. Note the position of the cables, or take a photograph.\n5. Disconnect the old "
-    "drive and put the new one in its place.\n6. Close the case, turn the power on, and check that the drive is recognised.",
+    "drive and put the new one in its place.\n6. Close the case, turn the power on, and check that it is recognised.",
     "The committee met on Tuesday to discuss the budget for the coming year. The chair opened the meeting and asked "
     "for the report of the treasurer, who said that income had grown by six per cent while costs had stayed the same. "
     "After a short discussion the members agreed to spend part of the surplus on repairs to the roof of the library, "
@@ -41,7 +41,7 @@ _BUILT_IN = (
     "expected instead, and suggest the next step.",
     "In the old town the streets are narrow and the houses lean towards each other, so that neighbours can almost "
     "shake hands across the way. On market days the square fills with stalls that sell bread, cheese, apples and "
-    "flowers. Children run between them, dogs sleep under the tables, and in the afternoon a band plays in front of the church "
+    "flowers. Children run between them, dogs sleep under the tables, and in the afternoon a band plays "
     "until the lamps are lit and everybody goes home.",
     "A transaction is a group of operations that either all take effect or none of them do. If the machine loses power "
     "in the middle of a transaction, the database reads its log after the restart and undoes what was not finished. "

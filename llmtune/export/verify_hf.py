@@ -35,6 +35,7 @@ def verify_hf(
     corpus: Path | None = None,
     base: Path | None = None,
     base_in_4bit: bool = False,
+    trust_remote_code: bool = False,
     timeout: float = 1800,
     monitor: Monitor | None = None,
 ) -> dict[str, Any]:
@@ -49,15 +50,19 @@ def verify_hf(
     from llmtune.models.shape import read_config
 
     quantized = bool(read_config(checkpoint).get("quantization_config"))
-    tokenizer = load_tokenizer(checkpoint)
+    tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
     dtype = "auto" if quantized else "bfloat16" if base_in_4bit else "float32"
-    model = load_model(checkpoint, dtype=dtype)
+    model = load_model(checkpoint, dtype=dtype, trust_remote_code=trust_remote_code)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2048
     places, source = windows(corpus, tokenizer, int(context))
     texts = texts_with_added_tokens(tokenizer)
     expected, reference = read(tokenizer, texts, CONVERSATIONS), predict(model, places, ASKED)
+    # The same attention in both: some families' default in transformers leaves out their soft-capping.
+    attention = model.config._attn_implementation
     del model
     job = {
+        "attention": attention,
+        "trust_remote_code": trust_remote_code,
         "folder": str(base or bundle),
         "adapter": str(bundle) if base else None,
         "nf4": base_in_4bit,

@@ -74,7 +74,7 @@ def resolve(reference: ModelReference, monitor: Monitor | None = None) -> Path:
     repository, commit = _hub_commit(reference)
     if hub.local_snapshot(repository, commit) is None:
         monitor.note(f"Downloading {repository} at {commit[:12]} from the hub (once; it is kept)")
-    folder = hub.download(repository, commit, code=reference.trust_remote_code)
+    folder = hub.download(repository, commit, reference.revision, code=reference.trust_remote_code)
     read_shape(folder)
     return folder
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError
-from llmtune.files import read_json
+from llmtune.files import read_json, write_text
 from llmtune.models.shape import INDEX, SINGLE, ModelShape, StoredTensor, logical_shapes, weight_files
 
 # Never pickles; Python code only for those who allow it.
@@ -48,10 +48,11 @@ def local_snapshot(repository: str, commit: str) -> Path | None:
     return folder if (folder / "config.json").is_file() else None
 
 
-def download(repository: str, commit: str, *, code: bool) -> Path:
+def download(repository: str, commit: str, revision: str | None, *, code: bool) -> Path:
     """Download the safetensors checkpoint of a commit (what is there already is kept); returns its folder.
 
-    code: also its Python files.
+    revision: the branch or tag that stood at this commit, remembered for when the hub cannot be asked
+    code:     also its Python files
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -63,7 +64,10 @@ def download(repository: str, commit: str, *, code: bool) -> Path:
         if SINGLE not in names and INDEX not in names:
             _refuse_other_formats(repository, names)
         patterns = [*WANTED, "*.py"] if code else list(WANTED)
-        return Path(snapshot_download(repository, revision=commit, allow_patterns=patterns))
+        folder = Path(snapshot_download(repository, revision=commit, allow_patterns=patterns))
+    if (revision or "main") != commit:  # the hub's client does this only for downloads by branch
+        write_text(_repository_folder(repository) / "refs" / (revision or "main"), commit)
+    return folder
 
 
 def remote_shape(repository: str, commit: str) -> ModelShape:

@@ -159,7 +159,9 @@ def _with_evaluations(recipe: Recipe, nodes: Sequence[Node]) -> list[Node]:
 
 def _answers(prompts: Sequence[str], nodes: Sequence[Node]) -> list[Node]:
     """The base model's and the last model's answers to the report's prompts, at the end of the run."""
-    models = [node.id for node in nodes if node.stage.makes in MODEL_KINDS]
+    # An adapter exported alone is no model that could answer.
+    whole = [node for node in nodes if getattr(node.stage, "format", None) != "adapter"]
+    models = [node.id for node in whole if node.stage.makes in MODEL_KINDS]
     stage = stage_class("answers").model_validate({"prompts": list(prompts)})
     return [Node(name + ANSWERS, stage, {"model": name}) for name in dict.fromkeys((models[0], models[-1]))]
 

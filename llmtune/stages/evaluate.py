@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from llmtune.artifacts import Artifact
-from llmtune.evaluate.settings import EvaluateSettings
+from llmtune.errors import LlmtuneError
+from llmtune.evaluate.settings import QUESTION_TOKENS, REFERENCE_FLOPS, EvaluateSettings
 from llmtune.files import write_json
 from llmtune.machine import Machine
 from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
 
 _LIBRARIES = 800 << 20  # Python with torch and transformers
 _LOAD_SECONDS = 8.0
+_READING_BACK = 8  # copies of the bf16 weights at the peak of reading a GGUF file back
 
 
 class EvaluateStage(Stage):
@@ -22,8 +25,13 @@ class EvaluateStage(Stage):
 
     kind: ClassVar[str] = "evaluate"
     makes: ClassVar[str] = "scores"
-    # `model` may be a checkpoint or a bundle; the recipe's wiring sees to it.
-    needs: ClassVar[tuple[Need, ...]] = (Need("model", "checkpoint"), Need("corpus", "corpus", optional=True))
+    # `model` may be a checkpoint or a bundle; the recipe's wiring sees to it. `base`: the run's base model, whose size
+    # says how much text the time is enough for; without it, the model's own size does.
+    needs: ClassVar[tuple[Need, ...]] = (
+        Need("model", "checkpoint"),
+        Need("corpus", "corpus", optional=True),
+        Need("base", "checkpoint", optional=True),
+    )
 
     settings: EvaluateSettings = Field(description="The recipe's `evaluate:` block.")
 
@@ -32,28 +40,56 @@ class EvaluateStage(Stage):
         return {"settings": self.settings.identity()}
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
-        """Weights in bf16 and one batch; time at the reference rate."""
-        from llmtune.evaluate.scores import REFERENCE_FLOPS
+        """Weights in bf16 and one batch; time at the reference rate, a user's own questions not counted."""
+        settings, model = self.settings, inputs["model"]
+        makes = Forecast(self.makes, self.kind, bytes=8192)
+        problems = self._problems()
+        if model.shape is None:
+            return Plan(makes, memory=_LIBRARIES, disk=16384, problems=problems)
+        tokens = settings.general_tokens if settings.general is not None else 0
+        if "corpus" in inputs:
+            tokens += settings.tokens + QUESTION_TOKENS * settings.questions
+        seconds = min(tokens * 2 * model.shape.parameters / REFERENCE_FLOPS, settings.minutes * 60)
+        weights = 2 * model.shape.parameters
+        # A GGUF file is read back into a bf16 checkpoint first; how a bundle is packed is not known before it is made.
+        copies, disk = (_READING_BACK, weights) if model.kind == "bundle" else (1, 0)
+        batch = 4096 * (12 * model.shape.hidden_size + 4 * model.shape.intermediate_size) * 2 + (300 << 20)
+        memory = _LIBRARIES + copies * weights + batch
+        return Plan(makes, memory=memory, disk=16384 + disk, seconds=_LOAD_SECONDS + seconds, problems=problems)
 
-        settings, shape = self.settings, inputs["model"].shape
-        makes = Forecast(self.makes, self.kind, bytes=4096)
-        if shape is None:
-            return Plan(makes, memory=_LIBRARIES, disk=8192)
-        tokens = settings.tokens + settings.general_tokens * (settings.general is not None) + 440 * settings.questions
-        seconds = min(tokens * 2 * shape.parameters / REFERENCE_FLOPS, settings.minutes * 60)
+    def _problems(self) -> tuple[str, ...]:
+        """What is wrong with the files that the settings name."""
+        from llmtune.evaluate.own import read_own_questions
+
         problems = []
-        if settings.own_questions is not None and not settings.own_questions.is_file():
-            problems.append(f"own_questions: no such file: {settings.own_questions}")
-        batch = 4096 * (12 * shape.hidden_size + 4 * shape.intermediate_size) * 2 + (300 << 20)
-        memory = _LIBRARIES + 2 * shape.parameters + batch
-        return Plan(makes, memory=memory, disk=8192, seconds=_LOAD_SECONDS + seconds, problems=tuple(problems))
+        if self.settings.own_questions is not None:
+            try:
+                read_own_questions(self.settings.own_questions)
+            except LlmtuneError as error:
+                problems.append(f"own_questions: {error}")
+        general = self.settings.general
+        if isinstance(general, Path) and not general.exists():
+            problems.append(f"general: no such file or folder: {general}")
+        return tuple(problems)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        """Write `scores.json`; the metrics are the scores."""
         from llmtune.evaluate.scores import evaluate_model
 
-        corpus = inputs["corpus"].folder if "corpus" in inputs else None
-        scores = evaluate_model(
-            inputs["model"].folder, self.settings, corpus, context.work, context.seed, context.monitor
-        )
+        model, base = inputs["model"], inputs.get("base")
+        if model.metrics.get("format") == "adapter":
+            context.monitor.note(f"'{model.stage}' is an adapter alone: only its size is measured, no quality")
+            scores = {"bytes": model.metrics["bytes"]}
+        else:
+            scores = evaluate_model(
+                model.folder,
+                self.settings,
+                inputs["corpus"].folder if "corpus" in inputs else None,
+                context.work,
+                context.seed,
+                context.monitor,
+                reference_parameters=base.metrics.get("parameters") if base else None,
+                trust_remote_code=bool(model.metrics.get("trust_remote_code")),
+            )
         write_json(context.output / "scores.json", scores)
         return scores

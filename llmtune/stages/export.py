@@ -133,9 +133,17 @@ class ExportStage(Stage):
 
         source = inputs["checkpoint"]
         corpus = inputs["corpus"].folder if "corpus" in inputs else None
+        trust = bool(source.metrics.get("trust_remote_code"))
         origin = self._origin(inputs)
         if self.format == "hf":
-            return export_hf(source.folder, context.output, origin, corpus, context.monitor)
+            return export_hf(
+                source.folder,
+                context.output,
+                origin,
+                trust_remote_code=trust,
+                corpus=corpus,
+                monitor=context.monitor,
+            )
         if self.format == "adapter":
             adapter = (source.lineage.get("settings") or {}).get("adapter") or {}
             return export_adapter_alone(
@@ -144,6 +152,7 @@ class ExportStage(Stage):
                 context.output,
                 origin,
                 base_in_4bit=adapter.get("type") == "qlora",
+                trust_remote_code=trust,
                 corpus=corpus,
                 monitor=context.monitor,
             )

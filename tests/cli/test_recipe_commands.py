@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
+from ruamel.yaml import YAML
 
 from llmtune.errors import LlmtuneError
-from llmtune.recipe import shipped
+from llmtune.recipe import json_schema, shipped
 
 Llmtune = Callable[..., subprocess.CompletedProcess[str]]
 RECIPE = """\
@@ -117,6 +119,9 @@ def test_every_shipped_recipe_is_valid(llmtune: Llmtune) -> None:
     for recipe in shipped.shipped_recipes():
         done = llmtune("validate", recipe.path)
         assert done.returncode == 0, done.stderr
+        text = (recipe.path / "recipe.yaml" if recipe.path.is_dir() else recipe.path).read_text("utf-8")
+        errors = Draft202012Validator(json_schema()).iter_errors(YAML(typ="safe", pure=True).load(text))
+        assert [error.message for error in errors] == []
 
 
 def test_startup_stays_quick() -> None:

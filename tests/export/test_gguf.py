@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,13 @@ gguf = pytest.importorskip("gguf")
 pytestmark = pytest.mark.slow
 
 
+# llama.cpp knows only the published Gemma 3: every sixth layer without a window, queries scaled by the head's width.
+_GEMMA3 = {"layers": 6, "layer_types": ["sliding_attention"] * 5 + ["full_attention"], "query_pre_attn_scalar": 32}
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text", "granite", "gpt2"])
 def test_every_family_agrees_to_the_last_digits(family: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    made = make(tmp_path_factory, family)
+    made = make(tmp_path_factory, family, **(_GEMMA3 if family == "gemma3_text" else {}))
     proof = verify_gguf(made.gguf, made.checkpoint, "f32", converted=made.gguf)
     assert proof["conversion"]["top1"] == 1.0
     assert proof["quantization"]["kl"] < 1e-6
@@ -122,17 +127,13 @@ def test_a_swapped_chat_template_is_caught(llama: Converted, tmp_path: Path) -> 
 
 
 def test_lost_added_tokens_are_caught(llama: Converted, tmp_path: Path) -> None:
-    """The file was made before a token was added, or by a converter that dropped it."""
-    other = tmp_path / "other"
-    shutil.copytree(llama.checkpoint, other)
-    tokenizer = json.loads((other / "tokenizer.json").read_text())
-    longest = max((token for token in tokenizer["model"]["vocab"] if token.isascii()), key=len)
-    added = dict(tokenizer["added_tokens"][0])
-    added |= {"id": tokenizer["model"]["vocab"][longest], "content": longest, "special": True}
-    tokenizer["added_tokens"].append(added)
-    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    data = llama.gguf.read_bytes()
+    entry = struct.pack("<Q", 12) + b"<|im_start|>"  # in the list of tokens, not in the template
+    assert data.count(entry) == 1
+    lost = tmp_path / "lost.gguf"
+    lost.write_bytes(data.replace(entry, struct.pack("<Q", 12) + b"<|im_stare|>"))
     with pytest.raises(VerificationFailed, match="splits a probe text into other tokens"):
-        verify_gguf(llama.gguf, other, "f32", converted=llama.gguf)
+        verify_gguf(lost, llama.checkpoint, "f32", converted=llama.gguf)
 
 
 def test_a_fault_of_the_conversion_is_caught(tmp_path_factory: pytest.TempPathFactory) -> None:

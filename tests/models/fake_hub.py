@@ -13,6 +13,10 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 
+def _sha1(data: bytes) -> str:
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+
+
 class FakeHub:
     """repositories: id → {revision: folder}. asked: every path asked for. token: needed from callers when set."""
 
@@ -25,8 +29,7 @@ class FakeHub:
     def commit(self, repository: str, revision: str) -> str:
         """The commit of a revision: of its contents, as in git."""
         folder = self.repositories[repository][revision]
-        digest = hashlib.sha1(b"".join(path.name.encode() + path.read_bytes() for path in sorted(folder.iterdir())))
-        return digest.hexdigest()
+        return _sha1(b"".join(path.name.encode() + path.read_bytes() for path in sorted(folder.iterdir())))
 
     def find(self, repository: str, revision: str) -> tuple[str, Path] | None:
         """(commit, folder) of a branch or commit."""
@@ -93,7 +96,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             if found is None or not (found[1] / name).is_file():
                 return self.answer(404, {}, error="EntryNotFound" if found else "RepoNotFound")
             data, status = (found[1] / name).read_bytes(), 200
-            headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": found[0]}
+            headers = {"ETag": f'"{_sha1(data)}"', "X-Repo-Commit": found[0]}
             if wanted := self.headers.get("Range"):
                 first, _, last = wanted.removeprefix("bytes=").partition("-")
                 stop = min(int(last) + 1, len(data)) if last else len(data)
@@ -119,6 +122,6 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
 
     def entry(path: Path) -> dict[str, Any]:
         data = path.read_bytes()
-        return {"type": "file", "path": path.name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+        return {"type": "file", "path": path.name, "size": len(data), "oid": _sha1(data)}
 
     return Handler

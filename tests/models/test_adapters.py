@@ -262,7 +262,7 @@ def test_an_adapter_for_another_base(checkpoint: Callable[..., Path], tmp_path: 
         save_adapter(adapted, tmp_path / family, checkpoint(family))
         check_adapter_fits(tmp_path / family, checkpoint(family))
     wider = tiny_checkpoint(tmp_path / "wider", "llama", hidden=96)
-    with pytest.raises(BadArtifact, match="another base.*inputs"):
+    with pytest.raises(BadArtifact, match=r"another base.*inputs"):
         check_adapter_fits(tmp_path / "llama", wider)
     with pytest.raises(BadArtifact, match="no layer"):
         check_adapter_fits(tmp_path / "llama", checkpoint("gpt2"))

@@ -45,7 +45,7 @@ def test_shape_foreseen_is_the_shape_made(folder: Path) -> None:
 
 def test_it_answers_and_stops(folder: Path) -> None:
     model, tokenizer = load_model(folder), load_tokenizer(folder)
-    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.eos_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
     question = [{"role": "user", "content": "What is the capital of France?"}]
     prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     with torch.no_grad():
@@ -66,7 +66,7 @@ def test_tokens_and_likeliest_next_tokens_are_those_of_llama_cpp(folder: Path) -
     for probe in PROBES:
         tokens = tokenizer(probe)["input_ids"]
         assert tokenizer.decode(tokens) == probe
-        request = {"prompt": probe, "n_predict": 1, "temperature": 0, "n_probs": 5, "cache_prompt": False}
+        request = {"prompt": probe, "max_tokens": 1, "temperature": 0, "logprobs": 5, "cache_prompt": False}
         by_text = server.handle_completions(request)
         by_tokens = server.handle_completions(request | {"prompt": tokens})
         theirs, checked = ([(one["id"], one["logprob"]) for one in _top(reply)] for reply in (by_text, by_tokens))
@@ -78,4 +78,4 @@ def test_tokens_and_likeliest_next_tokens_are_those_of_llama_cpp(folder: Path) -
 
 
 def _top(reply: dict) -> list[dict]:  # type: ignore[type-arg]
-    return reply["completion_probabilities"][0]["top_logprobs"]
+    return reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]

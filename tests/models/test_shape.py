@@ -47,7 +47,8 @@ import llmtune.stages.model, llmtune.models.adapters, llmtune.models.families
 reference = ModelReference.parse(sys.argv[1])
 imported = time.perf_counter()
 find_shape(reference), identity(reference)
-print(time.perf_counter() - imported, [name for name in ("torch", "transformers", "peft", "numpy") if name in sys.modules])
+seconds = time.perf_counter() - imported
+print(seconds, [name for name in ("torch", "transformers", "peft", "numpy") if name in sys.modules])
 """
     seconds, _, loaded = fresh(code, checkpoint("llama")).strip().partition(" ")
     assert loaded == "[]"

@@ -47,6 +47,7 @@ def test_any_text_survives(tmp_path: Path, prompts: list[str], seed: int) -> Non
     assert load_recipe(path) == recipe
 
 
+@settings(deadline=None)
 @given(rate=st.floats(1e-12, 1e3))
 def test_any_number_survives(rate: float) -> None:
     recipe = Recipe(name="a", model="b", stages=[ToyTrain(learning_rate=rate)])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from llmtune.errors import RecipeError
-from llmtune.recipe import Recipe, resolve_inputs
+from llmtune.recipe import Recipe, load_recipe, resolve_inputs
 from tests.recipe.conftest import GOOD
 from tests.recipe.toys import ToyTrain
 
@@ -94,3 +95,31 @@ def test_a_recipe_made_in_python_is_wired_alike_and_says_what_is_wrong() -> None
 def test_unnamed_stages_are_numbered_among_themselves(load: Load) -> None:
     text = "name: a\nmodel: b\nstages: [export, {export: {id: mine}}, export, quantize, export]\n"
     assert [stage.id for stage in load(text).stages] == ["export", "mine", "export-2", "quantize", "export-3"]
+
+
+def test_the_base_and_the_last_model_answer_the_prompts_of_the_report(load: Load) -> None:
+    text = GOOD.replace("evaluate: {}\n", "report: {prompts: [Why?]}\n")
+    nodes = resolve_inputs(load(text))
+    assert [(node.id, node.inputs) for node in nodes[-2:]] == [
+        ("base.answers", {"model": "base"}),
+        ("export-2.answers", {"model": "export-2"}),
+    ]
+    assert nodes[-1].stage.prompts == ["Why?"]
+
+
+def test_the_inputs_of_the_real_stages(monkeypatch: pytest.MonkeyPatch, write: Callable[[str], Path]) -> None:
+    """A GGUF file and an adapter come from what was trained, unless `from` says otherwise."""
+    monkeypatch.undo()
+    text = "name: a\nmodel: smollm2-135m-instruct-q4\nreport: {prompts: [x]}\nstages:\n"
+    text += "  - corpus: {sources: [{format: python-docs}]}\n  - train: {tokens: 10_000, adapter: {}}\n"
+    text += "  - quantize\n  - export\n  - export: {format: gguf}\n  - export: {format: gguf, from: quantize}\n"
+    inputs = wired(load_recipe(write(text + "  - export: {format: adapter}\n")))
+    assert {name: source.get("checkpoint") for name, source in inputs.items() if name.startswith("export")} == {
+        "export": "quantize",
+        "export-2": "train",
+        "export-3": "quantize",
+        "export-4": "train",
+        "export-3.answers": None,
+    }
+    assert inputs["export-4"]["base"] == "base"
+    assert inputs["export-3.answers"] == {"model": "export-3"}

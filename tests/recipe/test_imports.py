@@ -12,7 +12,9 @@ def test_recipe_stages_and_commands_import_nothing_heavy() -> None:
     program = f"""
 import sys, llmtune.recipe, llmtune.recipe.reference, llmtune.recipe.shipped, llmtune.stages
 from llmtune.cli.app import COMMANDS, load_command
-llmtune.stages.stage_kinds(), llmtune.stages.stage_class("model"), llmtune.stages.stage_class("evaluate")
+llmtune.stages.stage_kinds()
+for kind in llmtune.stages.IMPLICIT:
+    llmtune.stages.stage_class(kind)
 for name in COMMANDS:
     load_command(name)
 print(*[name for name in {HEAVY!r} if name in sys.modules])

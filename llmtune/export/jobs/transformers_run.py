@@ -1,8 +1,8 @@
 """Load a checkpoint with plain transformers and say how it reads text and what it predicts. Run by `llmtune.export`.
 
-Input (JSON): folder; dtype; adapter (path or null); nf4 (whether to load the folder in 4 bits); texts, conversations,
-windows [[tokens, positions], …], top; result, arrays (paths). Result (JSON): what `read` returns; the arrays file (npz)
-holds what `predict` returns.
+Input (JSON): folder; dtype; attention; trust_remote_code; adapter (path or null); nf4 (whether to load the folder in 4
+bits); texts, conversations, windows [[tokens, positions], …], top; result, arrays (paths). Result (JSON): what `read`
+returns; the arrays file (npz) holds what `predict` returns.
 """
 
 from __future__ import annotations
@@ -23,10 +23,15 @@ def main() -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(job["adapter"] or job["folder"])
+    tokenizer = AutoTokenizer.from_pretrained(
+        job["adapter"] or job["folder"], trust_remote_code=job["trust_remote_code"]
+    )
     dtype = job["dtype"] if job["dtype"] == "auto" else getattr(torch, job["dtype"])
-    options = {"quantization_config": nf4(dtype), "device_map": {"": "cpu"}} if job["nf4"] else {}
-    model = AutoModelForCausalLM.from_pretrained(job["folder"], dtype=dtype, **options)
+    options: dict[str, Any] = {"quantization_config": nf4(dtype), "device_map": {"": "cpu"}} if job["nf4"] else {}
+    options["trust_remote_code"] = job["trust_remote_code"]
+    model = AutoModelForCausalLM.from_pretrained(
+        job["folder"], dtype=dtype, attn_implementation=job["attention"], **options
+    )
     if job["adapter"]:
         from peft import PeftModel
 

@@ -1,0 +1,100 @@
+"""Gates: their grammar, and what they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llmtune.errors import LlmtuneError
+from llmtune.evaluate.gates import METRICS, GateResult, check, parse_gate
+
+SCORES: dict[str, dict[str, Any]] = {
+    "base": {"domain_perplexity": 12.0, "domain_accuracy": 0.5, "bytes": 270_000_000, "domain_text": "aa"},
+    "train": {"domain_perplexity": 9.0, "domain_accuracy": 0.8, "bytes": 270_000_000, "domain_text": "aa"},
+    "quantize": {"domain_perplexity": 9.5, "domain_accuracy": 0.76, "bytes": 79_000_000, "domain_text": "bb"},
+}
+
+
+def result(metric: str, text: str, subject: str) -> GateResult:
+    (found,) = check([parse_gate(metric, text)], subject, SCORES)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("metric", "text", "subject", "bound", "ok"),
+    [
+        ("domain_perplexity", "<= 9", "train", 9.0, True),
+        ("domain_perplexity", "< 9", "train", 9.0, False),
+        ("domain_perplexity", ">= 9.0", "train", 9.0, True),
+        ("domain_perplexity", "> 9", "train", 9.0, False),
+        ("domain_perplexity", "<= 0.75 of base", "train", 9.0, True),
+        ("domain_perplexity", "<=.7 of base", "train", 8.4, False),
+        ("domain_perplexity", "<= 75% of base", "train", 9.0, True),
+        ("domain_perplexity", "<= 0.75 of previous", "train", 9.0, True),
+        ("domain_accuracy", ">= 70 %", "quantize", 0.7, True),
+        ("domain_accuracy", ">= 0.9 of train", "quantize", 0.72, True),
+        ("domain_accuracy", ">= 0.99 of previous", "quantize", 0.792, False),
+        ("bytes", "<= 80 MB", "quantize", 80e6, True),
+        ("bytes", "<= 75 MiB", "quantize", 78_643_200, False),
+        ("bytes", "<= 0.08 GB", "quantize", 80e6, True),
+        ("bytes", "<= 80_000_000", "quantize", 80e6, True),
+        ("bytes", "<= 8e7", "quantize", 80e6, True),
+        ("bytes", "<= 30 % of base", "quantize", 81e6, True),
+    ],
+)
+def test_verdicts(metric: str, text: str, subject: str, bound: float, ok: bool) -> None:
+    found = result(metric, text, subject)
+    assert found.bound == pytest.approx(bound)
+    assert found.value == SCORES[subject][metric]
+    assert found.ok is ok
+    assert (" is not " in found.sentence) is not ok
+    assert f"{metric} of {subject}: " in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("metric", "text", "subject", "words"),
+    [
+        ("general_perplexity", "<= 20", "train", "general_perplexity of train was not measured"),
+        ("domain_perplexity", "<= 20", "missing", "domain_perplexity of missing was not measured"),
+        ("domain_perplexity", "<= 1 of missing", "train", "of missing was not measured"),
+        ("domain_perplexity", "<= 1 of previous", "base", "of a model before was not measured"),
+        ("domain_perplexity", "<= 2 of train", "quantize", "different text"),
+    ],
+)
+def test_what_cannot_be_compared_fails(metric: str, text: str, subject: str, words: str) -> None:
+    found = result(metric, text, subject)
+    assert not found.ok
+    assert found.bound is None
+    assert words in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("metric", "text", "words"),
+    [
+        ("domain_perplexty", "<= 9", "did you mean 'domain_perplexity'?"),
+        ("zzz", "<= 9", "no score is called 'zzz'; expected one of"),
+        ("bytes", "80 MB", "found '80 MB'; expected for example"),
+        ("bytes", "== 80 MB", "expected for example"),
+        ("bytes", "<= 80 XB", "unit 'XB'"),
+        ("bytes", "<= 80 %", "unit '%'"),
+        ("bytes", "<= 80 MB of base", "unit 'MB'"),
+        ("domain_perplexity", "<= 9 MB", "unit 'MB'"),
+        ("domain_accuracy", ">= 80 M", "unit 'M'"),
+        ("domain_accuracy", ">= 0.9 of", "expected for example"),
+        ("domain_accuracy", "0.9", "expected for example"),
+        ("domain_accuracy", "", "expected for example"),
+    ],
+)
+def test_mistakes_in_a_gate(metric: str, text: str, words: str) -> None:
+    with pytest.raises(LlmtuneError) as caught:
+        parse_gate(metric, text)
+    assert words in caught.value.what
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_takes_a_plain_number_and_a_share(metric: str) -> None:
+    assert parse_gate(metric, "<= 1_5e-1").number == 1.5
+    gate = parse_gate(metric, "<= 0.5 of previous")
+    assert (gate.of, gate.previous, gate.number) == (None, True, 0.5)
+    assert parse_gate(metric, "<= 0.5 of train").of == "train"

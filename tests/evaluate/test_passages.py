@@ -1,0 +1,75 @@
+"""Which text is measured."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from llmtune.evaluate.passages import questions_of, text_fingerprint, texts_of
+from tests.evaluate.conftest import document, documents
+
+
+def test_neither_texts_nor_questions_depend_on_the_order_of_the_documents() -> None:
+    made = documents()
+    shuffled = random.Random(5).sample(made, len(made))
+    assert texts_of(made, 3000) == texts_of(shuffled, 3000)
+    assert questions_of(made, 7, 3) == questions_of(shuffled, 7, 3)
+    assert questions_of(made, 7, 3) != questions_of(made, 7, 4)
+
+
+def test_a_smaller_amount_is_the_beginning_of_a_larger() -> None:
+    made = documents()
+    assert "".join(texts_of(made, 3000)).startswith("".join(texts_of(made, 1000)))
+    assert questions_of(made, 9, 0)[:4] == questions_of(made, 4, 0)
+
+
+def test_the_amount_of_text() -> None:
+    assert sum(map(len, texts_of(documents(), 1000))) == 4000
+    assert sum(map(len, texts_of(documents(2), 10_000))) == sum(len(one.text or "") for one in documents(2))
+    assert texts_of(documents(), 0) == []
+
+
+def test_one_long_document_gives_way_to_others_but_not_to_nothing() -> None:
+    long, short = document("long words " * 5000, "long"), document("short words " * 20, "short")
+    chosen = texts_of([long, short], 8000)
+    assert sum(map(len, chosen)) == 32_000
+    assert max(map(len, chosen)) == 16_000
+    assert short.text in chosen
+    assert "".join(texts_of([long], 10_000)) == (long.text or "")[:40_000]
+
+
+def test_empty_documents_are_passed_over() -> None:
+    assert texts_of([document("", "a"), document("  \n", "b"), document("words", "c")], 100) == ["words"]
+    assert questions_of([document("", "a"), document("short", "b")], 10, 0) == []
+
+
+def test_the_true_continuation_follows_its_context_and_the_others_do_not() -> None:
+    by_text = {one.text or "" for one in documents()}
+    questions = questions_of(documents(), 100, 0)
+    assert len(questions) > 6
+    assert len({one.answer for one in questions}) > 1
+    for one in questions:
+        (text,) = (text for text in by_text if one.context in text)
+        follows = [one.context + choice in text for choice in one.choices]
+        assert follows == [number == one.answer for number in range(4)]
+        assert all(choice in text and choice[0].isspace() for choice in one.choices)
+
+
+def test_documents_share_the_questions() -> None:
+    made = documents()
+    chosen = questions_of(made, len(made), 0)
+    assert len({next(d.id for d in made if one.context in (d.text or "")) for one in chosen}) == len(made)
+
+
+def test_text_without_spaces_between_words() -> None:
+    source = random.Random(0)
+    text = "".join(chr(source.randrange(0x4E00, 0x9000)) for _ in range(3000))
+    questions = questions_of([document(text, "zh")], 3, 0)
+    assert questions
+    assert all(len(one.context) == 320 and len(choice) == 100 for one in questions for choice in one.choices)
+
+
+@pytest.mark.parametrize("other", [["ab", "c"], ["a", "bc", ""], ["bc", "a"]])
+def test_fingerprints_tell_texts_apart(other: list[str]) -> None:
+    assert text_fingerprint(["a", "bc"]) == text_fingerprint(["a", "bc"]) != text_fingerprint(other)

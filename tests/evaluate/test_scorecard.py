@@ -1,0 +1,58 @@
+"""The scorecard's figures, ratios and colours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from llmtune.evaluate.scorecard import Cell, Scorecard
+
+
+def cells(base: dict[str, Any], tuned: dict[str, Any], field: str) -> tuple[Cell, Cell]:
+    card = Scorecard({"base": base, "tuned": tuned})
+    index = [column.field for column in card.columns].index(field)
+    (_, first), (_, second) = card.rows()
+    return first[index], second[index]
+
+
+def test_ratios_and_tones_are_against_the_first_model() -> None:
+    base = {"domain_perplexity": 12.0, "bytes": 270e6, "decode_tokens_per_second": 20.0, "parameters": 135e6}
+    tuned = {"domain_perplexity": 9.0, "bytes": 79e6, "decode_tokens_per_second": 15.0, "parameters": 135e6}
+    assert cells(base, tuned, "domain_perplexity") == (Cell("12.00", "", ""), Cell("9.00", "0.75 ×", "good"))
+    assert cells(base, tuned, "bytes")[1] == Cell("79.0 MB", "0.29 ×", "good")
+    assert cells(base, tuned, "decode_tokens_per_second")[1] == Cell("15", "0.75 ×", "bad")
+    assert cells(base, tuned, "parameters") == (Cell("135.0 M", "", ""), Cell("135.0 M", "1.00 ×", ""))
+
+
+def test_figures_that_are_missing_or_of_other_text_have_no_ratio() -> None:
+    base = {"domain_perplexity": 12.0, "domain_text": "aa", "bytes": 5e9}
+    assert cells(base, {"domain_perplexity": 9.0, "domain_text": "bb"}, "domain_perplexity")[1] == Cell("9.00", "", "")
+    assert cells(base, {}, "bytes") == (Cell("5.00 GB", "", ""), Cell("–", "", ""))
+    assert cells({}, base, "bytes")[1] == Cell("5.00 GB", "", "")
+
+
+def test_accuracies_are_coloured_only_when_the_difference_is_no_chance() -> None:
+    def scores(right: str) -> dict[str, Any]:
+        share = right.count("1") / len(right)
+        return {
+            "domain_accuracy": share,
+            "domain_accuracy_low": 0.4,
+            "domain_accuracy_high": 0.6,
+            "domain_right": right,
+        }
+
+    base = scores("10" * 30)
+    assert cells(base, scores("11" * 30), "domain_accuracy")[1].tone == "good"
+    assert cells(base, scores("00" * 30), "domain_accuracy")[1].tone == "bad"
+    one_more = cells(base, scores("11" + "10" * 29), "domain_accuracy")[1]
+    assert one_more == Cell("51.7% (40%–60%)", "1.03 ×", "")
+
+
+def test_only_measured_columns_are_shown() -> None:
+    card = Scorecard({"base": {"bytes": 1e6}, "tuned": {"bytes": 1e6, "own_accuracy": None}})
+    assert [column.field for column in card.columns] == ["bytes"]
+    assert Scorecard({}).rows() == []
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(card.table())
+    assert "1.0 MB" in console.export_text()

