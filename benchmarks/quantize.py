@@ -28,6 +28,8 @@ WAYS = {
     "round-32": ("round", Grid(4, 32, True), True),
     "gptq-64-largest": ("gptq", Grid(4, 64, True), False),
     "gptq-64": ("gptq", Grid(4, 64, True), True),
+    "round-32-asymmetric": ("round", Grid(4, 32, False), True),
+    "round-32-asymmetric-largest": ("round", Grid(4, 32, False), False),
     "gptq-32": ("gptq", Grid(4, 32, True), True),
     "gptq-32-asymmetric": ("gptq", Grid(4, 32, False), True),
     "gptq-3bit-32": ("gptq", Grid(3, 32, True), True),

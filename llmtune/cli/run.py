@@ -57,7 +57,7 @@ def _write_report(folder: Path) -> None:
 def _show_summary(console: object, folder: Path) -> None:
     from rich.console import Console
 
-    from llmtune.report.summary import stage_table, score_table
+    from llmtune.report.summary import score_table, stage_table
 
     assert isinstance(console, Console)
     console.print()

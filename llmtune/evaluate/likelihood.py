@@ -57,18 +57,9 @@ def spans_of_text(text: str, tokenizer: Any, row_tokens: int) -> list[Span]:
     return spans
 
 
-def span_after(context: str, continuation: str, tokenizer: Any, limit: int | None = None) -> Span:
-    """The continuation's tokens after the context: those that end behind its border, so that all of it is scored.
-
-    limit: tokens that the model has positions for; the context loses its beginning to keep to it
-    """
-    tokens, ends = _encode(context + continuation, tokenizer)
-    first = next((index for index, end in enumerate(ends) if end > len(context)), len(tokens))
-    if first == 0:  # nothing before it to predict it from
-        begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        tokens, first = [begin if begin is not None else _PADDING, *tokens], 1
-    cut = max(0, len(tokens) - limit) if limit else 0
-    return Span(tokens[cut:], max(first - cut, 1), len(continuation.encode()))
+def encode(text: str, tokenizer: Any) -> list[int]:
+    """Token ids of a text as a model continues it: with the begin token, without an end token."""
+    return _encode(text, tokenizer)[0]
 
 
 def score(
@@ -106,9 +97,14 @@ def _batch_nats(spans: Sequence[Span], length: int, model: Any) -> list[float]:
         scored[row, span.first - 1 : len(span.tokens) - 1] = True
     losses = token_losses(model, {"input_ids": input_ids.to(model.device)}).cpu().double()
     sums: list[float] = losses.where(scored, torch.zeros((), dtype=torch.double)).sum(1).tolist()
-    if not all(map(math.isfinite, sums)):
+    return finite(sums)
+
+
+def finite(nats: list[float]) -> list[float]:
+    """The losses themselves; raises BadArtifact when one is NaN or infinite."""
+    if not all(map(math.isfinite, nats)):
         raise BadArtifact("the model's loss is NaN or infinite: its weights are damaged, or overflow its number format")
-    return sums
+    return nats
 
 
 def _encode(text: str, tokenizer: Any) -> tuple[list[int], list[int]]:

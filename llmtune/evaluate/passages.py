@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import heapq
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
 from random import Random
 
-from llmtune.corpus.store import Document
+from llmtune.corpus.store import Document, read_split
 from llmtune.corpus.text import document_text
 
 CHARACTERS_PER_TOKEN = 4
-_PIECE = 16_000  # characters taken of a document at a time: so that no single one decides the figure
 CHOICES = 4
 _CONTEXT, _CONTINUATION = 320, 100  # characters
-_PER_DOCUMENT = 3  # questions at most
 _WORD = 80  # characters within which a border between words is looked for: some scripts set none
+
+
+@dataclass(frozen=True)
+class Split:
+    """The documents of one split of a corpus, read anew each time they are gone through: a large one need not stand in
+    memory."""
+
+    corpus: Path
+    name: str
+
+    def __iter__(self) -> Iterator[Document]:
+        return read_split(self.corpus, self.name)
 
 
 @dataclass(frozen=True)
@@ -28,42 +41,64 @@ class Question:
     answer: int
 
 
-def texts_of(documents: Iterable[Document], tokens: int) -> list[str]:
-    """About `tokens` tokens of text: the first 16,000 characters of documents in the order of their hashes; while that
-    is not enough, the next 16,000 of each that is longer, and so on."""
-    left = tokens * CHARACTERS_PER_TOKEN
-    texts = [document_text(one) for one in sorted(documents, key=lambda one: one.sha256)]
-    longest = max(map(len, texts), default=0)
+def texts_of(documents: Iterable[Document], tokens: int, row_tokens: int = 512) -> list[str]:
+    """About `tokens` tokens of text, spread over the documents, every part of them as likely to be in it as any other.
+
+    Documents are cut at word borders into windows of two rows (of `row_tokens`), and windows taken in the order of a
+    hash until there are enough: a smaller amount is the beginning of a larger.
+
+    documents: anything that can be gone through twice
+    """
+    window, left = 2 * row_tokens * CHARACTERS_PER_TOKEN, tokens * CHARACTERS_PER_TOKEN
+    drawn = set()
+    for document in documents:
+        size = len(document_text(document))
+        for start in range(0, size, window):
+            draw = hashlib.sha256(f"{document.sha256}\0{start}".encode()).digest()
+            drawn.add((draw, document.sha256, start, min(window, size - start)))
+    enough, wanted = left + window, {}  # a window more: a word border may make one shorter
+    for _, sha256, start, size in sorted(drawn):
+        if left <= 0 or enough <= 0:
+            break
+        wanted[sha256, start] = ""
+        enough -= size
+    for document in documents:
+        text = document_text(document)
+        for start in range(0, len(text), window):
+            if (document.sha256, start) in wanted:
+                wanted[document.sha256, start] = text[_border(text, start) : _border(text, start + window)]
     chosen = []
-    for start in range(0, longest, _PIECE):
-        for text in texts:
-            piece = text[start : start + min(_PIECE, left)]
-            if piece.strip():
-                chosen.append(piece)
-                left -= len(piece)
-            if left <= 0:
-                return chosen
+    for text in wanted.values():
+        piece = text[:left]
+        left -= len(piece)
+        if piece.strip():
+            chosen.append(piece)
     return chosen
 
 
+def _border(text: str, place: int) -> int:
+    """The first white space at `place` or soon behind it; else `place`."""
+    if place == 0 or place >= len(text):
+        return min(place, len(text))
+    return next((at for at in range(place, min(place + _WORD, len(text))) if text[at].isspace()), place)
+
+
 def questions_of(documents: Iterable[Document], count: int, seed: int) -> list[Question]:
-    """Up to `count` questions, spread over the documents in the order of their hashes; fewer where text is short."""
-    by_document = [_of_document(text, seed) for one in sorted(documents, key=lambda d: d.sha256)
-                   if (text := document_text(one))]  # fmt: skip
-    # The first question of every document, then the second, …: more documents rather than more of one.
-    chosen = [questions[turn] for turn in range(_PER_DOCUMENT) for questions in by_document if len(questions) > turn]
-    return chosen[:count]
+    """Up to `count` questions: one of each document that is long enough, in the order of their hashes, then a second of
+    each, and so on: more documents rather than more of one. Fewer where there is not enough text."""
+    least = CHOICES * (_CONTEXT + _CONTINUATION)
+    long_enough = ((one.sha256, text) for one in documents if len(text := document_text(one)) >= least)
+    by_document = [_of_document(text, seed) for _, text in heapq.nsmallest(2 * count, long_enough)]
+    return [one for turn in zip_longest(*by_document) for one in turn if one is not None][:count]
 
 
 def _of_document(text: str, seed: int) -> list[Question]:
     """Questions from a document long enough for four passages that do not overlap."""
     size = _CONTEXT + _CONTINUATION
     room = len(text) // size
-    if room < CHOICES:
-        return []
     random = Random(hashlib.sha256(f"{seed}\0{text}".encode()).digest())
     questions = []
-    for place in random.sample(range(room), min(_PER_DOCUMENT, room // CHOICES)):
+    for place in random.sample(range(room), room // CHOICES):
         others = random.sample([other for other in range(room) if other != place], CHOICES - 1)
         pieces = [_cut(text, one * size) for one in (place, *others)]
         continuations = [continuation for _, continuation in pieces]

@@ -6,16 +6,16 @@ The scores (`scores.json`) are described in docs/evaluate.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtune.corpus.general import general_text
-from llmtune.corpus.store import Document, read_split
+from llmtune.corpus.store import Document
 from llmtune.errors import CannotRunHere
 from llmtune.evaluate.intervals import wilson
 from llmtune.evaluate.own import OwnQuestion, read_own_questions
-from llmtune.evaluate.passages import CHARACTERS_PER_TOKEN, questions_of, text_fingerprint, texts_of
+from llmtune.evaluate.passages import CHARACTERS_PER_TOKEN, Split, questions_of, text_fingerprint, texts_of
 from llmtune.evaluate.settings import QUESTION_TOKENS, REFERENCE_FLOPS, EvaluateSettings
 from llmtune.evaluate.subject import find_subject
 from llmtune.files import read_json, write_json
@@ -126,7 +126,11 @@ class Evaluation:
 
     def _domain(self) -> dict[str, Any]:
         tokens = min(self.settings.tokens, self._affordable(_DOMAIN))
-        return self._perplexity("domain", texts_of(self._held_out(), tokens), "held-out text") if tokens else {}
+        return (
+            self._perplexity("domain", texts_of(self._held_out(), tokens, self.settings.row_tokens), "held-out text")
+            if tokens
+            else {}
+        )
 
     def _general(self) -> dict[str, Any]:
         tokens = min(self.settings.general_tokens, self._affordable(_GENERAL))
@@ -134,7 +138,7 @@ class Evaluation:
         if not tokens or source is None:
             return {}
         documents = general_text(source, tokens * CHARACTERS_PER_TOKEN)
-        return self._perplexity("general", texts_of(documents, tokens), "general text")
+        return self._perplexity("general", texts_of(documents, tokens, self.settings.row_tokens), "general text")
 
     def _perplexity(self, name: str, texts: Sequence[str], what: str) -> dict[str, Any]:
         """exp of the mean loss over every token but the first of each text, and bits per byte of the same."""
@@ -186,16 +190,20 @@ class Evaluation:
 
     def _choices(self, asked: Sequence[tuple[str, Sequence[str]]], what: str) -> list[int]:
         """Of each (context, continuations) the continuation with the least loss per byte: they differ in length."""
-        from llmtune.evaluate.likelihood import context_limit, span_after
+        from llmtune.evaluate.choices import branch_nats, branches_of, tokens_of
+        from llmtune.evaluate.likelihood import context_limit
 
+        if not asked:
+            return []
         model, tokenizer = self.model
         limit = context_limit(model)
-        spans = [span_after(context, choice, tokenizer, limit) for context, choices in asked for choice in choices]
-        losses = iter([one.nats / one.bytes for one in self._scored(spans, what)])
+        branches = [branches_of(context, choices, tokenizer, limit) for context, choices in asked]
+        with self.monitor.bar(what, sum(map(tokens_of, branches)), "tokens") as bar:
+            nats = branch_nats(branches, model, bar, self.monitor.safe_point)
         found = []
-        for _, choices in asked:
-            of_choices = [next(losses) for _ in choices]
-            found.append(of_choices.index(min(of_choices)))
+        for (_, choices), of_choices in zip(asked, nats, strict=True):
+            losses = [loss / len(choice.encode()) for loss, choice in zip(of_choices, choices, strict=True)]
+            found.append(losses.index(min(losses)))
         return found
 
     def _scored(self, spans: Sequence[Span], what: str) -> list[Any]:
@@ -213,21 +221,14 @@ class Evaluation:
         return question.answer.strip().casefold() in reply(*self.model, question.question, _ANSWER_TOKENS).casefold()
 
     def _speed(self) -> dict[str, Any]:
-        from llmtune.evaluate.speed import (
-            NEW,
-            PROMPT,
-            REPEATS,
-            forget_peak_memory,
-            measure_speed,
-            middle,
-            peak_memory,
-        )
+        from llmtune.evaluate.speed import REPEATS, forget_peak_memory, lengths, measure_speed, middle, peak_memory
 
         if self.subject.gguf is not None:
             from llmtune.export.llama_runtime import LlamaRuntime
 
+            prompt, new = lengths(self.subject.gguf_context)
             with LlamaRuntime(self.subject.gguf) as runtime:
-                prefill, decode = middle([runtime.speed(PROMPT, NEW) for _ in range(REPEATS + 1)][1:])
+                prefill, decode = middle([runtime.speed(prompt, new) for _ in range(REPEATS + 1)][1:])
                 memory = runtime.peak_memory()
         else:
             model = self.model[0]
@@ -240,8 +241,8 @@ class Evaluation:
             "peak_memory_bytes": memory,
         }
 
-    def _held_out(self) -> list[Document]:
-        return list(read_split(self.corpus, self.settings.split)) if self.corpus is not None else []
+    def _held_out(self) -> Iterable[Document]:
+        return Split(self.corpus, self.settings.split) if self.corpus is not None else []
 
     def _affordable(self, share: float) -> int:
         """Tokens that a modest CPU reads in this share of the time."""

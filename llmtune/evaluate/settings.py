@@ -12,7 +12,7 @@ from llmtune.settings import RecipePath, Settings
 
 # A modest CPU: tokens a second × 2 × parameters. Only bounds how much is measured, the same on every machine.
 REFERENCE_FLOPS = 1.5e11
-QUESTION_TOKENS = 4 * 110  # of one question made from held-out text: four passages of about 110 tokens
+QUESTION_TOKENS = 220  # of one question made from held-out text: a passage, four continuations of it, padding
 
 
 class EvaluateSettings(Settings):

@@ -15,6 +15,13 @@ import torch
 PROMPT, NEW, REPEATS = 256, 24, 3  # tokens of the prompt, tokens generated, measurements
 
 
+def lengths(limit: int | None) -> tuple[int, int]:
+    """(prompt, new tokens) to measure with: no more in all than the `limit` positions of the model."""
+    limit = limit or PROMPT + NEW
+    new = max(2, min(NEW, limit // 2))
+    return max(1, min(PROMPT, limit - new)), new
+
+
 class _Times:
     """A streamer of `generate`: when the prompt came, when the first new token, and when the last."""
 
@@ -35,9 +42,7 @@ def measure_speed(model: Any, safe_point: Callable[[], None] | None = None) -> t
 
     from llmtune.evaluate.likelihood import context_limit
 
-    limit = context_limit(model) or PROMPT + NEW
-    new = max(2, min(NEW, limit // 2))
-    prompt_tokens = max(1, min(PROMPT, limit - new))
+    prompt_tokens, new = lengths(context_limit(model))
     generator = torch.Generator().manual_seed(0)
     vocabulary = model.get_input_embeddings().num_embeddings
     prompt = torch.randint(0, vocabulary, (1, prompt_tokens), generator=generator).to(model.device)

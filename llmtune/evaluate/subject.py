@@ -36,6 +36,14 @@ class Subject:
         return find_shape(ModelReference(name=str((self.gguf or self.folder).resolve()))).parameters
 
     @property
+    def gguf_context(self) -> int | None:
+        """The most tokens that the GGUF file's model has positions for, as its header says."""
+        from llmtune.models.gguf_header import read_gguf_header
+
+        limit = read_gguf_header(self.gguf).number("context_length") if self.gguf else None
+        return int(limit) if limit else None
+
+    @property
     def measured_with(self) -> str:
         """What the quality figures are measured in."""
         return "transformers, weights read back from the GGUF file" if self.gguf else "transformers"

@@ -75,6 +75,8 @@ def agreement(reference: Predictions, other: Predictions) -> Agreement:
     """Compare two runtimes' predictions at the same positions."""
     import numpy as np
 
+    if np.isnan(other.logprobs).any():
+        return Agreement(reference.ids.shape[0], 0.0, float("inf"), float("inf"))
     top = min(TOP, reference.ids.shape[1])
     same, divergences = 0, []
     for row in range(reference.ids.shape[0]):
@@ -88,8 +90,5 @@ def agreement(reference: Predictions, other: Predictions) -> Agreement:
         ours = dict(zip(reference.ids[row].tolist(), reference.logprobs[row].tolist(), strict=True))
         choice = int(other.ids[row, 0])
         same += ours.get(choice, -np.inf) >= reference.logprobs[row, 0] - _TIE
-    kl = float(np.mean(divergences))  # NaN where the other runtime gave NaN
-    worst = float(np.max(divergences))
-    if not np.isfinite(kl):
-        kl = worst = float("inf")
+    kl, worst = float(np.mean(divergences)), float(np.max(divergences))
     return Agreement(len(divergences), float(same) / len(divergences), max(0.0, kl), max(0.0, worst))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from llmtune.compress.codes import Codes, has_codes, quantization_config, read_codes
 from llmtune.errors import BadArtifact, CannotRunHere
+from llmtune.export.formats import tensor_bytes
 from llmtune.files import read_json
 from llmtune.monitor import Monitor
 
@@ -157,18 +158,22 @@ class Repacker:
                 where=name,
                 fix="leave out `from:`, so that the export starts from a checkpoint that is not quantized",
             )
-        self._used.update(row.weight for row in rows if row is not None)
-        packed = [self._pack(row) for row in rows if row is not None]
-        return np.stack(packed).reshape(*values.shape[:-1], -1)
+        found = [row for row in rows if row is not None]
+        packed = np.empty((len(found), tensor_bytes(name, values.shape[-1:], self.kind)), dtype=np.uint8)
+        for weight in sorted({row.weight for row in found}):
+            places = [place for place, row in enumerate(found) if row.weight == weight]
+            packed[places] = self._pack(weight, [found[place].row for place in places])
+            self._used.add(weight)
+        return packed.reshape(*values.shape[:-1], -1)
 
     def unused(self) -> list[str]:
         """Names of rounded weights of which no row was found in the GGUF file."""
         return [codes.name for index, codes in enumerate(self._weights) if index not in self._used]
 
-    def _pack(self, at: _Row) -> NDArray[np.uint8]:
-        codes = self._weights[at.weight]
-        zero = None if codes.zero_points is None else codes.zero_points[at.row]
-        return pack_row(self.kind, codes.codes[at.row], codes.scales[at.row], zero, codes.bits)
+    def _pack(self, weight: int, rows: list[int]) -> NDArray[np.uint8]:
+        one = self._weights[weight]
+        zeros = None if one.zero_points is None else one.zero_points[rows]
+        return pack_rows(self.kind, one.codes[rows], one.scales[rows], zeros, one.bits)
 
     @staticmethod
     def _read(checkpoint: Path, monitor: Monitor) -> Iterator[Codes]:
@@ -183,33 +188,37 @@ class Repacker:
             yield codes
 
 
-def pack_row(
+def pack_rows(
     kind: str,
     codes: NDArray[np.int8],
     scales: NDArray[np.float32],
-    zero: NDArray[np.int8] | None,
+    zeros: NDArray[np.int8] | None,
     bits: int,
 ) -> NDArray[np.uint8]:
-    """One row as ggml blocks. codes: int8 (inputs,); scales, zero: (groups,). Layouts: ggml-common.h, block_q4_0, …"""
+    """Rows as ggml blocks (layouts: ggml-common.h, block_q4_0, …): uint8 (rows, bytes of a row).
+
+    codes: int8 (rows, inputs); scales, zeros: (rows, groups)
+    """
     import numpy as np
 
-    blocks = codes.reshape(-1, _BLOCK)
-    repeat = blocks.shape[0] // scales.shape[0]
-    scale = np.repeat(scales, repeat)
-    d = scale.astype(np.float16)[:, None].view(np.uint8)
+    rows, inputs = codes.shape
+    blocks = codes.reshape(rows, -1, _BLOCK)
+    repeat = inputs // _BLOCK // scales.shape[1]
+    scale = np.repeat(scales, repeat, axis=1)
+    d = scale.astype(np.float16)[..., None].view(np.uint8)  # (rows, blocks, 2)
     if kind == "q8_0":
-        return np.concatenate([d, blocks.view(np.uint8)], axis=1).reshape(-1)
+        return np.concatenate([d, blocks.view(np.uint8)], axis=2).reshape(rows, -1)
     if kind == "q4_0":
         unsigned = (blocks + 8).astype(np.uint8)
         head = [d]
     else:
-        assert zero is not None
+        assert zeros is not None
         half = 2 ** (bits - 1)
         unsigned = (blocks.astype(np.int16) + half).astype(np.uint8)
-        offset = -(np.repeat(zero, repeat).astype(np.float32) + half) * scale
-        head = [d, offset.astype(np.float16)[:, None].view(np.uint8)]
-    nibbles = unsigned[:, : _BLOCK // 2] | (unsigned[:, _BLOCK // 2 :] << 4)
-    return np.concatenate([*head, nibbles], axis=1).reshape(-1)
+        offset = -(np.repeat(zeros, repeat, axis=1).astype(np.float32) + half) * scale
+        head = [d, offset.astype(np.float16)[..., None].view(np.uint8)]
+    nibbles = unsigned[..., : _BLOCK // 2] | (unsigned[..., _BLOCK // 2 :] << 4)
+    return np.concatenate([*head, nibbles], axis=2).reshape(rows, -1)
 
 
 def _row_keys(values: NDArray[np.float32]) -> Iterator[bytes]:

@@ -49,7 +49,7 @@ def _tiles(story: RunStory) -> list[tuple[str, str, str]]:
     if len(story.scores) < 2:
         return []
     card = Scorecard(story.scores)
-    name, cells = card.rows()[-1]
+    _, cells = card.rows()[-1]
     words = {"good": "better", "bad": "worse", "": "as before"}
     first = next(iter(story.scores.values()))
     return [

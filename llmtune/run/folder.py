@@ -1,8 +1,8 @@
 """The run folder: one execution of a recipe, told in files.
 
-    recipe.yaml  environment.json  events.jsonl  report.html
-    01-corpus/stage.json  log.txt      one folder a stage; stage.json is written last, and only when it is done
-    previous/                          records of stages that were run again with other settings
+recipe.yaml  environment.json  events.jsonl  report.html
+01-corpus/stage.json  log.txt      one folder a stage; stage.json is written last, and only when it is done
+previous/                          records of stages that were run again with other settings
 """
 
 from __future__ import annotations

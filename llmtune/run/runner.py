@@ -345,4 +345,3 @@ def _can_halve(planned: PlannedNode, halvings: int) -> bool:
 def remaining_seconds(nodes: list[PlannedNode]) -> float:
     """Estimated seconds of what is not done."""
     return sum(node.plan.seconds or 0.0 for node in nodes if node.artifact is None)
-

@@ -1,7 +1,7 @@
 """The artifact store: each artifact once, under the fingerprint of what made it, shared by all runs beside it.
 
-    <runs>/.artifacts/<fingerprint>/         finished: its files and `artifact.json`
-    <runs>/.artifacts/.work/<fingerprint>/   being made: `output/` (becomes the artifact), `work/` (state to resume from)
+<runs>/.artifacts/<fingerprint>/         finished: its files and `artifact.json`
+<runs>/.artifacts/.work/<fingerprint>/   being made: `output/` (becomes the artifact), `work/` (state to resume from)
 """
 
 from __future__ import annotations

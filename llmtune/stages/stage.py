@@ -98,14 +98,20 @@ class Stage(Settings):
     not_identity: ClassVar[frozenset[str]] = frozenset({"id", "from_", "gates"})
 
     id: str | None = Field(
-        None, pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="Name of this stage in the recipe; default: its kind, numbered when used twice."
+        None,
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
+        description="Name of this stage in the recipe; default: its kind, numbered when used twice.",
     )
     from_: str | list[str] | None = Field(
-        None, alias="from", description="Id of the earlier stage (or a list of ids) whose artifact to take instead of the last one of the kind needed; `base` is the base model."
+        None,
+        alias="from",
+        description="Id of the earlier stage (or a list of ids) whose artifact to take, instead of the last one of the "
+        "kind needed; `base` is the base model.",
     )
     gates: dict[str, str] = Field(
         default_factory=dict,
-        description="Conditions on this stage's scores, for example {domain_perplexity: '<= 0.75 of base'}; the run stops when one fails.",
+        description="Conditions on this stage's scores, for example {domain_perplexity: '<= 0.75 of base'}; the run stops "
+        "when one fails.",
     )
 
     def inputs_needed(self) -> tuple[Need, ...]:

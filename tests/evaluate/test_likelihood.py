@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
 import torch
 
 from llmtune.errors import BadArtifact, CannotRunHere
-from llmtune.evaluate.likelihood import Span, context_limit, score, span_after, spans_of_text
+from llmtune.evaluate.likelihood import Span, score, spans_of_text
 from tests.evaluate.conftest import documents
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -69,34 +68,6 @@ def test_an_end_token_set_by_the_tokenizer_is_not_scored() -> None:
     )
     assert tokenizer(TEXT)["input_ids"][-1] == tokenizer.eos_token_id
     assert spans_of_text(TEXT, tokenizer, 64) == plain
-
-
-@pytest.mark.parametrize("add_bos", [False, True])
-def test_a_continuation_s_likelihood_is_the_naive_one(add_bos: bool) -> None:
-    tokenizer, model = tiny_tokenizer(add_bos=add_bos), tiny_model()
-    context, continuation = TEXT[:90], " keeps the cheapest path"
-    span = span_after(context, continuation, tokenizer)
-    whole = tokenizer(context + continuation)["input_ids"]
-    count = len(tokenizer(continuation, add_special_tokens=False)["input_ids"])
-    assert (span.tokens, span.first, span.bytes) == (whole, len(whole) - count, len(continuation.encode()))
-    assert score([span], model)[0].nats == pytest.approx(naive(model, whole, len(whole) - count), rel=1e-5)
-
-
-@pytest.mark.parametrize(("context", "continuation"), [("", "x"), ("", " two words"), ("x", "yz"), ("a\n", " b")])
-def test_something_of_a_continuation_is_always_scored(context: str, continuation: str) -> None:
-    """Else it would cost nothing, and be the likeliest of all."""
-    span = span_after(context, continuation, tiny_tokenizer())
-    assert 1 <= span.first < len(span.tokens)
-
-
-def test_a_context_beyond_the_model_s_positions_loses_its_beginning() -> None:
-    model, tokenizer = tiny_model("gpt2", context=64), tiny_tokenizer()
-    assert context_limit(model) == 64
-    whole = span_after(TEXT, " path", tokenizer)
-    cut = span_after(TEXT, " path", tokenizer, 64)
-    assert (cut.tokens, cut.bytes) == (whole.tokens[-64:], whole.bytes)
-    assert cut.tokens[cut.first :] == whole.tokens[whole.first :]
-    assert math.isfinite(score([cut], model)[0].nats)
 
 
 def test_damaged_weights_are_named() -> None:

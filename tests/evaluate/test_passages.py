@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
-from llmtune.evaluate.passages import questions_of, text_fingerprint, texts_of
+from llmtune.evaluate.passages import Split, questions_of, text_fingerprint, texts_of
 from tests.evaluate.conftest import document, documents
 
 
@@ -30,13 +31,31 @@ def test_the_amount_of_text() -> None:
     assert texts_of(documents(), 0) == []
 
 
-def test_one_long_document_gives_way_to_others_but_not_to_nothing() -> None:
-    long, short = document("long words " * 5000, "long"), document("short words " * 20, "short")
-    chosen = texts_of([long, short], 8000)
-    assert sum(map(len, chosen)) == 32_000
-    assert max(map(len, chosen)) == 16_000
-    assert short.text in chosen
-    assert "".join(texts_of([long], 10_000)) == (long.text or "")[:40_000]
+def test_the_text_is_spread_over_the_documents() -> None:
+    """Ten windows out of twenty documents of two: at least six of them, whatever the draw; and whole words."""
+    made = documents(20, 7000)
+    chosen = texts_of(made, 10_000)
+    assert 10 <= len(chosen) <= 14
+    assert sum(map(len, chosen)) == 40_000
+    found = [next(one for one in made if piece in (one.text or "")) for piece in chosen]
+    assert len({one.id for one in found}) >= 6
+    for piece, one in zip(chosen[:-1], found, strict=False):
+        before, _, behind = (one.text or "").partition(piece)
+        assert piece[0].isspace() or not before
+        assert not behind or behind[0].isspace()
+
+
+def test_all_of_a_long_document_is_read_when_there_is_room() -> None:
+    text = " ".join(str(number) for number in range(9000))
+    pieces = texts_of([document(text, "long")], 20_000)
+    assert len(pieces) == 11
+    assert sorted(" ".join(pieces).split(), key=int) == text.split()
+    assert sum(map(len, pieces)) == len(text)
+
+
+def test_a_split_is_read_from_its_shards(corpus: Path) -> None:
+    assert texts_of(Split(corpus, "test"), 3000) == texts_of(documents(), 3000)
+    assert questions_of(Split(corpus, "test"), 5, 0) == questions_of(documents(), 5, 0)
 
 
 def test_empty_documents_are_passed_over() -> None:

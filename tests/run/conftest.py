@@ -69,7 +69,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny", "llama")
 
 
-@pytest.fixture()
+@pytest.fixture
 def line(tmp_path: Path, tiny_model: Path):
     command_line = CommandLine(tmp_path, tiny_model)
     yield command_line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def small_train(
     passed on)."""
     options: dict[str, Any] = {key: changes.pop(key) for key in ("objective", "halvings") if key in changes}
     settings = TrainSettings.model_validate({**SMALL, **changes})
+    os.environ.setdefault("LLMTUNE_THREADS", "1")  # more threads only wait for each other on a model this small
     output = place / name / "output"
     output.mkdir(parents=True, exist_ok=True)
     work = place / name / "work"

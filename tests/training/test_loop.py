@@ -78,7 +78,7 @@ def test_interrupted_anywhere_the_result_is_the_same_to_the_bit(
         1,
         4,
         7,
-    ):  # nothing saved yet; between two checkpoints; after the last step, before its checkpoint
+    ):  # nothing saved; between two checkpoints; the last not yet saved
         with pytest.raises(RuntimeError, match="went away"):
             small_train(place, f"{name}-again", Interrupting(fail_after=fail_after), **settings)
     with pytest.raises(Stopped):

@@ -64,7 +64,7 @@ def converter_class(checkpoint: str) -> tuple[Any, str, dict[str, Any]]:
     try:
         from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
     except (ImportError, AttributeError) as error:
-        raise Refused("install", f"{type(error).__name__}: {error}") from error
+        raise Refused("install", f"any model: {type(error).__name__}: {error}") from error
     settings = ModelBase.load_hparams(Path(checkpoint), False)
     if "n_positions" in settings:  # GPT-2: transformers 5 no longer writes the older name
         settings.setdefault("n_ctx", settings["n_positions"])
