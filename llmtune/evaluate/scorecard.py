@@ -69,15 +69,18 @@ class Scorecard:
         return [(name, [_cell(column, row, first) for column in self.columns]) for name, row in self.scores.items()]
 
     def table(self) -> Table:
-        """For the terminal."""
+        """For the terminal: a line a figure, a column a model, so that it fits a narrow one."""
         table = Table(title="Scorecard", title_justify="left")
-        table.add_column("model")
-        for column in self.columns:
-            table.add_column(column.heading, justify="right")
+        table.add_column("")
+        rows = self.rows()
+        for name, _ in rows:
+            table.add_column(name, justify="right")
         tones = {"good": "green", "bad": "red", "": "dim"}
-        for name, cells in self.rows():
-            shown = [f"{c.text}" + (f"\n[{tones[c.tone]}]{c.ratio}[/]" if c.ratio else "") for c in cells]
-            table.add_row(name, *shown)
+        for index, column in enumerate(self.columns):
+            cells = [cells[index] for _, cells in rows]
+            table.add_row(
+                column.heading, *(c.text + (f" [{tones[c.tone]}]{c.ratio}[/]" if c.ratio else "") for c in cells)
+            )
         return table
 
 

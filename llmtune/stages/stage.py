@@ -110,8 +110,8 @@ class Stage(Settings):
     )
     gates: dict[str, str] = Field(
         default_factory=dict,
-        description="Conditions on this stage's scores, for example {domain_perplexity: '<= 0.75 of base'}; the run stops "
-        "when one fails.",
+        description="Conditions on this stage's scores, for example {domain_perplexity: '<= 0.75 of base'}; the run "
+        "stops when one fails.",
     )
 
     def inputs_needed(self) -> tuple[Need, ...]:

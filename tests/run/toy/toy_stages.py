@@ -36,6 +36,9 @@ class CountStage(Stage):
         return Plan(Forecast("corpus", self.kind, 10), memory=1000, disk=10, seconds=0.1, problems=problems)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        if int(os.environ.get("RANK", "0")) > 0:
+            write_text(context.work / f"rank-{os.environ['RANK']}", os.environ["MASTER_PORT"])
+            return {}
         state = context.work / "state"
         number, total = (int(part) for part in state.read_text().split()) if state.exists() else (0, context.seed)
         starts = context.work / "starts"
@@ -51,7 +54,15 @@ class CountStage(Stage):
                 bar.advance()
                 context.monitor.safe_point()
         write_text(context.output / "total.txt", f"{total}\n")
-        return {"total": total, "starts": len(starts.read_text()), "halvings": context.halvings}
+        ranks = self._others(context)
+        return {"total": total, "starts": len(starts.read_text()), "halvings": context.halvings, "ranks": ranks}
+
+    def _others(self, context: Context) -> int:
+        """Wait for the other ranks' greetings; returns how many ranks there are."""
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        while not all((context.work / f"rank-{rank}").exists() for rank in range(1, world)):
+            time.sleep(0.02)
+        return world
 
     def _trouble(self, context: Context) -> None:
         if self.trouble == "error":
