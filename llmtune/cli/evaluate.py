@@ -50,7 +50,10 @@ def evaluate(
         for name in models:
             with TemporaryDirectory(prefix="llmtune-evaluate-") as work:
                 folder = find_model(name, monitor)
-                scores[name] = evaluate_model(folder, settings, held_out, Path(work), seed, monitor)
+                first = next(iter(scores.values()), {}).get("parameters")
+                scores[name] = evaluate_model(
+                    folder, settings, held_out, Path(work), seed, monitor, reference_parameters=first
+                )
     Console().print(Scorecard(scores).table())
     if out is not None:
         write_json(out, scores)

@@ -10,8 +10,9 @@ from llmtune.evaluate.subject import find_subject
 from llmtune.monitor import Monitor
 
 
-def reply(model: Any, tokenizer: Any, prompt: str, tokens: int) -> str:
-    """The model's greedy reply to one prompt, through its chat template where it has one; else it continues the text.
+def reply(model: Any, tokenizer: Any, prompt: str, tokens: int, *, asked: bool = True) -> str:
+    """The model's greedy reply to one prompt, through its chat template where it has one; else, or when it is not
+    `asked`, it continues the text.
 
     A prompt that leaves no room for the answer loses its beginning."""
     import torch
@@ -19,7 +20,7 @@ def reply(model: Any, tokenizer: Any, prompt: str, tokens: int) -> str:
 
     from llmtune.evaluate.likelihood import context_limit
 
-    if tokenizer.chat_template:
+    if asked and tokenizer.chat_template:
         turns = [{"role": "user", "content": prompt}]
         ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"]
     else:

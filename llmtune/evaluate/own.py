@@ -9,17 +9,22 @@ from typing import Any
 
 from llmtune.errors import LlmtuneError
 
-_FORM = '{"question": "…", "choices": ["…", "…"], "answer": 0}  or  {"question": "…", "answer": "…"}'
-_FIELDS = ("question", "choices", "answer")
+_FORM = (
+    '{"question": "…", "choices": ["…", "…"], "answer": 0}  or  {"question": "…", "answer": "…"}  or  '
+    '{"prompt": "…", "answer": "…"}'
+)
+_FIELDS = ("question", "prompt", "choices", "answer")
 
 
 @dataclass(frozen=True)
 class OwnQuestion:
-    """choices: empty for a free answer, which must then contain `answer`; else `answer` is one of them."""
+    """choices: empty for a free answer, which must then contain `answer`; else `answer` is one of them. continued: the
+    text is a prompt to go on with, not a question to reply to."""
 
     question: str
     choices: tuple[str, ...]
     answer: str
+    continued: bool = False
 
 
 def read_own_questions(path: Path) -> list[OwnQuestion]:
@@ -43,7 +48,9 @@ def _parse(line: str, where: str) -> OwnQuestion:
     if problem:
         raise LlmtuneError(problem, where=where, fix=f"write {_FORM}")
     choices, answer = tuple(value.get("choices", ())), value["answer"]
-    return OwnQuestion(value["question"], choices, choices[answer] if isinstance(answer, int) else answer)
+    continued = "prompt" in value
+    text = value["prompt" if continued else "question"]
+    return OwnQuestion(text, choices, choices[answer] if isinstance(answer, int) else answer, continued)
 
 
 def _problem(value: Any) -> str | None:
@@ -53,9 +60,12 @@ def _problem(value: Any) -> str | None:
     unknown = [name for name in value if name not in _FIELDS]
     if unknown:
         return f"unknown field '{unknown[0]}'; expected {', '.join(_FIELDS)}"
-    question, choices, answer = value.get("question"), value.get("choices", []), value.get("answer")
-    if not _is_text(question):
-        return f"`question` is {question!r}, expected text"
+    if "prompt" in value and not value.keys() <= {"prompt", "answer"}:
+        return "a `prompt` is continued freely; with `choices`, or beside it, expected `question` alone"
+    kind = "prompt" if "prompt" in value else "question"
+    choices, answer = value.get("choices", []), value.get("answer")
+    if not _is_text(value.get(kind)):
+        return f"`{kind}` is {value.get(kind)!r}, expected text"
     if not isinstance(choices, list) or not all(map(_is_text, choices)) or len(choices) == 1:
         return f"`choices` is {choices!r}, expected a list of two texts or more"
     if not choices:

@@ -10,6 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from random import Random
 
+from llmtune.corpus.general import general_text
 from llmtune.corpus.store import Document, read_split
 from llmtune.corpus.text import document_text
 
@@ -39,6 +40,11 @@ class Question:
     context: str
     choices: tuple[str, ...]
     answer: int
+
+
+def general_documents(source: str | Path, tokens: int) -> list[Document]:
+    """The general text that so many tokens are measured of: the beginning of `source`."""
+    return general_text(source, tokens * CHARACTERS_PER_TOKEN)
 
 
 def texts_of(documents: Iterable[Document], tokens: int, row_tokens: int = 512) -> list[str]:

@@ -1,4 +1,5 @@
-"""The scorecard: quality, size and speed of every model of a run, against the first. Imports no torch."""
+"""The scorecard: quality, size and speed of every model of a run, against the first and the one before it. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -49,11 +50,13 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure, its ratio to the first model's ('' where there is none), and `good`, `bad` or ''."""
+    """A figure, its ratio to the first model's ('' where there is none), `good`, `bad` or '' by that ratio, and its
+    ratio to the model before ('' for the second model too, where both are the same)."""
 
     text: str
     ratio: str
     tone: str
+    previous: str = ""
 
 
 class Scorecard:
@@ -65,8 +68,31 @@ class Scorecard:
 
     def rows(self) -> list[tuple[str, list[Cell]]]:
         """The cells of each model."""
-        first = next(iter(self.scores.values()), {})
-        return [(name, [_cell(column, row, first) for column in self.columns]) for name, row in self.scores.items()]
+        models = list(self.scores.values())
+        before = [{}, {}, *models[1:]]
+        return [
+            (name, [_cell(column, row, models[0], previous) for column in self.columns])
+            for (name, row), previous in zip(self.scores.items(), before, strict=False)
+        ]
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """The rows for a program: of each model its figures, and their ratios as numbers (None: nothing to compare)."""
+        models = list(self.scores.values())
+        return [
+            {
+                "model": name,
+                "figures": {
+                    column.field: {
+                        "value": row.get(column.field),
+                        "of_first": _ratio(column, row, models[0]) if place else None,
+                        "of_previous": _ratio(column, row, models[place - 1]) if place else None,
+                        "tone": cell.tone,
+                    }
+                    for column, cell in zip(self.columns, cells, strict=True)
+                },
+            }
+            for place, ((name, cells), row) in enumerate(zip(self.rows(), models, strict=True))
+        ]
 
     def table(self) -> Table:
         """For the terminal: a line a figure, a column a model, so that it fits a narrow one."""
@@ -78,20 +104,34 @@ class Scorecard:
         tones = {"good": "green", "bad": "red", "": "dim"}
         for index, column in enumerate(self.columns):
             cells = [cells[index] for _, cells in rows]
-            table.add_row(
-                column.heading, *(c.text + (f" [{tones[c.tone]}]{c.ratio}[/]" if c.ratio else "") for c in cells)
-            )
+            table.add_row(column.heading, *(_shown(cell, tones[cell.tone]) for cell in cells))
         return table
 
 
-def _cell(column: Column, row: Mapping[str, Any], first: Mapping[str, Any]) -> Cell:
-    value, reference = row.get(column.field), first.get(column.field)
-    text = column.show(value) + _interval(column, row)
-    if row is first or value is None or not reference or not same_text(column.field, row, first):
-        return Cell(text, "", "")
-    ratio = value / reference
+def _shown(cell: Cell, colour: str) -> str:
+    """A cell of the terminal's table: the figure and its ratio, below them the ratio to the model before."""
+    ratio = f" [{colour}]{cell.ratio}[/]" if cell.ratio else ""
+    return cell.text + ratio + (f"\n[dim]{cell.previous} of previous[/]" if cell.previous else "")
+
+
+def _cell(column: Column, row: Mapping[str, Any], first: Mapping[str, Any], previous: Mapping[str, Any]) -> Cell:
+    text = column.show(row.get(column.field)) + _interval(column, row)
+    ratio = _ratio(column, row, first) if row is not first else None
+    before = _ratio(column, row, previous)
+    shown = f"{before:.2f} ×" if before is not None else ""
+    if ratio is None:
+        return Cell(text, "", "", shown)
     better = (ratio - 1) * column.better > 0
-    return Cell(text, f"{ratio:.2f} ×", ("good" if better else "bad") if _is_clear(column, ratio, row, first) else "")
+    tone = ("good" if better else "bad") if _is_clear(column, ratio, row, first) else ""
+    return Cell(text, f"{ratio:.2f} ×", tone, shown)
+
+
+def _ratio(column: Column, row: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
+    """A figure over another model's; None where one is missing, or they were not measured on the same text."""
+    value, reference = row.get(column.field), other.get(column.field)
+    if value is None or not reference or not same_text(column.field, row, other):
+        return None
+    return float(value) / float(reference)
 
 
 def _interval(column: Column, row: Mapping[str, Any]) -> str:

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtune.corpus.general import general_text
 from llmtune.corpus.store import Document
 from llmtune.errors import CannotRunHere
 from llmtune.evaluate.intervals import wilson
 from llmtune.evaluate.own import OwnQuestion, read_own_questions
-from llmtune.evaluate.passages import CHARACTERS_PER_TOKEN, Split, questions_of, text_fingerprint, texts_of
+from llmtune.evaluate.passages import Split, general_documents, questions_of, text_fingerprint, texts_of
 from llmtune.evaluate.settings import QUESTION_TOKENS, REFERENCE_FLOPS, EvaluateSettings
 from llmtune.evaluate.subject import find_subject
 from llmtune.files import read_json, write_json
@@ -137,7 +136,7 @@ class Evaluation:
         source = self.settings.general
         if not tokens or source is None:
             return {}
-        documents = general_text(source, tokens * CHARACTERS_PER_TOKEN)
+        documents = general_documents(source, tokens)
         return self._perplexity("general", texts_of(documents, tokens, self.settings.row_tokens), "general text")
 
     def _perplexity(self, name: str, texts: Sequence[str], what: str) -> dict[str, Any]:
@@ -218,7 +217,8 @@ class Evaluation:
         """Whether the greedy reply contains the answer, upper and lower case alike."""
         from llmtune.evaluate.answers import reply
 
-        return question.answer.strip().casefold() in reply(*self.model, question.question, _ANSWER_TOKENS).casefold()
+        said = reply(*self.model, question.question, _ANSWER_TOKENS, asked=not question.continued)
+        return question.answer.strip().casefold() in said.casefold()
 
     def _speed(self) -> dict[str, Any]:
         from llmtune.evaluate.speed import REPEATS, forget_peak_memory, lengths, measure_speed, middle, peak_memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,15 +44,25 @@ class EvaluateSettings(Settings):
     own_questions: RecipePath | None = Field(
         None,
         description="Your own questions, a JSON-lines file: {question, choices, answer} (answer: the right choice, or "
-        "its number from 0), or {question, answer} (the reply must contain the answer).",
+        "its number from 0), {question, answer} (the reply must contain the answer), or {prompt, answer} (what the "
+        "model continues the prompt with must contain it).",
     )
     speed: bool = Field(True, description="Measure prefill and decode speed.")
 
     def identity(self) -> dict[str, Any]:
-        """The settings with paths replaced by the contents of what they name."""
+        """The settings with what they name replaced by its contents: other licences give other scores too."""
         value = self.model_dump(mode="json")
         for name in ("general", "own_questions"):
             path = getattr(self, name)
             if isinstance(path, Path):
                 value[name] = content_fingerprint([path])
+        if self.general == "licences":
+            value["general"] = _fingerprint_of_licences(self.general_tokens)
         return value
+
+
+@cache
+def _fingerprint_of_licences(tokens: int) -> str:
+    from llmtune.evaluate.passages import general_documents, text_fingerprint
+
+    return text_fingerprint(document.text or "" for document in general_documents("licences", tokens))

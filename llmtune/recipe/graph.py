@@ -151,7 +151,7 @@ def _with_evaluations(recipe: Recipe, nodes: Sequence[Node]) -> list[Node]:
         if node.stage.makes in MODEL_KINDS:
             waiting.append(node)
         if there:
-            extra = {"corpus": corpus} if corpus is not None else {}
+            extra = {"base": BASE} | ({"corpus": corpus} if corpus is not None else {})
             ordered += [Node(model.id + EVALUATION, stage, {"model": model.id} | extra) for model in waiting]
             waiting = []
     return ordered

@@ -37,7 +37,9 @@ class AnswersStage(Stage):
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         from llmtune.evaluate.answers import answers_of
 
-        answers = answers_of(inputs["model"].folder, self.prompts, self.tokens)
+        model = inputs["model"]
+        trust = bool(model.metrics.get("trust_remote_code"))
+        answers = answers_of(model.folder, self.prompts, self.tokens, trust)
         pairs = [{"prompt": p, "answer": a} for p, a in zip(self.prompts, answers, strict=True)]
         write_json(context.output / "answers.json", pairs)
         return {"answers": len(pairs)}

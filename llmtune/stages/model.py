@@ -17,6 +17,7 @@ from llmtune.stages.stage import Context, Forecast, Plan, Stage
 # Reading a GGUF file back takes about four copies of the weights in fp32 at its peak, beside the libraries.
 _CONVERSION_COPIES = 4
 _LIBRARIES = 700 << 20
+_HEADERS_ONLY = 100 << 20
 
 
 class ModelStage(Stage):
@@ -39,7 +40,7 @@ class ModelStage(Stage):
 
         shape = find_shape(self.model)
         problems: list[str] = []
-        memory, disk, gguf = _LIBRARIES // 7, 0, self._is_gguf()
+        memory, disk, gguf = _HEADERS_ONLY, 0, self._is_gguf()
         if gguf:
             memory = _LIBRARIES + _CONVERSION_COPIES * 4 * shape.parameters
             disk = shape.bytes

@@ -98,7 +98,8 @@ def adapter_parameters(settings: TrainSettings, shape: ModelShape) -> int:
         table = name in (shape.embedding, shape.head) or layer.endswith(("wpe", "embed_positions"))
         wanted = adapter.targets is None or any(layer == t or layer.endswith("." + t) for t in adapter.targets)
         if len(size) == 2 and wanted and not table:
-            total += adapter.rank * sum(size) + (size[0] if adapter.type == "dora" else 0)
+            outputs = size[1] if shape.family == "gpt2" else size[0]  # Conv1D stores inputs first
+            total += adapter.rank * sum(size) + (outputs if adapter.type == "dora" else 0)
     return total
 
 

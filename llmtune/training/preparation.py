@@ -17,6 +17,7 @@ from llmtune.training.engine import AUTOCAST
 from llmtune.training.isolation import Isolation, crosses_documents, isolation_of
 from llmtune.training.loss import causal_model
 from llmtune.training.settings import TrainSettings
+from llmtune.training.tensors import sort_metadata
 
 FROZEN_DTYPE = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
@@ -66,6 +67,8 @@ def save_trained(
     load_weights(model, weights)
     if settings.adapter is not None:
         save_adapter(model, output / "adapter", base_folder=checkpoint)
+        for file in (output / "adapter").glob("*.safetensors"):
+            sort_metadata(file)
         if settings.precision == "fp16":
             model = model.float()  # merged weights are rounded once, to bf16, not to fp16 before
         model = merge(model)

@@ -213,6 +213,7 @@ class _Session:
             "tokens_per_second": loop.clock.tokens_per_second,
             "seconds_to_first_step": loop.clock.first_step,
             "peak_memory": int(peak),
+            "peak_disk": loop.store.peak,
             "peak_device_memory": torch.cuda.max_memory_allocated() if on_gpu else None,
         }
 

@@ -53,3 +53,18 @@ def write_tensors(
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sort_metadata(path: Path) -> None:
+    """Put the metadata of a safetensors file in order, in place: the library writes its keys in a random one, and equal
+    contents should be equal files. A kill between leaves a file of the same length with the old or the new header."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if "__metadata__" in header:
+            header = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+        if len(text) != length:
+            raise ValueError(f"{path.name}: header of {length} bytes became {len(text)}")
+        file.seek(8)
+        file.write(text)

@@ -12,15 +12,17 @@ from llmtune.evaluate.own import OwnQuestion, read_own_questions
 GOOD = '{"question": "Why?", "choices": ["this", "that"], "answer": 1}'
 
 
-def test_the_three_forms(tmp_path: Path) -> None:
+def test_the_forms(tmp_path: Path) -> None:
     file = tmp_path / "own.jsonl"
     line_separator = '{"question": "a\u2028b", "answer": "c"}'
+    prompt = '{"prompt": "The index is", "answer": "kept"}'
     by_text = '{"question": "Q", "choices": ["x", "y"], "answer": "x"}'
-    file.write_text("\ufeff" + "\r\n".join([GOOD, "", by_text, line_separator]), encoding="utf-8")
+    file.write_text("\ufeff" + "\r\n".join([GOOD, "", by_text, line_separator, prompt]), encoding="utf-8")
     assert read_own_questions(file) == [
         OwnQuestion("Why?", ("this", "that"), "that"),
         OwnQuestion("Q", ("x", "y"), "x"),
         OwnQuestion("a\u2028b", (), "c"),
+        OwnQuestion("The index is", (), "kept", continued=True),
     ]
 
 
@@ -42,6 +44,9 @@ def test_the_three_forms(tmp_path: Path) -> None:
         ('{"question": "Q", "choices": ["a"], "answer": 0}', "two texts or more"),
         ('{"question": "Q", "choices": [1, 2], "answer": 0}', "two texts or more"),
         ('{"question": "Q", "choices": "ab", "answer": 0}', "two texts or more"),
+        ('{"prompt": "", "answer": "a"}', "`prompt` is ''"),
+        ('{"prompt": "P", "question": "Q", "answer": "a"}', "expected `question` alone"),
+        ('{"prompt": "P", "choices": ["a", "b"], "answer": "a"}', "expected `question` alone"),
         ('{"question": "Q", "options": ["a", "b"], "answer": "a"}', "unknown field 'options'"),
     ],
 )

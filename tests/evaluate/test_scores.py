@@ -314,7 +314,10 @@ def test_identity_holds_the_contents_of_the_user_s_files_and_not_their_places(tm
     one = identity("a", "text")
     assert str(tmp_path) not in json.dumps(one)
     assert one == identity("b", "text") != identity("a", "other")
-    assert EvaluateSettings().identity()["general"] == "licences"
+    licences = EvaluateSettings().identity()["general"]  # other packages, other text, other scores
+    assert (
+        licences == EvaluateSettings().identity()["general"] != EvaluateSettings(general_tokens=9).identity()["general"]
+    )
     assert set(one["settings"]) == set(EvaluateSettings.model_fields)
 
 
@@ -334,3 +337,21 @@ def test_parts_are_saved_whole(monkeypatch: pytest.MonkeyPatch, checkpoint: Path
     with pytest.raises(ZeroDivisionError):
         evaluate_model(checkpoint, EvaluateSettings(**SMALL), tmp_path, tmp_path / "work", 0)
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["size.json"]
+
+
+def test_a_prompt_is_continued_as_it_stands(checkpoint: Path) -> None:
+    """Not through the chat template; greedily, one token after the other."""
+    import torch
+
+    from llmtune.evaluate.answers import reply
+
+    model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
+    ids = list(tokenizer("The planner keeps")["input_ids"])
+    said: list[int] = []
+    while len(said) < 8 and tokenizer.eos_token_id not in said:
+        with torch.no_grad():
+            said.append(int(model(input_ids=torch.tensor([ids + said])).logits[0, -1].argmax()))
+    assert reply(model, tokenizer, "The planner keeps", 8, asked=False) == tokenizer.decode(said).strip()
+    assert reply(model, tokenizer, "The planner keeps", 8) != reply(
+        model, tokenizer, "The planner keeps", 8, asked=False
+    )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.tiny import tiny_checkpoint
 
@@ -18,6 +19,15 @@ def own_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """No test reads or fills the user's cache, except those of the real model, whose conversion is worth keeping."""
     if "real" not in request.keywords:
         monkeypatch.setenv("LLMTUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tiny models gain nothing from threads, and lose much where other work wants the same cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads if "real" in request.keywords else 1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -23,15 +23,15 @@ def test_the_last_artifact_of_each_kind_and_an_evaluation_of_every_model(load: L
     assert list(wired(load(GOOD)).items()) == [
         ("base", {}),
         ("corpus", {}),
-        ("base.evaluate", {"model": "base", "corpus": "corpus"}),
+        ("base.evaluate", {"model": "base", "base": "base", "corpus": "corpus"}),
         ("train", {"checkpoint": "base", "corpus": "corpus"}),
-        ("train.evaluate", {"model": "train", "corpus": "corpus"}),
+        ("train.evaluate", {"model": "train", "base": "base", "corpus": "corpus"}),
         ("quantize", {"checkpoint": "train", "corpus": "corpus"}),
-        ("quantize.evaluate", {"model": "quantize", "corpus": "corpus"}),
+        ("quantize.evaluate", {"model": "quantize", "base": "base", "corpus": "corpus"}),
         ("export", {"checkpoint": "quantize"}),
-        ("export.evaluate", {"model": "export", "corpus": "corpus"}),
+        ("export.evaluate", {"model": "export", "base": "base", "corpus": "corpus"}),
         ("export-2", {"checkpoint": "train"}),
-        ("export-2.evaluate", {"model": "export-2", "corpus": "corpus"}),
+        ("export-2.evaluate", {"model": "export-2", "base": "base", "corpus": "corpus"}),
     ]
 
 
@@ -45,11 +45,11 @@ def test_a_recipe_without_a_corpus_scores_without_one(load: Load) -> None:
     text = "name: a\nmodel: b\nstages: [quantize, export]\nevaluate: {}\n"
     assert list(wired(load(text)).items()) == [
         ("base", {}),
-        ("base.evaluate", {"model": "base"}),
+        ("base.evaluate", {"model": "base", "base": "base"}),
         ("quantize", {"checkpoint": "base"}),
-        ("quantize.evaluate", {"model": "quantize"}),
+        ("quantize.evaluate", {"model": "quantize", "base": "base"}),
         ("export", {"checkpoint": "quantize"}),
-        ("export.evaluate", {"model": "export"}),
+        ("export.evaluate", {"model": "export", "base": "base"}),
     ]
 
 

@@ -1,0 +1,141 @@
+"""What the train stage says before it runs: settings that do not go together, problems here, and estimates."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from llmtune.machine import Accelerator, Machine
+from llmtune.models.shape import read_shape
+from llmtune.stages.stage import Forecast, Plan
+from llmtune.stages.train import TrainStage
+from llmtune.training.forecast import adapter_parameters
+from llmtune.training.launch import read_launch
+from tests.tiny import tiny_checkpoint, tiny_model
+
+CONFIGS = Path(__file__).parents[2] / "accelerate_configs"
+CPU = Machine(cores=2, memory=24 << 30, flags=frozenset({"avx512_bf16"}), accelerators=())
+A100 = Accelerator("A100", 80 << 30, (8, 0))
+GPUS = dataclasses.replace(CPU, accelerators=(A100,) * 8)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+def plan(model: Path, machine: Machine = CPU, **settings: Any) -> Plan:
+    shape = read_shape(model)
+    inputs = {
+        "checkpoint": Forecast("checkpoint", "model", shape.bytes, shape),
+        "corpus": Forecast("corpus", "corpus", 1000, tokens={"train": 500_000, "valid": 30_000}),
+    }
+    return TrainStage.model_validate(settings).plan(inputs, machine)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tokens": 10, "epochs": 1}, "tokens and epochs"),
+        ({"row_tokens": 512, "batch_tokens": 256}, "less than one row"),
+        ({"adapter": {"type": "qlora"}, "compile": True}, "compile does not work on 4-bit"),
+        ({"masking": {}}, "Extra inputs"),
+        ({"precision": "int4"}, "precision"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrainStage.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "machine", "message"),
+    [
+        ({"precision": "fp8"}, CPU, "fp8"),
+        ({"precision": "fp8"}, GPUS, "fp8"),
+        ({"precision": "fp16"}, CPU, "fp16 needs a GPU"),
+        ({"device": "cuda"}, CPU, "no CUDA device"),
+        ({"launch": "nowhere.yaml"}, CPU, "nowhere.yaml is not there"),
+        ({"launch": CONFIGS / "ddp.yaml"}, CPU, "8 GPUs are asked for, this machine has 0"),
+        ({"launch": CONFIGS / "zero3.yaml"}, CPU, "8 processes are more than"),
+        ({"launch": CONFIGS / "zero3.yaml", "adapter": {"type": "qlora"}}, GPUS, "qlora does not go with ZeRO-3"),
+        ({"launch": CONFIGS / "zero2.yaml", "precision": "fp16"}, GPUS, "fp16 does not go with a DeepSpeed"),
+        ({"launch": CONFIGS / "zero2.yaml", "batch_tokens": 1024}, GPUS, "fewer than the 8 processes"),
+        ({}, dataclasses.replace(CPU, accelerators=(Accelerator("V100", 32 << 30, (7, 0)),)), "Ampere"),
+        ({}, dataclasses.replace(CPU, accelerators=(Accelerator("small", 200 << 20, (8, 0)),)), "on each GPU"),
+    ],
+)
+def test_problems_here(model: Path, settings: dict[str, Any], machine: Machine, message: str) -> None:
+    problems = plan(model, machine, **settings).problems
+    assert any(message in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.yaml")))
+def test_configurations_are_understood(model: Path, name: str) -> None:
+    launch = read_launch(CONFIGS / name)
+    assert launch is not None
+    assert launch.problem is None
+    machine = CPU if "cpu" in name else GPUS
+    assert plan(model, machine, launch=CONFIGS / name).problems == ()
+    text = (CONFIGS / name).read_text()
+    assert text.startswith("# ")  # says when to use it
+
+
+def test_nothing_wrong_here(model: Path) -> None:
+    estimate = plan(model)
+    assert estimate.problems == ()
+    assert estimate.makes.kind == "checkpoint"
+    assert estimate.seconds is not None
+    assert any("no bf16 arithmetic" in n for n in plan(model, dataclasses.replace(CPU, flags=frozenset())).notes)
+
+
+def test_estimates_follow_the_settings(model: Path) -> None:
+    base = plan(model, row_tokens=128)
+    for changes in ({"micro_batch": 8}, {"row_tokens": 256}, {"precision": "fp32"}):
+        assert plan(model, **{"row_tokens": 128, **changes}).memory > base.memory, changes
+    for changes in ({"adapter": {}}, {"gradient_checkpointing": True}):
+        assert plan(model, **{"row_tokens": 128, **changes}).memory < base.memory, changes
+    assert plan(model, launch=CONFIGS / "zero2-cpu.yaml").memory > 1.5 * base.memory
+    assert (plan(model, tokens=50_000).seconds or 0) < (base.seconds or 0) < (plan(model, epochs=3).seconds or 0)
+    assert plan(model, adapter={}).disk < base.disk
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3"])
+@pytest.mark.parametrize(
+    "adapter",
+    [{"rank": 8}, {"type": "dora", "rank": 4}, {"rank": 3, "targets": ["0.mlp.down_proj"]}],
+)
+def test_adapter_parameters_are_those_of_peft(tmp_path: Path, family: str, adapter: dict[str, Any]) -> None:
+    from llmtune.models.adapters import attach
+
+    if family == "gpt2" and "targets" in adapter:
+        adapter = {"rank": 3, "targets": ["0.mlp.c_proj"]}
+    stage = TrainStage.model_validate({"adapter": adapter})
+    assert stage.adapter is not None
+    adapted = attach(tiny_model(family), stage.adapter, 0)
+    expected = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert adapter_parameters(stage, read_shape(tiny_checkpoint(tmp_path, family))) == expected
+
+
+def test_identity_is_by_contents(tmp_path: Path) -> None:
+    text = (CONFIGS / "zero2-cpu.yaml").read_text()
+    (tmp_path / "a.yaml").write_text(text)
+    (tmp_path / "b.yaml").write_text("# moved, with another comment\n" + text)
+    (tmp_path / "c.yaml").write_text(text.replace("num_processes: 2", "num_processes: 4"))
+    a, b, c = (TrainStage(launch=tmp_path / f"{name}.yaml").identity() for name in "abc")
+    assert a == b != c
+    assert TrainStage().identity() == TrainStage(checkpoint_steps=3, id="other").identity()
+    assert TrainStage().identity() != TrainStage(micro_batch=2).identity()
+
+
+def test_planning_loads_no_torch() -> None:
+    parts = "llmtune.stages.train, llmtune.training.forecast, llmtune.training.launch"
+    code = f"import sys, {parts}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
