@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmtune.cli.options import Overrides, RecipeArgument, RunsOption
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def run(
@@ -42,24 +45,27 @@ def run(
             execution.go(Selection(only=only, first=first, last=until, again=again))
         finally:
             display.close()
-            _write_report(execution.files.folder)
-    _show_summary(console, execution.files.folder)
+            _tell(console, execution.files.folder)
 
 
-def _write_report(folder: Path) -> None:
+def _tell(console: Console, folder: Path) -> None:
+    """Write the report and show the tables of what is finished, also after a failure, whose error must stay the last
+    word: what goes wrong here is a line of its own."""
+    from llmtune.errors import LlmtuneError
     from llmtune.report import write_report
     from llmtune.run.folder import RunFolder
 
-    if RunFolder(folder).records():
-        write_report(folder)
+    try:
+        if RunFolder(folder).records():
+            write_report(folder)
+            _show_summary(console, folder)
+    except (LlmtuneError, OSError) as error:
+        console.print(f"no report was written: {error}", highlight=False, markup=False)
 
 
-def _show_summary(console: object, folder: Path) -> None:
-    from rich.console import Console
-
+def _show_summary(console: Console, folder: Path) -> None:
     from llmtune.report.summary import score_table, stage_table
 
-    assert isinstance(console, Console)
     console.print()
     console.print(stage_table(folder))
     scores = score_table(folder)

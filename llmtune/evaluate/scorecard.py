@@ -109,9 +109,8 @@ class Scorecard:
 
 
 def _shown(cell: Cell, colour: str) -> str:
-    """A cell of the terminal's table: the figure and its ratio, below them the ratio to the model before."""
-    ratio = f" [{colour}]{cell.ratio}[/]" if cell.ratio else ""
-    return cell.text + ratio + (f"\n[dim]{cell.previous} of previous[/]" if cell.previous else "")
+    """A cell of the terminal's table: the figure and its ratio to the first model's."""
+    return cell.text + (f" [{colour}]{cell.ratio}[/]" if cell.ratio else "")
 
 
 def _cell(column: Column, row: Mapping[str, Any], first: Mapping[str, Any], previous: Mapping[str, Any]) -> Cell:

@@ -7,6 +7,7 @@ from typing import Any
 _LAYOUT = {
     "margin": {"l": 52, "r": 12, "t": 8, "b": 40},
     "height": 300,
+    "autosize": True,
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
     "legend": {"orientation": "h", "y": 1.12},

@@ -14,9 +14,9 @@ from llmtune.machine import Machine
 from llmtune.models.reference import ModelReference
 from llmtune.stages.stage import Context, Forecast, Plan, Stage
 
-# Reading a GGUF file back takes about four copies of the weights in fp32 at its peak, beside the libraries.
-_CONVERSION_COPIES = 4
-_LIBRARIES = 700 << 20
+# Reading a GGUF file back holds the weights in fp32 and in bf16; SmolLM2-135M took 1.23 GB, libraries included.
+_CONVERSION_BYTES = 4 + 2  # of a weight
+_LIBRARIES = 450 << 20
 _HEADERS_ONLY = 100 << 20
 
 
@@ -42,7 +42,7 @@ class ModelStage(Stage):
         problems: list[str] = []
         memory, disk, gguf = _HEADERS_ONLY, 0, self._is_gguf()
         if gguf:
-            memory = _LIBRARIES + _CONVERSION_COPIES * 4 * shape.parameters
+            memory = _LIBRARIES + _CONVERSION_BYTES * shape.parameters
             disk = shape.bytes
             if not have("gguf"):
                 problems.append(str(missing("gguf", "reading a GGUF file")))

@@ -13,6 +13,8 @@ import torch
 
 from llmtune.errors import CannotRunHere
 
+# Kinds of launch, in accelerate's words; MULTI_CPU are ranks that torchrun started.
+SUPPORTED = ("NO", "MULTI_GPU", "MULTI_CPU", "DEEPSPEED")
 # One rank may tokenise a large corpus while the others wait for it.
 WAIT = timedelta(days=2)
 
@@ -63,7 +65,7 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
 
     Mixed precision is ours (autocast around the objective, fp32 weights), whatever the launch configuration says, so
     that one process and many compute the same.
-    Raises CannotRunHere for cuda on a machine without.
+    Raises CannotRunHere for cuda on a machine without, and for launches that are not SUPPORTED.
     """
     from accelerate import Accelerator, PartialState
     from accelerate.state import AcceleratorState
@@ -78,6 +80,11 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
     PartialState(cpu=cpu, timeout=WAIT)
     with_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
     accelerator = Accelerator(mixed_precision="no", cpu=cpu and not with_deepspeed)
+    if accelerator.distributed_type.value not in SUPPORTED:
+        raise CannotRunHere(
+            f"training under accelerate's {accelerator.distributed_type.value} is not supported",
+            fix="launch with one of accelerate_configs/: one process, DDP, or DeepSpeed ZeRO",
+        )
     rows_each = -(-batch_rows // accelerator.num_processes)
     plugin = accelerator.state.deepspeed_plugin
     if plugin is not None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from llmtune.files import fingerprint
 
+SUPPORTED = ("NO", "MULTI_GPU", "DEEPSPEED")
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -49,19 +51,30 @@ def read_launch(path: Path | None) -> Launch | None:
 
 
 def _from_values(values: dict[str, Any]) -> Launch:
-    kind = str(values["distributed_type"])
+    kind = str(values["distributed_type"]).upper()
     processes = max(1, int(values.get("num_processes") or 1))
     machines = max(1, int(values.get("num_machines") or 1))
-    deepspeed = values.get("deepspeed_config") or {}
+    deepspeed = (values.get("deepspeed_config") or {}) if kind == "DEEPSPEED" else {}
     wants_cpu = bool(values.get("use_cpu"))
     return Launch(
         identity=fingerprint(values),
         processes=processes,
         here=-(-processes // machines),
-        gpus=not wants_cpu and kind.startswith("MULTI_GPU"),
+        gpus=not wants_cpu and kind == "MULTI_GPU",
         deepspeed=kind == "DEEPSPEED",
-        zero_stage=int(deepspeed.get("zero_stage") or 0) if kind == "DEEPSPEED" else 0,
-        problem="launch: distributed_type MULTI_CPU starts one process only; use zero2-cpu.yaml"
-        if kind == "MULTI_CPU"
-        else None,
+        zero_stage=int(deepspeed.get("zero_stage") or 0),
+        problem=_problem(kind, deepspeed),
     )
+
+
+def _problem(kind: str, deepspeed: dict[str, Any]) -> str | None:
+    if kind == "MULTI_CPU":
+        return "launch: distributed_type MULTI_CPU starts one process only; use accelerate_configs/zero2-cpu.yaml"
+    if kind not in SUPPORTED:
+        return f"launch: distributed_type {kind} is not supported; use NO, MULTI_GPU or DEEPSPEED (ZeRO-1, 2, 3)"
+    if any(str(deepspeed.get(f"offload_{what}_device") or "none") != "none" for what in ("optimizer", "param")):
+        return (
+            "launch: offloading to CPU or disk is not supported; set offload_optimizer_device and "
+            "offload_param_device to none"
+        )
+    return None

@@ -74,6 +74,8 @@ def train(
         trust_remote_code=trust_remote_code,
     )
     devices = session.start()
+    if not devices.first:
+        session.monitor = Monitor()  # rank 0 alone talks, and decides for all when to stop
     check_precision(settings.precision, devices)
     loop = session.loop(devices, objective or NextToken())
     loop.run()

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from llmtune.errors import BadArtifact, CannotRunHere, MissingExtra
+from llmtune.files import content_fingerprint
 from llmtune.models.find import find_shape, identity, licence, resolve
 from llmtune.models.gguf_header import read_gguf_header
 from llmtune.models.load import load_model, load_tokenizer
@@ -123,6 +124,17 @@ def test_the_tokenizer_is_the_one_in_the_file(tmp_path: Path) -> None:
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (0, 3, 1)
     assert tokenizer.chat_template == CHAT_TEMPLATE
     assert tokenizer.model_max_length == 256
+
+
+def test_the_same_file_makes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = ModelReference.parse(str(write_llama(tmp_path / "tiny.gguf")))
+    made = []
+    for name in ("one", "two"):
+        monkeypatch.setenv("LLMTUNE_CACHE", str(tmp_path / name))
+        made.append(resolve(reference))
+    assert made[0] != made[1]
+    assert content_fingerprint([made[0]]) == content_fingerprint([made[1]])
+    assert not any(str(tmp_path) in path.read_text("latin1") for path in made[0].iterdir())
 
 
 def test_ways_of_splitting(tmp_path: Path) -> None:

@@ -69,11 +69,11 @@ def test_tokens_and_likeliest_next_tokens_are_those_of_llama_cpp(folder: Path) -
         request = {"prompt": probe, "max_tokens": 1, "temperature": 0, "logprobs": 5, "cache_prompt": False}
         by_text = server.handle_completions(request)
         by_tokens = server.handle_completions(request | {"prompt": tokens})
-        theirs, checked = ([(one["id"], one["logprob"]) for one in _top(reply)] for reply in (by_text, by_tokens))
+        theirs, checked = ({one["id"]: one["logprob"] for one in _top(reply)} for reply in (by_text, by_tokens))
         assert theirs == pytest.approx(checked, abs=1e-4), probe
         with torch.no_grad():
             ours = model(torch.tensor([tokens])).logits[0, -1].log_softmax(-1)
-        for token, logprob in theirs[:3]:
+        for token, logprob in list(theirs.items())[:3]:
             assert ours[token].item() == pytest.approx(logprob, abs=0.15), probe  # its products run in 8 bits
 
 

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from llmtune.errors import CannotRunHere, NotFinite, OutOfMemory, Stopped
+from llmtune.extras import have
 from llmtune.files import content_fingerprint
 from llmtune.training.collate import Collator, Sample
 from llmtune.training.data import build_rows
@@ -149,7 +150,10 @@ def test_what_is_saved_is_what_was_trained(place: Path) -> None:
     """The last validation loss, computed again from the saved folder by transformers alone."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    for name, adapter in (("saved-full", None), ("saved-lora", {"type": "lora", "rank": 8})):
+    for kind in (None, "lora", "dora", "qlora"):
+        if kind == "qlora" and not have("bitsandbytes"):
+            continue
+        adapter, name = kind and {"type": kind, "rank": 8}, f"saved-{kind}"
         metrics = small_train(place, name, adapter=adapter, validation={"keep": "last", "rows": 100})
         folder = place / name / "output"
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")

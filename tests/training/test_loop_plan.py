@@ -87,6 +87,22 @@ def test_configurations_are_understood(model: Path, name: str) -> None:
     assert text.startswith("# ")  # says when to use it
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("distributed_type: FSDP", "FSDP is not supported"),
+        ("distributed_type: MULTI_CPU\nnum_processes: 2", "starts one process only"),
+        ("distributed_type: DEEPSPEED\ndeepspeed_config: {offload_optimizer_device: cpu}", "offloading"),
+        ("[1, 2", "is not YAML"),
+        ("name: x", "not a configuration of accelerate"),
+    ],
+)
+def test_launches_that_cannot_be_used(model: Path, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "launch.yaml").write_text(text)
+    problems = plan(model, launch=tmp_path / "launch.yaml").problems
+    assert any(message in problem for problem in problems), problems
+
+
 def test_nothing_wrong_here(model: Path) -> None:
     estimate = plan(model)
     assert estimate.problems == ()
