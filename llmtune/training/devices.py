@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,15 +78,19 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
     if PartialState._shared_state and (PartialState().device.type == "cpu") != cpu:
         PartialState._reset_state()
     # Under DeepSpeed on CPU, accelerate only sees the ranks when this exists before Accelerator().
-    PartialState(cpu=cpu, timeout=WAIT)
+    ranks = PartialState(cpu=cpu, timeout=WAIT).num_processes
+    accumulation = math.ceil(math.ceil(batch_rows / ranks) / micro_batch)
     with_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
-    accelerator = Accelerator(mixed_precision="no", cpu=cpu and not with_deepspeed)
+    accelerator = Accelerator(
+        mixed_precision="no",
+        cpu=cpu and not with_deepspeed,
+        gradient_accumulation_steps=accumulation if with_deepspeed else 1,
+    )
     if accelerator.distributed_type.value not in SUPPORTED:
         raise CannotRunHere(
             f"training under accelerate's {accelerator.distributed_type.value} is not supported",
             fix="launch with one of accelerate_configs/: one process, DDP, or DeepSpeed ZeRO",
         )
-    rows_each = -(-batch_rows // accelerator.num_processes)
     plugin = accelerator.state.deepspeed_plugin
     if plugin is not None:
         from transformers.integrations.deepspeed import unset_hf_deepspeed_config
@@ -93,7 +98,7 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
         unset_hf_deepspeed_config()  # or transformers would load every model, also the one to save, as ZeRO-3 shards
         config = plugin.deepspeed_config
         config["train_micro_batch_size_per_gpu"] = micro_batch
-        config["gradient_accumulation_steps"] = -(-rows_each // micro_batch)
+        config["gradient_accumulation_steps"] = accumulation
         config["gradient_clipping"] = clip
         config["steps_per_print"] = 1 << 40
         for format_ in ("bf16", "fp16"):

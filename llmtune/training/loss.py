@@ -86,17 +86,15 @@ def chunked_loss(model: nn.Module, hidden_NH: Tensor, loss: ChunkLoss, chunk: in
     The gradient reaches `hidden_NH` and every trainable parameter of the head (a tied embedding included).
     """
     causal = causal_model(model)
-    chunk = chunk or chunk_positions(causal, hidden_NH.device)
-    if len(hidden_NH) == 0:  # a rank without work still takes part in the backward pass
-        return hidden_NH.float().sum()
+    pieces = _pieces(causal, hidden_NH, chunk or chunk_positions(causal, hidden_NH.device))
     parameters = _head_parameters(causal)
     if not torch.is_grad_enabled() or not (hidden_NH.requires_grad or parameters):
         with torch.no_grad():
             total = hidden_NH.new_zeros((), dtype=torch.float32)
-            for positions in _slices(len(hidden_NH), chunk):
+            for positions in pieces:
                 total += loss(head_logits(causal, hidden_NH[positions]), positions)
             return total
-    result: Tensor = _ChunkedLoss.apply(causal, loss, chunk, hidden_NH, *parameters)
+    result: Tensor = _ChunkedLoss.apply(causal, loss, pieces, hidden_NH, *parameters)
     return result
 
 
@@ -139,12 +137,12 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, causal: nn.Module, loss: ChunkLoss, chunk: int, hidden_NH: Tensor, *parameters: Tensor
+        ctx: Any, causal: nn.Module, loss: ChunkLoss, pieces: list[slice], hidden_NH: Tensor, *parameters: Tensor
     ) -> Tensor:
         total = hidden_NH.new_zeros((), dtype=torch.float32)
         of_hidden = torch.empty_like(hidden_NH)
         of_parameters: list[Tensor] = []
-        for positions in _slices(len(hidden_NH), chunk):
+        for positions in pieces:
             piece_nH = hidden_NH[positions].detach().requires_grad_()
             with torch.enable_grad():
                 piece_loss = loss(head_logits(causal, piece_nH), positions)
@@ -229,6 +227,17 @@ def _decoder_replaced(causal: nn.Module, hidden_BTH: Tensor) -> Iterator[None]:
         yield
     finally:
         modules[name] = decoder
+
+
+def _pieces(causal: nn.Module, hidden_NH: Tensor, chunk: int) -> list[slice]:
+    """The chunks, at least one: a rank without targets runs the head on nothing, so that its gradients exist. Where the
+    head's weights are spread over ranks (ZeRO-3) each call gathers them, so all ranks must call equally often."""
+    pieces = list(_slices(len(hidden_NH), chunk)) or [slice(0, 0)]
+    if any(hasattr(parameter, "ds_id") for parameter in causal.parameters()):
+        most = torch.tensor(len(pieces), device=hidden_NH.device)
+        torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
+        pieces += [slice(len(hidden_NH), len(hidden_NH))] * (int(most) - len(pieces))
+    return pieces
 
 
 def _head_parameters(causal: nn.Module) -> list[nn.Parameter]:

@@ -46,8 +46,8 @@ BLOCKS = {"schedule": ScheduleSettings, "optimizer": OptimizerSettings, "validat
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = small_place(tmp_path_factory.mktemp("settings"))
-    small_train(place, "base", tokens=1000)
-    small_train(place, "base-wsd", tokens=1000, schedule={"type": "wsd"})
+    small_train(place, "base", tokens=2000)
+    small_train(place, "base-wsd", tokens=2000, schedule={"type": "wsd"})
     return place
 
 
@@ -65,7 +65,7 @@ def test_setting_is_read(place: Path, field: str) -> None:
         base, settings = "base-wsd", {"schedule": {"type": "wsd", "decay": 0.6}}
     if field == "epochs":
         settings["tokens"] = None
-    small_train(place, field, **{"tokens": 1000, **settings})
+    small_train(place, field, **{"tokens": 2000, **settings})
     assert history_of(place, field) != history_of(place, base)
 
 
@@ -110,7 +110,7 @@ def test_checkpoint_steps(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_compiled_losses_are_the_same(place: Path) -> None:
-    small_train(place, "compiled", compile=True, tokens=1000)
-    small_train(place, "eager", tokens=1000)
+    small_train(place, "compiled", compile=True, tokens=2000)
+    small_train(place, "eager", tokens=2000)
     compiled, eager = ([r["loss"] for r in history_of(place, name) if "loss" in r] for name in ("compiled", "eager"))
     assert compiled == pytest.approx(eager, abs=1e-3)
