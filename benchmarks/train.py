@@ -85,7 +85,7 @@ def _prepare(folder: Path, options: argparse.Namespace) -> None:
     for name, text in sorted(topics.items()):
         if len(documents) == wanted:
             break
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         for start in range(0, len(ids) - 2 * options.row_tokens, options.row_tokens):
             piece = _piece_of(tokenizer, ids[start:], options.row_tokens - 1)
             if piece is not None and len(documents) < wanted:
@@ -206,6 +206,7 @@ def _ours(method: str, model: Path, folder: Path, options: argparse.Namespace) -
 
 
 def _trl(method: str, model: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
@@ -237,6 +238,7 @@ def _trl(method: str, model: Path, folder: Path, options: argparse.Namespace) ->
             adam_beta2=0.95,
             max_grad_norm=1.0,
             bf16=True,
+            use_cpu=not torch.cuda.is_available(),
             gradient_checkpointing=False,
             train_sampling_strategy="sequential",
             logging_steps=1,

@@ -138,6 +138,8 @@ class _Session:
             load_weights(model, read_tensors(latest / WEIGHTS, latest))
             self.monitor.note(f"training goes on after step {progress.step} of {steps.total}")
         self._tell(rows, isolate, trainable_parameters(model), steps.total)
+        if valid is None:
+            self.monitor.note("the corpus has no valid split: nothing is validated, the last weights are kept")
         if settings.compile:
             decoder_of(causal_model(model)).compile(dynamic=False)
         engine = make_engine(model, objective, settings, devices)

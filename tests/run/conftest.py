@@ -23,7 +23,12 @@ class CommandLine:
     def __init__(self, folder: Path, model: Path) -> None:
         self.folder = folder
         self.model = model
-        self.environment = os.environ | {"PYTHONPATH": str(TOY), "COLUMNS": "200", "NO_COLOR": "1"}
+        self.environment = os.environ | {
+            "PYTHONPATH": str(TOY),
+            "COLUMNS": "200",
+            "NO_COLOR": "1",
+            "LLMTUNE_THREADS": "1",
+        }
 
     def recipe(self, stages: str, name: str = "toy", head: str = "") -> None:
         """Write NAME.yaml with these stages (flow YAML, one a line)."""

@@ -194,3 +194,35 @@ def test_metrics_and_history(place: Path) -> None:
     )
     assert metrics["peak_memory"] > 100e6
     assert not any("second" in key for record in history for key in record)  # nothing measured in an artifact
+
+
+def test_the_stage_makes_a_checkpoint_from_artifacts(place: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from llmtune.artifacts import Artifact
+    from llmtune.stages.stage import Context
+    from llmtune.stages.train import TrainStage
+
+    inputs = {
+        kind: Artifact(kind, place / folder, "0", kind, "test", metrics={"trust_remote_code": False})
+        for kind, folder in (("checkpoint", "model"), ("corpus", "corpus"))
+    }
+    (place / "stage").mkdir()
+    context = Context(place / "stage", place / "stage-work", seed=7)
+    settings = {"tokens": 600, "row_tokens": 64, "batch_tokens": 256, "precision": "fp32"}
+    metrics = TrainStage.model_validate(settings).run(inputs, context)
+    assert metrics["method"] == "full"
+    assert metrics["trust_remote_code"] is False
+    assert AutoModelForCausalLM.from_pretrained(place / "stage").num_parameters() == metrics["trainable_parameters"]
+
+
+def test_without_a_valid_split_the_last_weights_are_kept(place: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(place / "model", tmp_path / "model")
+    shutil.copytree(place / "corpus" / "train", tmp_path / "corpus" / "train")
+    monitor = Interrupting()
+    metrics = small_train(tmp_path, "run", monitor, tokens=600)
+    assert metrics["valid_loss"] is None
+    assert metrics["kept_step"] == metrics["steps"]
+    assert any("no valid split" in note for note in monitor.notes)

@@ -14,7 +14,7 @@ from tests.training.small_run import SMALL, history_of, small_place, small_train
 CHANGES: dict[str, Any] = {
     "adapter": {"type": "lora", "rank": 4},
     "precision": "bf16",
-    "tokens": 2000,
+    "tokens": 900,
     "epochs": 0.3,
     "row_tokens": 32,
     "batch_tokens": 256,
@@ -30,7 +30,7 @@ CHANGES: dict[str, Any] = {
     "optimizer.beta2": 0.5,
     "optimizer.epsilon": 1e-2,
     "optimizer.clip": 0.01,
-    "validation.every": 2,
+    "validation.every": 3,
     "validation.rows": 2,
 }
 ELSEWHERE = {

@@ -39,7 +39,7 @@ def on_ranks(place: Path, name: str, config: str | None, settings: dict[str, Any
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_configs" / f"{config}.yaml")]
     launch += ["--main_process_port", "0"]
     if config == "torchrun":
-        launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_endpoint", "localhost:0"]
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         environment["ACCELERATE_USE_CPU"] = "true"
     arguments = [str(script), str(place), name, json.dumps(settings)]
     command = [sys.executable, *(launch if config else []), *arguments]
