@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmtune.errors import BadArtifact
-from llmtune.models.find import find_shape
-from llmtune.models.reference import ModelReference
 from llmtune.models.shape import read_shape
 from tests.tiny import FAMILIES, tiny_checkpoint, tiny_model
 
@@ -37,25 +34,17 @@ def test_shape_agrees_with_the_model_itself(family: str, checkpoint: Callable[..
     assert shape.tied == (model.get_output_embeddings().weight is model.get_input_embeddings().weight)
 
 
-def test_shape_is_quick_and_needs_no_torch(checkpoint: Callable[..., Path], fresh: Callable[..., str]) -> None:
+def test_finding_a_shape_loads_no_torch(checkpoint: Callable[..., Path], fresh: Callable[..., str]) -> None:
     code = """
-import sys, time
-started = time.perf_counter()
+import sys
 from llmtune.models.find import find_shape, identity
 from llmtune.models.reference import ModelReference
 import llmtune.stages.model, llmtune.models.adapters, llmtune.models.families
 reference = ModelReference.parse(sys.argv[1])
-imported = time.perf_counter()
 find_shape(reference), identity(reference)
-seconds = time.perf_counter() - imported
-print(seconds, [name for name in ("torch", "transformers", "peft", "numpy") if name in sys.modules])
+print([name for name in ("torch", "transformers", "peft", "numpy") if name in sys.modules])
 """
-    seconds, _, loaded = fresh(code, checkpoint("llama")).strip().partition(" ")
-    assert loaded == "[]"
-    assert float(seconds) < 0.5
-    started = time.perf_counter()
-    find_shape(ModelReference.parse(str(checkpoint("llama"))))
-    assert time.perf_counter() - started < 0.5
+    assert fresh(code, checkpoint("llama")).strip() == "[]"
 
 
 def test_a_tied_head_that_is_stored_twice_counts_once(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
