@@ -4,7 +4,8 @@
     python benchmarks/train.py --methods lora --rounds 1 --steps 4 --model path/to/folder
 
 Needs `pip install --no-deps 'trl==1.16.*' && pip install datasets`. Every row is one document of `--row-tokens` tokens,
-so nothing is padded or packed and both see the same tokens. Each measurement is a process of its own: tokens a second
+so nothing is padded or packed and both see the same tokens. Both compute in bf16 where the machine has arithmetic for
+it, else in fp32. Each measurement is a process of its own: tokens a second
 from the end of the first step to the end of the last, peak resident memory of the training, and seconds from the start
 of the process to the end of its first step. Ends with status 1 when the losses differ by more than noise (--tolerance).
 """
@@ -211,8 +212,10 @@ def _trl(method: str, model: Path, folder: Path, options: argparse.Namespace) ->
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    from llmtune.machine import this_machine
     from llmtune.models.adapters import AdapterSettings, attach
     from llmtune.training.loop import seed_of
+    from llmtune.training.precision import chosen_precision
 
     watch = _Watch()
 
@@ -221,7 +224,9 @@ def _trl(method: str, model: Path, folder: Path, options: argparse.Namespace) ->
             if "loss" in logs:
                 watch.end(float(logs["loss"]))
 
-    start: Any = AutoModelForCausalLM.from_pretrained(model, dtype="bfloat16" if method == "lora" else "float32")
+    bf16 = chosen_precision("auto", "auto", this_machine()) == "bf16"
+    dtype = "bfloat16" if bf16 and method == "lora" else "float32"
+    start: Any = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
     if method == "lora":  # the same first weights as ours, so that the losses can be compared
         start = attach(start, AdapterSettings(rank=16, alpha=32), seed_of(SEED, "adapter"))
     rows = json.loads((folder / "trl.json").read_text())
@@ -237,7 +242,7 @@ def _trl(method: str, model: Path, folder: Path, options: argparse.Namespace) ->
             weight_decay=0.0,
             adam_beta2=0.95,
             max_grad_norm=1.0,
-            bf16=True,
+            bf16=bf16,
             use_cpu=not torch.cuda.is_available(),
             gradient_checkpointing=False,
             train_sampling_strategy="sequential",

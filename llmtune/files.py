@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -97,8 +98,13 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in files_below(folder))
+    """Bytes of all files below a folder, those with several names once; files that vanish meanwhile are left out."""
+    sizes: dict[int, int] = {}
+    for path in files_below(folder):
+        with contextlib.suppress(FileNotFoundError):
+            state = path.stat()
+            sizes[state.st_ino] = state.st_size
+    return sum(sizes.values())
 
 
 def content_fingerprint(paths: Iterable[Path]) -> str:

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import psutil
 
+# CPU features that make products in bf16 faster than in fp32 (the last is ARM's). Without them bf16 is computed by
+# converting back and forth: right, but four to ten times slower.
+_BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
+
 
 @dataclass(frozen=True)
 class Accelerator:
@@ -28,6 +32,11 @@ class Machine:
     memory: int
     flags: frozenset[str]
     accelerators: tuple[Accelerator, ...]
+
+    @property
+    def cpu_has_bf16(self) -> bool:
+        """Whether the CPU itself computes in bf16."""
+        return bool(_BF16_FLAGS & self.flags)
 
     def disk_free(self, folder: Path) -> int:
         """Bytes free on the file system that holds `folder` (or its nearest existing parent)."""

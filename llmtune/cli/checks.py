@@ -20,7 +20,6 @@ ENABLES = {
     "gguf": "GGUF export and its verification, chat with GGUF files",
     "deepspeed": "ZeRO: training over several devices with sharded state",
 }
-FAST_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # the last is ARM's
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,9 @@ def _number_formats(facts: Facts) -> list[Limit]:
         found.append(Limit("fp8", f"needs a CUDA GPU of compute capability 8.9 or more; {have}"))
     if not facts.torch_devices:
         found.append(Limit("fp16 training", "needs a GPU; on a CPU train in bf16 or fp32"))
-        if not facts.machine.flags & set(FAST_BF16):
-            found.append(Limit("fast bf16", "this CPU has no bf16 instructions; bf16 works, slower than fp32"))
+        if not facts.machine.cpu_has_bf16:
+            why = "this CPU has no bf16 instructions; `precision: auto` takes fp32, which is faster here"
+            found.append(Limit("fast bf16", why))
     elif cuda and capability < (8, 0):
         found.append(Limit("fast bf16", f"needs compute capability 8.0; this GPU has {capability[0]}.{capability[1]}"))
     return found

@@ -71,14 +71,10 @@ class TransformersEngine:
     A model without a chat template continues the text of the last message."""
 
     def __init__(self, folder: Path, context: int) -> None:
-        import torch
-
-        from llmtune.models.load import load_model, load_tokenizer
+        from llmtune.models.load import load_to_run, load_tokenizer
 
         self._tokenizer = load_tokenizer(folder)
-        self._model: Any = load_model(folder)
-        if torch.accelerator.is_available() and not getattr(self._model, "hf_device_map", None):
-            self._model = self._model.to(torch.accelerator.current_accelerator())
+        self._model: Any = load_to_run(folder)
         trained = getattr(self._model.config, "max_position_embeddings", None) or context
         self.context = min(context, trained)
 

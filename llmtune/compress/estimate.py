@@ -41,7 +41,8 @@ def estimate(
     machine: Machine,
 ) -> Estimate:
     """Memory and time for rounding the weights `rounded` (name → (out, in)) with `rows` rows of calibration text."""
-    weights = 2 * shape.parameters
+    narrow = bool(machine.accelerators) or machine.cpu_has_bf16 or not rows
+    weights = (2 if narrow else 4) * shape.parameters
     count = sum(size[0] * size[1] for size in rounded.values())
     largest = max((size[0] * size[1] for size in rounded.values()), default=0)
     widest = max((size[1] for size in rounded.values()), default=0)
@@ -51,13 +52,18 @@ def estimate(
     if rows:
         tokens = rows * row_tokens
         # Inputs and outputs of one layer for all rows, the Hessians of a layer, the logits of one row.
-        memory += 2 * 2 * tokens * shape.hidden_size + 3 * 4 * widest**2 + 4 * row_tokens * shape.vocab_size
+        memory += (
+            2 * (2 if narrow else 4) * tokens * shape.hidden_size
+            + 3 * 4 * widest**2
+            + 4 * row_tokens * shape.vocab_size
+        )
         forward = 2 * 2 * tokens * count
         hessians = sum(2 * tokens * size[1] ** 2 for size in rounded.values())
         columns = sum(size[1] for size in rounded.values())
         if machine.accelerators:
             seconds += (forward + hessians) / _GPU_FLOPS
         else:
-            seconds += (forward / _BF16_FLOPS_A_CORE + hessians / _FP32_FLOPS_A_CORE) / machine.cores
+            rate = _BF16_FLOPS_A_CORE if narrow else _FP32_FLOPS_A_CORE
+            seconds += (forward / rate + hessians / _FP32_FLOPS_A_CORE) / machine.cores
         seconds += columns * _SECONDS_A_COLUMN
     return Estimate(memory, math.ceil(seconds))

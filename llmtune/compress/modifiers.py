@@ -28,10 +28,10 @@ _PARTS = ("weight", "weight_scale", "weight_zero_point")
 
 
 def _exact_in_fp16(qparams: dict[str, Any], args: Any) -> dict[str, Any]:
-    """Keep so few bits of an asymmetric scale that offset = zero point × scale is exact in fp16 (11 significant bits),
-    as GGUF's Q4_1 stores it: 11 less the bits of the zero point. A symmetric scale, 8 bits in bf16, fits as it is."""
-    keep = 11 - args.num_bits
-    if not args.symmetric and 0 < keep < 8:
+    """Keep so few bits of a scale that it is exact in bf16 (8 significant bits), and of an asymmetric one that offset =
+    zero point × scale is exact in fp16 too (11), as GGUF's Q4_1 stores it: 11 less the bits of the zero point."""
+    keep = 8 if args.symmetric else min(8, 11 - args.num_bits)
+    if keep > 0:
         mantissa, exponent = torch.frexp(qparams["scale"].float())
         rounded = torch.ldexp(torch.round(mantissa * 2**keep) / 2**keep, exponent)
         qparams["scale"] = rounded.to(qparams["scale"].dtype)

@@ -15,6 +15,7 @@ from llmtune.compress.codes import has_codes, quantization_config, read_codes
 from llmtune.compress.grid import Grid, Method, check_group_size, linears
 from llmtune.errors import LlmtuneError
 from llmtune.files import read_json, write_json
+from llmtune.machine import this_machine
 from llmtune.monitor import Monitor
 
 # What a checkpoint holds beside its weights and config, and what goes on unchanged into the quantized one.
@@ -112,6 +113,8 @@ def _by_group(
     work: Path | None,
     monitor: Monitor,
 ) -> dict[str, Any]:
+    import torch
+
     from llmtune.compress.calibration import calibration_rows
     from llmtune.compress.groupwise import check_family, quiet, round_to_codes
     from llmtune.models.load import load_model, load_tokenizer
@@ -131,12 +134,14 @@ def _by_group(
             monitor.note(
                 f"calibration: the corpus gives {len(rows)} rows of {calibration.tokens} tokens, not {calibration.rows}"
             )
-    model = load_model(checkpoint, dtype="bfloat16")
+    widened = calibration is not None and not torch.accelerator.is_available() and not this_machine().cpu_has_bf16
+    model: Any = load_model(checkpoint, dtype="float32" if widened else "bfloat16")
     model.config.name_or_path = str(checkpoint)  # llmcompressor looks there whether it is quantized already
     done = round_to_codes(model, grid, ignore, calibration=rows, scale_search=scale_search, work=work, monitor=monitor)
     for name in done["rounded_plainly"]:
         monitor.note(f"{name}: its calibration inputs gave no usable Hessian, so it was rounded plainly")
     monitor.safe_point()
+    model = model.to(torch.bfloat16)  # scales are exact in it (compress/modifiers.py)
     with quiet():
         model.save_pretrained(output, save_compressed=True)
     (output / "recipe.yaml").unlink(

@@ -54,12 +54,11 @@ class Subject:
         work: a GGUF file's weights are read back into a bf16 checkpoint there, once. Raises as `load_model` and
         `convert_gguf` do; CannotRunHere when a GGUF file's family or tokenizer cannot be read back.
         """
-        from llmtune.models.load import load_model, load_tokenizer
+        from llmtune.models.load import load_to_run, load_tokenizer
 
         folder = self.folder if self.gguf is None else _read_back(self.gguf, work / "read_back", monitor)
         trust = self.trust_remote_code
-        model = load_model(folder, trust_remote_code=trust)
-        return _on_device(model), load_tokenizer(folder, trust_remote_code=trust)
+        return load_to_run(folder, trust_remote_code=trust), load_tokenizer(folder, trust_remote_code=trust)
 
 
 def find_subject(folder: Path, trust_remote_code: bool = False) -> Subject:
@@ -89,11 +88,3 @@ def _read_back(gguf: Path, folder: Path, monitor: Monitor) -> Path:
         convert_gguf(gguf, partial, monitor)
         partial.rename(folder)
     return folder
-
-
-def _on_device(model: Any) -> Any:
-    import torch
-
-    if torch.accelerator.is_available() and not getattr(model, "hf_device_map", None):
-        return model.to(torch.accelerator.current_accelerator())
-    return model

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmtune.errors import BadArtifact, CannotRunHere
 from llmtune.extras import need
+from llmtune.machine import this_machine
 from llmtune.models.families import attention_to_use
 from llmtune.models.shape import AGAIN, read_config, read_header, weight_files
 
@@ -67,6 +68,21 @@ def load_model(
             raise _explained(error, folder, config) from error
     _check_report(report, folder)
     model.eval()
+    return model  # type: ignore[no-any-return]
+
+
+def load_to_run(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The model of a checkpoint folder where it runs fastest here: on the accelerator if torch has one, in the number
+    format it is stored in, but in fp32 on a CPU that does not compute in bf16. Raises as `load_model`."""
+    import torch
+
+    on_accelerator = torch.accelerator.is_available()
+    config = read_config(folder)
+    by_bitsandbytes = (config.get("quantization_config") or {}).get("quant_method") == "bitsandbytes"
+    widened = not on_accelerator and not by_bitsandbytes and not this_machine().cpu_has_bf16
+    model: Any = load_model(folder, "float32" if widened else "auto", trust_remote_code=trust_remote_code)
+    if on_accelerator and not getattr(model, "hf_device_map", None):
+        model = model.to(torch.accelerator.current_accelerator())
     return model  # type: ignore[no-any-return]
 
 

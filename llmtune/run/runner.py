@@ -10,7 +10,7 @@ from typing import Any
 
 from llmtune.artifacts import Artifact
 from llmtune.errors import CannotRunHere, GateFailed, LlmtuneError, OutOfMemory, RecipeError, Stopped
-from llmtune.files import folder_bytes, write_json, write_text
+from llmtune.files import write_json, write_text
 from llmtune.machine import Machine, this_machine
 from llmtune.recipe import Recipe, dump_resolved
 from llmtune.recipe.graph import EVALUATION, resolve_inputs
@@ -205,9 +205,8 @@ class Run:
                     self._event("out-of-memory", id=planned.node.id, halvings=halvings)
                     if not _can_halve(planned, halvings):
                         raise self._no_memory(planned, error) from error
-            disk = folder_bytes(places.folder)
             made = self._describe(planned, artifacts, outcome)
-            cost = {"seconds": round(outcome.seconds, 3), "memory": outcome.memory, "disk": disk}
+            cost = {"seconds": round(outcome.seconds, 3), "memory": outcome.memory, "disk": outcome.disk}
             return self.store.publish(made, places.output, cost), halvings
         finally:
             lock.release()

@@ -14,7 +14,7 @@ from typing import Any
 
 from llmtune import errors
 from llmtune.errors import LlmtuneError, OutOfMemory, Stopped
-from llmtune.files import read_json
+from llmtune.files import folder_bytes, read_json
 from llmtune.machine import out_of_memory_kills
 from llmtune.run.events import Follower
 from llmtune.run.job import Job, Workshop
@@ -22,6 +22,7 @@ from llmtune.run.process import says_out_of_memory
 from llmtune.run.worker import EXIT_OUT_OF_MEMORY, PARENT
 
 _POLL = 0.1  # seconds between two looks at the worker
+_DISK_POLL = 1.0  # and at the bytes in its folder
 
 
 class StopSwitch:
@@ -42,11 +43,13 @@ class StopSwitch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker that succeeded left: the stage's metrics, seconds at work, peak bytes of all its ranks."""
+    """What a worker that succeeded left: the stage's metrics, seconds at work, peak bytes of memory of all its ranks,
+    and the most bytes that stood in its folder."""
 
     metrics: dict[str, Any]
     seconds: float
     memory: int
+    disk: int
 
 
 def run_worker(
@@ -100,6 +103,7 @@ def watch(
     """Start `command`, follow its events, pass on stop requests, and turn its end into an Outcome or an error."""
     kills_before = out_of_memory_kills()
     events = Follower(places.events, from_end=True)
+    disk, look_again = 0, 0.0
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -113,6 +117,8 @@ def watch(
             while process.poll() is None:
                 for event in events.poll():
                     on_event(event)
+                if time.monotonic() >= look_again:
+                    disk, look_again = max(disk, folder_bytes(places.folder)), time.monotonic() + _DISK_POLL
                 if switch.presses and not places.stop.exists():
                     places.stop.touch()
                 if switch.presses > 1:
@@ -125,7 +131,7 @@ def watch(
     if process.returncode == 0 and places.result.exists():
         result = read_json(places.result)
         memory = sum(read_json(path)["bytes"] for path in places.folder.glob("peak-*.json"))
-        return Outcome(result["metrics"], result["seconds"], memory)
+        return Outcome(result["metrics"], result["seconds"], memory, max(disk, folder_bytes(places.folder)))
     raise _failure(process.returncode, places, log, killed_for_memory=out_of_memory_kills() > kills_before)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from llmtune.artifacts import read_artifact
 from llmtune.errors import LlmtuneError, Stopped
 from llmtune.files import empty_folder, write_json
+from llmtune.heap import keep_freed_memory
 from llmtune.monitor import Bar, Monitor
 from llmtune.run.events import append_event
 from llmtune.run.job import Job, Workshop, read_job
@@ -101,6 +102,7 @@ def run_job(job: Job) -> int:
             _lock_out_orphans(lock)
             empty_folder(places.output)
         places.work.mkdir(parents=True, exist_ok=True)
+        keep_freed_memory()
         stage = stage_class(job.kind).model_validate(job.settings)
         monitor: Monitor = WorkerMonitor(places) if first else FollowerMonitor(places)
         inputs = {name: read_artifact(Path(folder)) for name, folder in job.inputs.items()}

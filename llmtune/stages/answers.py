@@ -30,7 +30,7 @@ class AnswersStage(Stage):
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         shape = inputs["model"].shape
-        memory = _LIBRARIES + 2 * (shape.parameters if shape else 0)
+        memory = _LIBRARIES + 4 * (shape.parameters if shape else 0)
         seconds = 8 + len(self.prompts) * self.tokens / _TOKENS_PER_SECOND
         return Plan(Forecast(self.makes, self.kind, bytes=4096), memory=memory, disk=4096, seconds=seconds)
 

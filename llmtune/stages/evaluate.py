@@ -51,10 +51,11 @@ class EvaluateStage(Stage):
             tokens += settings.tokens + QUESTION_TOKENS * settings.questions
         seconds = min(tokens * 2 * model.shape.parameters / REFERENCE_FLOPS, settings.minutes * 60)
         weights = 2 * model.shape.parameters
+        width = 2 if machine.accelerators or machine.cpu_has_bf16 else 4  # bytes of a number in computing
         # A GGUF file is read back into a bf16 checkpoint first; how a bundle is packed is not known before it is made.
-        copies, disk = (_READING_BACK, weights) if model.kind == "bundle" else (1, 0)
-        batch = 4096 * (12 * model.shape.hidden_size + 4 * model.shape.intermediate_size) * 2 + (300 << 20)
-        memory = _LIBRARIES + copies * weights + batch
+        reading_back, disk = (_READING_BACK * weights, weights) if model.kind == "bundle" else (0, 0)
+        batch = 4096 * (12 * model.shape.hidden_size + 4 * model.shape.intermediate_size) * width + (300 << 20)
+        memory = _LIBRARIES + max(reading_back, width * model.shape.parameters + batch)
         return Plan(makes, memory=memory, disk=16384 + disk, seconds=_LOAD_SECONDS + seconds, problems=problems)
 
     def _problems(self) -> tuple[str, ...]:

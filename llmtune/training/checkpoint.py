@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from llmtune.errors import BadArtifact
-from llmtune.files import empty_folder, files_below, publish_folder, read_json, sync_folder, write_json
+from llmtune.files import empty_folder, publish_folder, read_json, sync_folder, write_json
 from llmtune.training.engine import MOMENTS, Engine
 from llmtune.training.inject import kill_if_injected
 from llmtune.training.tensors import write_tensors
@@ -58,7 +58,6 @@ class CheckpointStore:
     def __init__(self, folder: Path, *, first: bool) -> None:
         self.folder = folder
         self.first = first
-        self.peak = 0  # most bytes that stood in the folder
 
     def latest(self) -> Path | None:
         """The folder of the newest whole checkpoint."""
@@ -104,7 +103,6 @@ class CheckpointStore:
         if final.exists():
             shutil.rmtree(final)  # the same step saved before a stop: the same contents
         publish_folder(temporary, final)
-        self.peak = max(self.peak, _bytes_on_disk(self.folder))
         self._remove_all_but(final, progress)
 
     def _remove_all_but(self, kept: Path, progress: Progress) -> None:
@@ -142,12 +140,6 @@ def load_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
         if parameter.shape != weights[name].shape:
             raise BadArtifact(f"saved weight has shape {tuple(weights[name].shape)}", where=name)
         parameter.data.copy_(weights[name])
-
-
-def _bytes_on_disk(folder: Path) -> int:
-    """Bytes of all files below a folder, those with several names once."""
-    states = [path.stat() for path in files_below(folder)]
-    return sum({state.st_ino: state.st_size for state in states}.values())
 
 
 def _share(source: Path, target: Path) -> None:

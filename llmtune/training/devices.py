@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from llmtune.errors import CannotRunHere
+from llmtune.heap import keep_freed_memory
 
 # Kinds of launch, in accelerate's words; MULTI_CPU are ranks that torchrun started.
 SUPPORTED = ("NO", "MULTI_GPU", "MULTI_CPU", "DEEPSPEED")
@@ -104,6 +105,8 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
         for format_ in ("bf16", "fp16"):
             config.pop(format_, None)
     set_threads()
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     return Devices(accelerator, accelerator.device, accelerator.process_index, accelerator.num_processes)
 
 

@@ -21,7 +21,7 @@ from llmtune.extras import have, missing
 from llmtune.machine import Accelerator, Machine
 from llmtune.models.families import attention_to_use, stays_inside_documents
 from llmtune.training.launch import Launch
-from llmtune.training.precision import BF16_FLAGS, precision_note, precision_problem
+from llmtune.training.precision import chosen_precision, precision_note, precision_problem
 from llmtune.training.settings import TrainSettings, count_steps
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ NF4_BYTES = 0.56  # of a weight, scales included
 ROW_CACHE_BYTES = 3.2  # of a token on disk: id, target flag, places
 OTHER_FILES = 8 << 20  # bytes on disk: tokenizer, configuration, history
 # Sustained floating-point operations a second in training.
-CPU_CORE_RATE = {"bf16": 185e9, "fp32": 60e9, "bf16 without instructions": 12e9}
+CPU_CORE_RATE = {"bf16": 185e9, "fp32": 80e9, "bf16 without instructions": 25e9}
 GPU_RATE = {(8, 0): 110e12, (8, 6): 35e12, (8, 9): 60e12, (9, 0): 280e12, (7, 0): 40e12, (7, 5): 20e12}
 START_SECONDS = 15.0
 
@@ -57,6 +57,8 @@ def forecast(
     """The estimate for training a model of `shape` on a corpus with `tokens` by split, on this machine."""
     problems = _problems(settings, machine, launch)
     notes = [note for note in (precision_note(settings.precision, settings.device, machine),) if note]
+    precision = chosen_precision(settings.precision, settings.device, machine)
+    settings = settings.model_copy(update={"precision": precision})
     if shape is None:
         return Estimate(notes=tuple(notes), problems=tuple(problems))
     if settings.row_tokens > shape.context_length:
@@ -204,7 +206,7 @@ def _rate(settings: TrainSettings, machine: Machine, launch: Launch) -> float | 
             return None
         return sum(rate for rate in known if rate) * (0.25 if settings.precision == "fp32" else 1.0)
     kind = "fp32" if settings.precision == "fp32" else "bf16"
-    if kind == "bf16" and not BF16_FLAGS & machine.flags:
+    if kind == "bf16" and not machine.cpu_has_bf16:
         kind = "bf16 without instructions"
     return machine.cores * CPU_CORE_RATE[kind]
 

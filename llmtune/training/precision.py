@@ -11,8 +11,19 @@ from llmtune.machine import Accelerator, Machine, this_machine
 if TYPE_CHECKING:
     from llmtune.training.devices import Devices
 
-BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}  # CPU features that make bf16 faster than fp32
 TURING, AMPERE = (7, 0), (8, 0)
+
+
+def chosen_precision(precision: str, device: str, machine: Machine) -> str:
+    """`auto` as a format: bf16 where `device` (auto, cpu, cuda) of this machine computes in it, else fp32; another
+    precision as it is."""
+    if precision != "auto":
+        return precision
+    gpus = machine.accelerators if device != "cpu" else ()
+    has_bf16 = (
+        all(gpu.capability >= AMPERE or gpu.capability == (0, 0) for gpu in gpus) if gpus else machine.cpu_has_bf16
+    )
+    return "bf16" if has_bf16 else "fp32"
 
 
 def precision_problem(precision: str, device: str, machine: Machine, *, deepspeed: bool = False) -> str | None:
@@ -36,13 +47,16 @@ def precision_problem(precision: str, device: str, machine: Machine, *, deepspee
 def precision_note(precision: str, device: str, machine: Machine) -> str | None:
     """What is worth knowing about `precision` here."""
     on_cpu = device == "cpu" or not machine.accelerators
-    if precision == "bf16" and on_cpu and not BF16_FLAGS & machine.flags:
-        return "this CPU has no bf16 arithmetic: bf16 is right but slow here; precision: fp32 is faster"
+    if on_cpu and not machine.cpu_has_bf16:
+        if precision == "bf16":
+            return "this CPU has no bf16 arithmetic: bf16 is right but slow here; precision: auto takes fp32"
+        if precision == "auto":
+            return "this CPU has no bf16 arithmetic: trained in fp32"
     return None
 
 
-def check_precision(precision: str, devices: Devices) -> None:
-    """Raise CannotRunHere for a number format that this machine cannot train in."""
+def precision_on(devices: Devices, precision: str) -> str:
+    """The number format to train in on these devices. Raises CannotRunHere for one that they cannot train in."""
     machine = this_machine()
     if devices.device.type == "cuda" and not machine.accelerators:  # a container without nvidia-smi
         import torch
@@ -50,6 +64,8 @@ def check_precision(precision: str, devices: Devices) -> None:
         found = torch.cuda.get_device_properties(devices.device)
         gpu = Accelerator(found.name, found.total_memory, torch.cuda.get_device_capability(devices.device))
         machine = replace(machine, accelerators=(gpu,))
-    problem = precision_problem(precision, devices.device.type, machine, deepspeed=devices.zero_stage is not None)
+    kind = devices.device.type
+    problem = precision_problem(precision, kind, machine, deepspeed=devices.zero_stage is not None)
     if problem:
         raise CannotRunHere(problem)
+    return chosen_precision(precision, kind, machine)

@@ -22,6 +22,7 @@ import torch
 from llmtune.corpus.store import count
 from llmtune.errors import OutOfMemory
 from llmtune.files import read_json, write_text
+from llmtune.heap import return_freed_memory
 from llmtune.models.load import load_tokenizer
 from llmtune.monitor import Monitor
 from llmtune.training.checkpoint import WEIGHTS, CheckpointStore, Progress, load_weights, read_moments, read_tensors
@@ -33,7 +34,7 @@ from llmtune.training.isolation import Isolation
 from llmtune.training.loop import Clock, Loop, seed_of, spread
 from llmtune.training.loss import causal_model, decoder_of
 from llmtune.training.objective import NextToken, Objective
-from llmtune.training.precision import check_precision
+from llmtune.training.precision import precision_on
 from llmtune.training.preparation import isolation_for, prepared_model, save_trained
 from llmtune.training.settings import TrainSettings, count_steps
 
@@ -76,7 +77,7 @@ def train(
     devices = session.start()
     if not devices.first:
         session.monitor = Monitor()  # rank 0 alone talks, and decides for all when to stop
-    check_precision(settings.precision, devices)
+    session.settings = settings = settings.model_copy(update={"precision": precision_on(devices, settings.precision)})
     loop = session.loop(devices, objective or NextToken())
     loop.run()
     metrics, weights = session.metrics(loop), session.chosen_weights(loop)
@@ -84,6 +85,7 @@ def train(
     devices.end()
     del loop
     gc.collect()
+    return_freed_memory()
     if not devices.first:
         return {}
     kept = read_tensors(weights, work)
@@ -201,6 +203,7 @@ class _Session:
         peak = devices.sum([float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT)])[0]
         on_gpu = devices.device.type == "cuda"
         return {
+            "precision": self.settings.precision,
             "method": self.settings.adapter.type if self.settings.adapter else "full",
             "steps": progress.step,
             "tokens": progress.seen,
@@ -217,7 +220,6 @@ class _Session:
             "tokens_per_second": loop.clock.tokens_per_second,
             "seconds_to_first_step": loop.clock.first_step,
             "peak_memory": int(peak),
-            "peak_disk": loop.store.peak,
             "peak_device_memory": torch.cuda.max_memory_allocated() if on_gpu else None,
         }
 

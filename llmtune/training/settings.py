@@ -75,10 +75,10 @@ class TrainSettings(Settings):
     adapter: AdapterSettings | None = Field(
         None, description="LoRA or QLoRA settings; without them all weights of the model are trained."
     )
-    precision: Literal["bf16", "fp16", "fp32", "fp8"] = Field(
-        "bf16",
-        description="Number format of the matrix products. Trained weights and their sums are fp32 in any case. fp16 "
-        "needs a GPU; fp8 is refused, with the reason.",
+    precision: Literal["auto", "bf16", "fp16", "fp32", "fp8"] = Field(
+        "auto",
+        description="Number format of the matrix products. Trained weights and their sums are fp32 in any case. auto: "
+        "bf16 where the device computes in it, else fp32. fp16 needs a GPU; fp8 is refused, with the reason.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",

@@ -119,7 +119,6 @@ def test_the_new_replaces_the_old_and_the_best_stays(tmp_path: Path) -> None:
     store.save(engine, Progress(step=4, best_step=1), last=True)
     assert sorted(os.listdir(tmp_path)) == ["best-000001.safetensors", "step-000004"]
     assert sorted(os.listdir(tmp_path / "step-000004")) == ["state.json", "weights.safetensors"]
-    assert store.peak > 0
 
 
 def test_ranks_above_0_write_nothing(tmp_path: Path) -> None:

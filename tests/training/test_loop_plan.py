@@ -17,6 +17,7 @@ from llmtune.stages.stage import Forecast, Plan
 from llmtune.stages.train import TrainStage
 from llmtune.training.forecast import adapter_parameters
 from llmtune.training.launch import read_launch
+from llmtune.training.precision import chosen_precision
 from tests.tiny import tiny_checkpoint, tiny_model
 
 CONFIGS = Path(__file__).parents[2] / "accelerate_configs"
@@ -108,7 +109,38 @@ def test_nothing_wrong_here(model: Path) -> None:
     assert estimate.problems == ()
     assert estimate.makes.kind == "checkpoint"
     assert estimate.seconds is not None
-    assert any("no bf16 arithmetic" in n for n in plan(model, dataclasses.replace(CPU, flags=frozenset())).notes)
+    assert estimate.notes == ()
+
+
+OLD_CPU = dataclasses.replace(CPU, flags=frozenset({"avx2", "avx512f"}))
+T4 = dataclasses.replace(OLD_CPU, accelerators=(Accelerator("T4", 16 << 30, (7, 5)),))
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "chosen"),
+    [
+        (CPU, "auto", "bf16"),
+        (OLD_CPU, "auto", "fp32"),
+        (T4, "auto", "fp32"),
+        (dataclasses.replace(OLD_CPU, accelerators=(A100,)), "auto", "bf16"),
+        (dataclasses.replace(OLD_CPU, accelerators=(A100,)), "cpu", "fp32"),
+    ],
+)
+def test_auto_precision_is_the_one_the_device_computes_in(machine: Machine, device: str, chosen: str) -> None:
+    assert chosen_precision("auto", device, machine) == chosen
+    assert chosen_precision("bf16", device, machine) == "bf16"  # what is asked for is not second-guessed
+
+
+def test_a_cpu_without_bf16_is_planned_in_fp32(model: Path) -> None:
+    automatic, asked, slow = (
+        plan(model, OLD_CPU),
+        plan(model, OLD_CPU, precision="fp32"),
+        plan(model, OLD_CPU, precision="bf16"),
+    )
+    assert (automatic.memory, automatic.seconds) == (asked.memory, asked.seconds)
+    assert (slow.seconds or 0) > 2 * (asked.seconds or 0)
+    for estimate in (automatic, slow):
+        assert any("no bf16 arithmetic" in note for note in estimate.notes)
 
 
 def test_estimates_follow_the_settings(model: Path) -> None:
