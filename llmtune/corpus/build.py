@@ -1,7 +1,7 @@
 """Make a corpus: read every source, drop duplicates, group near-duplicates, split, write, describe.
 
     take_in (intake.py)     files → clean documents, one Parquet spool a source in the work folder
-    _sort_out               exact duplicates, near-duplicates (near.py), groups
+    _sort_out               exact duplicates, near-duplicates (near.py), parts of one another (parts.py), groups
     split_groups (split.py) group → train, valid or test
     _write                  spool → the corpus of `store.py`, `card.json`, `samples.json` (card.py)
 
@@ -20,6 +20,7 @@ from llmtune.corpus.card import Kept, card_of, metrics_of, samples_of
 from llmtune.corpus.drops import EXACT, NEAR, Drops
 from llmtune.corpus.intake import Intake, take_in
 from llmtune.corpus.near import GROUP_MARGIN, Sketcher, clusters, copies
+from llmtune.corpus.parts import Parts
 from llmtune.corpus.readers.reader import PROBLEMS
 from llmtune.corpus.settings import CorpusSettings
 from llmtune.corpus.sources import source_names
@@ -105,6 +106,7 @@ def _sort_out(
 ) -> tuple[list[_Entry], _Clusters]:
     """One entry for each spooled document, duplicates marked and groups given."""
     sketcher = Sketcher() if settings.near_duplicates is not None else None
+    parts = Parts()
     entries: list[_Entry] = []
     first: dict[str, str] = {}  # sha256 → id
     sketched: list[int] = []  # row of the signatures → entry
@@ -126,13 +128,14 @@ def _sort_out(
                 first[document.sha256] = document.id
                 if sketcher is not None:
                     sketcher.add(text)
+                    parts.add(text)
                     sketched.append(len(entries))
             entries.append(entry)
             bar.advance()
             monitor.safe_point()
     found = _Clusters()
     if sketcher is not None and settings.near_duplicates is not None:
-        found = _group(entries, sketched, sketcher, settings.near_duplicates, settings, monitor)
+        found = _group(entries, sketched, sketcher, parts, settings.near_duplicates, settings, monitor)
     return entries, found
 
 
@@ -140,13 +143,14 @@ def _group(
     entries: list[_Entry],
     sketched: list[int],
     sketcher: Sketcher,
+    parts: Parts,
     threshold: float,
     settings: CorpusSettings,
     monitor: Monitor,
 ) -> _Clusters:
     """Give every cluster one group, named by the smallest hash in it, and mark the copies where they are dropped."""
     signatures = sketcher.signatures()
-    found = clusters(signatures, threshold - GROUP_MARGIN, monitor)
+    found = clusters(signatures, threshold - GROUP_MARGIN, monitor, parts.related())
     for cluster in found:
         group = min(entries[sketched[row]].group for row in cluster)
         for row in cluster:

@@ -90,10 +90,15 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def clusters(signatures: Signatures, threshold: float, monitor: Monitor) -> list[list[int]]:
-    """Connected components of at least two documents whose similarity is estimated at `threshold` or more; members
-    ascending, clusters by their first member."""
+def clusters(
+    signatures: Signatures, threshold: float, monitor: Monitor, related: Iterable[tuple[int, int]] = ()
+) -> list[list[int]]:
+    """Connected components of at least two documents whose similarity is estimated at `threshold` or more, or which
+    are `related` for another reason; members ascending, clusters by their first member."""
     parents = list(range(len(signatures)))
+    for one, other in related:
+        one, other = _root(parents, one), _root(parents, other)
+        parents[max(one, other)] = min(one, other)
     rows = rows_per_band(threshold)
     bands = PERMUTATIONS // rows
     with monitor.bar("comparing documents", bands, "bands") as bar:

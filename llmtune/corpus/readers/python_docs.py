@@ -28,7 +28,7 @@ _TOPICS = "pydoc_data/topics.py"
 # Folders that hold tests, programs, vendored packages or tables rather than the library.
 _LEFT_OUT = frozenset(
     {"site-packages", "dist-packages", "test", "tests", "idle_test", "idlelib", "turtledemo", "_bundled", "lib2to3"}
-    | {"encodings", "__pycache__", "__phello__", "config", "pydoc_data"}
+    | {"encodings", "distutils", "__pycache__", "__phello__", "config", "pydoc_data"}
 )
 _BUILT_IN = (
     "builtins", "sys", "time", "itertools", "math", "cmath", "gc", "array", "binascii", "errno", "marshal", "atexit",
