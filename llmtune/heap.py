@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc's malloc.h
-_NEVER = (1 << 31) - 1
+_NEVER = -1  # of the trim threshold
 
 
 def keep_freed_memory() -> None:

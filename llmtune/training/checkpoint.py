@@ -61,7 +61,7 @@ class CheckpointStore:
 
     def latest(self) -> Path | None:
         """The folder of the newest whole checkpoint."""
-        return max(self.folder.glob("step-*"), default=None)
+        return max(self.folder.glob("step-*"), key=_step_of, default=None)
 
     def progress(self, checkpoint: Path) -> Progress:
         """The state saved in a checkpoint. Raises BadArtifact."""
@@ -100,8 +100,6 @@ class CheckpointStore:
             return
         write_json(temporary / STATE, asdict(progress))
         kill_if_injected("checkpoint", progress.step)
-        if final.exists():
-            shutil.rmtree(final)  # the same step saved before a stop: the same contents
         publish_folder(temporary, final)
         self._remove_all_but(final, progress)
 
@@ -140,6 +138,10 @@ def load_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
         if parameter.shape != weights[name].shape:
             raise BadArtifact(f"saved weight has shape {tuple(weights[name].shape)}", where=name)
         parameter.data.copy_(weights[name])
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def _share(source: Path, target: Path) -> None:

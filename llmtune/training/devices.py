@@ -54,7 +54,9 @@ class Devices:
         self.accelerator.wait_for_everyone()
 
     def end(self) -> None:
-        """Leave the others: ends the process group (a rank that just exits can abort)."""
+        """Let go of the model, which Accelerate holds on to, and leave the others: ends the process group (a rank that
+        just exits can abort)."""
+        self.accelerator.free_memory()
         if self.world > 1:
             self.accelerator.end_training()
 
@@ -69,7 +71,7 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
     that one process and many compute the same.
     Raises CannotRunHere for cuda on a machine without, and for launches that are not SUPPORTED.
     """
-    from accelerate import Accelerator, PartialState
+    from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
     from accelerate.state import AcceleratorState
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -83,6 +85,7 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
     accumulation = math.ceil(math.ceil(batch_rows / ranks) / micro_batch)
     with_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
     accelerator = Accelerator(
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # or gradients stand twice
         mixed_precision="no",
         cpu=cpu and not with_deepspeed,
         gradient_accumulation_steps=accumulation if with_deepspeed else 1,

@@ -22,14 +22,13 @@ from llmtune.machine import Accelerator, Machine
 from llmtune.models.families import attention_to_use, stays_inside_documents
 from llmtune.training.launch import Launch
 from llmtune.training.precision import chosen_precision, precision_note, precision_problem
-from llmtune.training.settings import TrainSettings, count_steps
+from llmtune.training.settings import CHUNK_BYTES, TrainSettings, count_steps
 
 if TYPE_CHECKING:
     from llmtune.models.shape import ModelShape
 
 LIBRARIES = 700 << 20  # bytes: Python, torch, transformers, peft after their first step
 DEEPSPEED_LIBRARIES = 250 << 20
-CHUNK_LOGITS = 96 << 20  # bytes of a chunk's logits in fp32 on CPU (llmtune/training/loss.py)
 NF4_BYTES = 0.56  # of a weight, scales included
 ROW_CACHE_BYTES = 3.2  # of a token on disk: id, target flag, places
 OTHER_FILES = 8 << 20  # bytes on disk: tokenizer, configuration, history
@@ -61,7 +60,9 @@ def forecast(
     settings = settings.model_copy(update={"precision": precision})
     if shape is None:
         return Estimate(notes=tuple(notes), problems=tuple(problems))
-    if settings.row_tokens > shape.context_length:
+    if problem := row_problem(settings.row_tokens, shape):
+        problems.append(problem)
+    elif shape.context_length and settings.row_tokens > shape.context_length:
         notes.append(f"row_tokens {settings.row_tokens} is more than the {shape.context_length} the model was made for")
     if not stays_inside_documents(shape.config):
         notes.append("this family cannot be kept inside a document: one document a row, shorter ones padded")
@@ -70,7 +71,7 @@ def forecast(
     trained = adapter_parameters(settings, shape) if settings.adapter else shape.parameters
     launch = launch or Launch(identity="")
     on_gpu = _gpus(settings, machine)
-    each = _rank_memory(settings, shape, trained, launch)
+    each = _rank_memory(settings, shape, trained, launch, CHUNK_BYTES["cuda" if on_gpu else "cpu"])
     if on_gpu:
         problem = _gpu_problem(each, on_gpu, launch.here)
         problems += [problem] if problem else []
@@ -82,11 +83,20 @@ def forecast(
     return Estimate(
         bytes=size,
         memory=memory,
-        disk=_disk(size, trained, tokens),
+        disk=_disk(settings, size, trained, tokens),
         seconds=_seconds(settings, shape, trained, tokens, machine, launch),
         notes=tuple(notes),
         problems=tuple(problems),
     )
+
+
+def row_problem(row_tokens: int, shape: ModelShape) -> str | None:
+    """Why rows of so many tokens do not go into a model with a table of positions; None when they do."""
+    tables = ("wpe.weight", "embed_positions.weight", "position_embeddings.weight")
+    positions = min((size[0] for name, size in shape.tensors.items() if name.endswith(tables)), default=row_tokens)
+    if row_tokens <= positions:
+        return None
+    return f"row_tokens {row_tokens} is more than the {positions} positions that this model has weights for; lower it"
 
 
 def adapter_parameters(settings: TrainSettings, shape: ModelShape) -> int:
@@ -105,8 +115,8 @@ def adapter_parameters(settings: TrainSettings, shape: ModelShape) -> int:
     return total
 
 
-def _rank_memory(settings: TrainSettings, shape: ModelShape, trained: int, launch: Launch) -> int:
-    """Bytes of one rank beside its libraries, in training."""
+def _rank_memory(settings: TrainSettings, shape: ModelShape, trained: int, launch: Launch, chunk: int) -> int:
+    """Bytes of one rank beside its libraries, in training or in saving what came of it. chunk: bytes of its logits."""
     parameters, embedding = shape.parameters, shape.vocab_size * shape.hidden_size
     narrow = settings.precision != "fp32"
     parts = launch.processes if launch.zero_stage else 1
@@ -121,8 +131,9 @@ def _rank_memory(settings: TrainSettings, shape: ModelShape, trained: int, launc
         frozen = stored * (parameters - embedding) + (2 if narrow else 4) * embedding
         state = int(frozen / (parts if launch.zero_stage == 3 else 1)) + 16 * trained
         transient = 2 * trained
-    loss = int(2.5 * max(CHUNK_LOGITS, 64 * shape.vocab_size))
-    return state + transient + loss + _activation_bytes(settings, shape)
+    loss = int(2.5 * max(chunk, 64 * shape.vocab_size))
+    saving = (4 if settings.adapter is None or not narrow else 2) * parameters + 2 * parameters + 4 * trained
+    return max(state + transient + loss + _activation_bytes(settings, shape), saving)
 
 
 def _activation_bytes(settings: TrainSettings, shape: ModelShape) -> int:
@@ -158,11 +169,12 @@ def _rows_bytes(tokens: dict[str, int]) -> int:
     return min(sum(tokens.values()) * 12, 400 << 20)
 
 
-def _disk(size: int, trained: int, tokens: dict[str, int]) -> int:
-    """The most that stands on the disk: two checkpoints with moments while one replaces the other, or the result beside
-    the last weights."""
+def _disk(settings: TrainSettings, size: int, trained: int, tokens: dict[str, int]) -> int:
+    """The most that stands on the disk: two checkpoints with moments while one replaces the other and, where they are
+    older, the best weights; or the result beside the last weights."""
     rows = int(ROW_CACHE_BYTES * (tokens.get("train", 0) + tokens.get("valid", 0)))
-    return max(24 * trained, size + 8 * trained) + rows
+    best = 4 if tokens.get("valid") and settings.validation.keep == "best" else 0
+    return max((24 + best) * trained, size + 8 * trained) + rows
 
 
 def _seconds(

@@ -19,10 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llmtune.training.settings import CHUNK_BYTES
+
 NOT_TRAINED = -100  # the label that every loss of transformers leaves out
-# Bytes of one chunk's logits in fp32: enough rows for a full-speed matrix product, little beside the model.
-CHUNK_BYTES = {"cpu": 96 << 20}
-CHUNK_BYTES_ELSEWHERE = 256 << 20
 
 
 class ChunkLoss(Protocol):
@@ -129,7 +128,7 @@ def chunk_positions(causal: nn.Module, device: torch.device) -> int:
     """How many positions' logits fit CHUNK_BYTES in fp32, at least 16."""
     config: Any = causal.config
     vocabulary = getattr(config, "vocab_size", None) or config.get_text_config().vocab_size
-    return max(16, CHUNK_BYTES.get(device.type, CHUNK_BYTES_ELSEWHERE) // (4 * vocabulary))
+    return max(16, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"]) // (4 * vocabulary))
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -173,7 +172,8 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits_nV: Tensor, targets_n: Tensor) -> Tensor:
         picked_n1 = targets_n[:, None]
-        shifted_nV = logits_nV.float() - logits_nV.amax(-1, keepdim=True)
+        # A copy also of fp32 logits: soft-capping has kept them for its own backward pass.
+        shifted_nV = logits_nV.to(torch.float32, copy=True).sub_(logits_nV.amax(-1, keepdim=True))
         picked_logits_n1 = shifted_nV.gather(1, picked_n1)
         exponentials_nV = shifted_nV.exp_()
         sums_n1 = exponentials_nV.sum(-1, keepdim=True)

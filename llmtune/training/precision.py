@@ -47,6 +47,8 @@ def precision_problem(precision: str, device: str, machine: Machine, *, deepspee
 def precision_note(precision: str, device: str, machine: Machine) -> str | None:
     """What is worth knowing about `precision` here."""
     on_cpu = device == "cpu" or not machine.accelerators
+    if precision == "auto" and not on_cpu and chosen_precision(precision, device, machine) == "fp32":
+        return "this GPU has no bf16 arithmetic: trained in fp32; precision: fp16 is faster"
     if on_cpu and not machine.cpu_has_bf16:
         if precision == "bf16":
             return "this CPU has no bf16 arithmetic: bf16 is right but slow here; precision: auto takes fp32"
@@ -58,7 +60,7 @@ def precision_note(precision: str, device: str, machine: Machine) -> str | None:
 def precision_on(devices: Devices, precision: str) -> str:
     """The number format to train in on these devices. Raises CannotRunHere for one that they cannot train in."""
     machine = this_machine()
-    if devices.device.type == "cuda" and not machine.accelerators:  # a container without nvidia-smi
+    if devices.device.type == "cuda":  # this rank's own, of perhaps several kinds
         import torch
 
         found = torch.cuda.get_device_properties(devices.device)

@@ -20,16 +20,18 @@ from typing import Any
 import torch
 
 from llmtune.corpus.store import count
-from llmtune.errors import OutOfMemory
+from llmtune.errors import CannotRunHere, OutOfMemory
 from llmtune.files import read_json, write_text
 from llmtune.heap import return_freed_memory
 from llmtune.models.load import load_tokenizer
+from llmtune.models.shape import read_shape
 from llmtune.monitor import Monitor
 from llmtune.training.checkpoint import WEIGHTS, CheckpointStore, Progress, load_weights, read_moments, read_tensors
 from llmtune.training.collate import Collator
 from llmtune.training.data import Row, Rows, build_rows
 from llmtune.training.devices import Devices, start
 from llmtune.training.engine import make_engine
+from llmtune.training.forecast import row_problem
 from llmtune.training.isolation import Isolation
 from llmtune.training.loop import Clock, Loop, seed_of, spread
 from llmtune.training.loss import causal_model, decoder_of
@@ -38,7 +40,7 @@ from llmtune.training.precision import precision_on
 from llmtune.training.preparation import isolation_for, prepared_model, save_trained
 from llmtune.training.settings import TrainSettings, count_steps
 
-HISTORY = "history.jsonl"
+HISTORY, PRECISION = "history.jsonl", "precision.txt"
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage
 
 
@@ -77,7 +79,7 @@ def train(
     devices = session.start()
     if not devices.first:
         session.monitor = Monitor()  # rank 0 alone talks, and decides for all when to stop
-    session.settings = settings = settings.model_copy(update={"precision": precision_on(devices, settings.precision)})
+    settings = session.settle_precision(devices)
     loop = session.loop(devices, objective or NextToken())
     loop.run()
     metrics, weights = session.metrics(loop), session.chosen_weights(loop)
@@ -121,10 +123,22 @@ class _Session:
             clip=self.settings.optimizer.clip,
         )
 
+    def settle_precision(self, devices: Devices) -> TrainSettings:
+        """Put a number format in the place of `auto`; after a resume the same, also on another kind of machine."""
+        kept = self.work / PRECISION
+        if devices.first and self.settings.precision == "auto" and not kept.exists():
+            write_text(kept, precision_on(devices, "auto"))
+        devices.wait()
+        wanted = kept.read_text() if self.settings.precision == "auto" else self.settings.precision
+        self.settings = self.settings.model_copy(update={"precision": precision_on(devices, wanted)})
+        return self.settings
+
     def loop(self, devices: Devices, objective: Objective) -> Loop:
         """Model, rows, engine and saved progress, ready to run."""
         settings = self.settings
         trust = self.trust_remote_code
+        if problem := row_problem(settings.row_tokens, read_shape(self.checkpoint)):
+            raise CannotRunHere(problem)
         model = prepared_model(
             self.checkpoint, settings, self.adapter_seed, device=devices.device, trust_remote_code=trust
         )

@@ -25,7 +25,7 @@ def test_any_field_by_stage_id_or_name(load: Load, tmp_path: Path) -> None:
         "corpus.sources.0.path=other",
         "corpus.near_duplicates=null",
         "evaluate={}",
-        "model.revision=v2",
+        "model.trust_remote_code=true",
         "report.samples=false",
     ]
     recipe = load(GOOD, overrides)
@@ -34,7 +34,7 @@ def test_any_field_by_stage_id_or_name(load: Load, tmp_path: Path) -> None:
     assert (train.adapter.targets, train.adapter.rank) == (["q_proj", "v_proj"], 8)
     assert (second.format, second.from_) == ("hf", "train")
     assert (corpus.sources[0].path, corpus.near_duplicates) == (tmp_path / "other", None)
-    assert (recipe.model.name, recipe.model.revision) == ("smollm2-135m-instruct-q4", "v2")
+    assert (recipe.model.name, recipe.model.trust_remote_code) == ("smollm2-135m-instruct-q4", True)
     assert recipe.report.samples is False
 
 

@@ -125,8 +125,8 @@ def test_a_diverging_run_is_stopped_by_its_gradient(place: Path) -> None:
 
 
 def test_best_weights_are_kept(place: Path) -> None:
-    """At a rate that ruins the model the best validation is not the last; the weights saved are of the best."""
-    settings = {"lr": 0.3, "tokens": 4000, "validation": {"every": 1}, "schedule": {"type": "constant", "warmup": 0}}
+    """At a rate that ruins the model ever more the best validation is the first; the weights saved are of the best."""
+    settings = {"lr": 3.0, "tokens": 4000, "validation": {"every": 1}, "schedule": {"type": "constant", "warmup": 0}}
     metrics = small_train(place, "best", **settings)
     valid = {r["step"]: r["valid_loss"] for r in history_of(place, "best") if "valid_loss" in r}
     best = min(valid, key=lambda step: valid[step])
