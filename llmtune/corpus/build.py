@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtune.corpus.card import Kept, card_of, metrics_of, samples_of
-from llmtune.corpus.drops import EXACT, NEAR, Drops
+from llmtune.corpus.drops import EXACT, LINK, NEAR, Drops
 from llmtune.corpus.intake import Intake, take_in
 from llmtune.corpus.near import GROUP_MARGIN, Sketcher, clusters, copies
 from llmtune.corpus.parts import Parts
@@ -26,7 +26,7 @@ from llmtune.corpus.settings import CorpusSettings
 from llmtune.corpus.sources import source_names
 from llmtune.corpus.split import split_groups
 from llmtune.corpus.store import SPLITS, Document, read_split, write_split
-from llmtune.corpus.text import document_text
+from llmtune.corpus.text import compared_text, document_text
 from llmtune.errors import LlmtuneError
 from llmtune.files import write_json
 from llmtune.monitor import Monitor
@@ -127,8 +127,9 @@ def _sort_out(
             else:
                 first[document.sha256] = document.id
                 if sketcher is not None:
-                    sketcher.add(text)
-                    parts.add(text)
+                    compared = compared_text(document)
+                    sketcher.add(compared)
+                    parts.add(compared)
                     sketched.append(len(entries))
             entries.append(entry)
             bar.advance()
@@ -156,7 +157,7 @@ def _group(
         for row in cluster:
             entries[sketched[row]].group = group
         if settings.near_duplicate_action == "drop":
-            for row, original, similarity in copies(signatures, cluster, threshold):
+            for row, original, similarity in copies(signatures, cluster, threshold, monitor):
                 entries[sketched[row]].duplicate_of = (NEAR, entries[sketched[original]].id, similarity)
     sizes = [len(cluster) for cluster in found]
     return _Clusters(len(sizes), sum(sizes), max(sizes, default=0))
@@ -221,7 +222,7 @@ def _write(
 
 def _tell_problems(drops: Drops, monitor: Monitor) -> None:
     """Name what could not be read; the card lists more."""
-    for reason in PROBLEMS:
+    for reason in (*PROBLEMS, LINK):
         if count := drops.counts[reason]:
             names = [entry["id"] for entry in drops.named[reason][:5]]
             more = f" and {count - len(names)} more" if count > len(names) else ""

@@ -6,9 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmtune.corpus.text import printable
+
 TOO_SHORT = "too short"
 NO_TEXT = "no text"
 FORMAT = "no reader for this format"
+LINK = "link out of the folder"
 EXACT = "exact duplicate"
 NEAR = "near-duplicate"
 
@@ -28,6 +31,7 @@ class Drops:
 
     def add(self, id: str, reason: str, detail: str, text: str = "") -> None:
         """Count one; `text` is its beginning, where there is any."""
+        detail = printable(detail)
         self.counts[reason] += 1
         if self.counts[reason] <= _NAMED:
             self.named.setdefault(reason, []).append({"id": id, "detail": detail})

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from llmtune.corpus.readers import FORMATS, reader_of
-from llmtune.corpus.readers.reader import Rejected, Unreadable
+from llmtune.corpus.readers.jsonl import first_records
+from llmtune.corpus.readers.reader import RawDocument, Rejected, Unreadable
 from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.sources import FileOf, files_of, source_names
 from llmtune.corpus.text import characters_of
@@ -14,7 +21,7 @@ from llmtune.extras import have, missing
 
 CHARACTERS_PER_TOKEN = 3.75  # SmolLM2's tokenizer: 3.82 on the PostgreSQL pages, 3.71 on Python's documentation
 _SAMPLED_FILES = 48  # a source
-_SAMPLED_BYTES = 400_000  # larger files are not sampled
+_SAMPLED_BYTES = 400_000  # of larger files only the first records are read, where they have records
 _PYTHON_DOCS = (450, 2_100_000)  # documents, characters, in Python 3.11
 
 
@@ -53,35 +60,51 @@ def _add(result: Estimate, source: Source, name: str) -> None:
         result.documents += _PYTHON_DOCS[0]
         result.characters += _PYTHON_DOCS[1]
         return
-    files = [file for file in files_of(source) if file.format is not None]
+    files = [file for file in files_of(source) if file.format is not None and file.problem is None]
     modules = {module for file in files for module in FORMATS[str(file.format)].modules}
     absent = sorted(module for module in modules if not have(module))
     for module in absent:
         result.problems.append(str(missing(module, f"reading the source '{name}'")))
-    size = sum(file.bytes for file in files)
-    documents, characters, sampled = _sample(files, source) if not absent else (0, 0, 0)
-    if sampled:
-        result.documents += round(documents * size / sampled)
-        result.characters += round(characters * size / sampled)
-    else:
-        result.documents += len(files)
-        result.characters += round(sum(file.bytes * FORMATS[str(file.format)].text_share for file in files))
-    result.file_bytes += size
-    result.largest = max(result.largest, *(file.bytes for file in files), 0) if files else result.largest
+    for format in sorted({str(file.format) for file in files}):
+        of_format = [file for file in files if file.format == format]
+        size = sum(file.bytes for file in of_format)
+        documents, characters, sampled = _sample(of_format, source) if not absent else (0, 0, 0)
+        share = size / sampled if sampled else 0
+        rows = _parquet_rows(of_format) if format == "parquet" else 0
+        result.documents += rows or (round(documents * share) if sampled else len(of_format))
+        result.characters += round(characters * share if sampled else size * FORMATS[format].text_share)
+        result.file_bytes += size
+    result.largest = max(result.largest, *(file.bytes for file in files), 0)
 
 
 def _sample(files: list[FileOf], source: Source) -> tuple[int, int, int]:
-    """(documents, characters, bytes) of a few dozen files spread evenly over those that are small enough."""
-    small = [file for file in files if 0 < file.bytes <= _SAMPLED_BYTES]
-    step = max(1, len(small) // _SAMPLED_FILES)
+    """(documents, characters, bytes) of a few dozen files of one format, spread evenly over those that are small
+    enough; of large JSONL files the first records."""
+    usable = [file for file in files if file.bytes > 0 and (file.bytes <= _SAMPLED_BYTES or file.format == "jsonl")]
+    step = max(1, len(usable) // _SAMPLED_FILES)
     documents = characters = size = 0
-    for file in small[::step][:_SAMPLED_FILES]:
+    for file in usable[::step][:_SAMPLED_FILES]:
+        found: Iterable[RawDocument | Rejected] = ()
+        read = file.bytes
         try:
-            for raw in reader_of(str(file.format)).read(file.path, source):
+            if file.bytes > _SAMPLED_BYTES:
+                found, read = first_records(file.path, source, _SAMPLED_BYTES)
+            else:
+                found = reader_of(str(file.format)).read(file.path, source)
+            for raw in found:
                 if not isinstance(raw, Rejected):
                     documents += 1
                     characters += characters_of(raw.text, raw.messages)
-        except (Unreadable, OSError):
+        except (Unreadable, OSError, EOFError, zlib.error):
             pass  # counts as bytes without text, as it will in the corpus
-        size += file.bytes
+        size += read
     return documents, characters, size
+
+
+def _parquet_rows(files: list[FileOf]) -> int:
+    """Rows of Parquet files, from their footers."""
+    rows = 0
+    for file in files:
+        with suppress(OSError, pa.ArrowException):
+            rows += pq.read_metadata(file.path).num_rows
+    return rows

@@ -15,7 +15,7 @@ from llmtune.corpus.readers.reader import RawDocument, Unreadable
 from llmtune.corpus.settings import Source
 from llmtune.corpus.sources import files_of, source_names
 from llmtune.corpus.store import Document, Message
-from llmtune.corpus.text import characters_of, content_hash
+from llmtune.corpus.text import characters_of, content_hash, printable
 from llmtune.errors import LlmtuneError
 
 LICENCES = "licences"
@@ -47,10 +47,14 @@ def general_text(source: str | Path = LICENCES, max_characters: int = 400_000) -
             text = document.text[:left].rstrip()
             cut = replace(document, text=text, sha256=content_hash(text, None))
         size = characters_of(cut.text, cut.messages)
-        if size == 0 or size > left:
+        if size == 0:
+            continue
+        if size > left:
             break
         chosen.append(cut)
         left -= size
+        if left == 0:
+            break
     if not chosen:
         raise LlmtuneError(
             "no general text to measure forgetting with",
@@ -83,14 +87,14 @@ def _read(path: Path) -> Iterator[Document]:
     source = Source(path=path)
     name = source_names([source])[0]
     for file in files_of(source):
-        if file.format is None:
+        if file.format is None or file.problem is not None:
             continue
         try:
             for raw in reader_of(file.format).read(file.path, source):
                 if isinstance(raw, RawDocument):
                     yield _document(f"{name}/{file.name}{raw.part}", name, raw)
         except Unreadable as error:
-            raise LlmtuneError(f"{error.reason}: {error.detail}", where=str(file.path)) from error
+            raise LlmtuneError(f"{error.reason}: {error.detail}", where=printable(str(file.path))) from error
 
 
 def _document(id: str, source: str, raw: RawDocument) -> Document:
@@ -101,7 +105,8 @@ def _document(id: str, source: str, raw: RawDocument) -> Document:
         else None
     )
     sha256 = content_hash(text, messages)
-    return Document(id, text, messages, source, raw.licence, sha256, group=sha256[:16])
+    licence = printable(raw.licence) if raw.licence else None
+    return Document(id, text, messages, source, licence, sha256, group=sha256[:16])
 
 
 def _wording(document: Document) -> str:

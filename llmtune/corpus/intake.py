@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmtune.corpus.clean import clean_text
-from llmtune.corpus.drops import FORMAT, NO_TEXT, TOO_SHORT, Drops
+from llmtune.corpus.drops import FORMAT, LINK, NO_TEXT, TOO_SHORT, Drops
 from llmtune.corpus.readers import reader_of
 from llmtune.corpus.readers.decode import head_of, problem
 from llmtune.corpus.readers.reader import UNREADABLE, RawDocument, Rejected, Unreadable
 from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.sources import FileOf, files_of
 from llmtune.corpus.store import Document, Message, write_split
-from llmtune.corpus.text import content_hash, plain_text
+from llmtune.corpus.text import content_hash, plain_text, printable
 from llmtune.errors import LlmtuneError
 from llmtune.files import read_json, write_json
 from llmtune.monitor import Monitor
@@ -68,7 +68,9 @@ def _documents(
 def _raw_documents(file: FileOf, source: Source) -> Iterator[RawDocument | Rejected]:
     """What a file holds; a file that can not be read becomes one rejection."""
     try:
-        if file.format is None:
+        if file.problem is not None:
+            yield Rejected("", *file.problem)
+        elif file.format is None:
             found = problem(head_of(file.path))
             suffix = file.path.suffix or "no suffix"
             fix = "name the file or its suffix in `include`, or say `format: text`"
@@ -89,10 +91,10 @@ def _judge(
     id = f"{intake.name}/{file.name}{joint}{raw.part}"
     intake.read += 1
     if isinstance(raw, Rejected):
-        if settings.on_error == "fail" and raw.reason != FORMAT:
+        if settings.on_error == "fail" and raw.reason not in (FORMAT, LINK):
             raise LlmtuneError(
-                f"{raw.reason}: {raw.detail}",
-                where=f"{file.path}{raw.part}",
+                printable(f"{raw.reason}: {raw.detail}"),
+                where=printable(f"{file.path}{raw.part}"),
                 fix="repair or exclude it, or set `on_error: skip` to go on without it",
             )
         intake.drops.add(id, raw.reason, raw.detail)
@@ -112,6 +114,7 @@ def _judge(
         intake.drops.add(id, TOO_SHORT, f"{len(text)} characters, {settings.min_characters} asked for", text)
         return None
     licence = raw.licence or source.licence
+    licence = printable(licence) if licence else None
     return Document(id, text, messages, intake.name, licence, content_hash(text, messages), group="")
 
 

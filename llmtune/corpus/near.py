@@ -26,6 +26,8 @@ GROUP_MARGIN = 0.15
 _SEED = 1  # of the hash functions: fixed, so that the same documents are copies under every recipe seed
 _WORDS = 3
 _BATCH_SHINGLES = 2_000_000  # shingles hashed at a time: 16 MB
+_BATCH_DOCUMENTS = 4096  # the same; their signatures are Python's numbers for a moment, 10 KB a document
+_KNOWN_WORDS = 200_000  # whose hashes are remembered: 30 MB
 _WINDOW = 4096  # documents of one bucket compared all with all; larger buckets in windows of this size
 # Scripts written without spaces between words count by character; all else by runs of letters and digits.
 _TOKEN = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+")
@@ -47,7 +49,7 @@ class Sketcher:
         """Take in the next document."""
         self._pending.frombytes(self._shingles(text).tobytes())
         self._offsets.append(len(self._pending))
-        if len(self._pending) >= _BATCH_SHINGLES:
+        if len(self._pending) >= _BATCH_SHINGLES or len(self._offsets) > _BATCH_DOCUMENTS:
             self._flush()
 
     def signatures(self) -> Signatures:
@@ -61,7 +63,7 @@ class Sketcher:
         known = self._word_hashes
         fresh = [word for word in dict.fromkeys(words) if word not in known]
         if fresh:
-            if len(known) > 2_000_000:
+            if len(known) > _KNOWN_WORDS:
                 known.clear()
                 fresh = list(dict.fromkeys(words))
             known.update(zip(fresh, self._rensa.RMinHash.hash_token_sets([fresh])[0], strict=True))
@@ -114,11 +116,14 @@ def clusters(
     return [cluster for cluster in members.values() if len(cluster) > 1]
 
 
-def copies(signatures: Signatures, cluster: list[int], threshold: float) -> Iterator[tuple[int, int, float]]:
+def copies(
+    signatures: Signatures, cluster: list[int], threshold: float, monitor: Monitor
+) -> Iterator[tuple[int, int, float]]:
     """(copy, original, similarity) for each member of a cluster that has an earlier member, itself no copy, at least
     `threshold` similar to it. A mere neighbour of a neighbour is not a copy."""
     originals: list[int] = []
     for document in cluster:
+        monitor.safe_point()
         similarities = _similarities(signatures, document, originals)
         best = int(similarities.argmax()) if originals else -1
         if best >= 0 and similarities[best] >= threshold:

@@ -18,8 +18,9 @@ RECORD_FORMATS = ("jsonl", "parquet")
 
 def _known_encoding(name: str) -> str:
     try:
+        "".encode(name)  # refuses codecs that are not of text: hex, rot13, base64
         return codecs.lookup(name).name
-    except LookupError:
+    except (LookupError, UnicodeError):
         raise ValueError(f"unknown text encoding '{name}'; for example utf-8, latin-1, cp1252, shift_jis") from None
 
 

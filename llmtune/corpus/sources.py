@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmtune.corpus.drops import LINK
 from llmtune.corpus.readers import format_of
+from llmtune.corpus.readers.reader import UNREADABLE
 from llmtune.corpus.settings import CorpusSettings, Source
+from llmtune.corpus.text import printable
 from llmtune.errors import LlmtuneError
-from llmtune.files import files_below, sha256_file
+from llmtune.models.cache import digests
 
 _MAGIC = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
 class FileOf:
-    """A file of a source. name: its path in the source, for ids. format: that reads it; None: no reader takes it."""
+    """A file of a source, or a folder in it that cannot be looked into.
+
+    name: its path in the source, for ids. format: that reads it; None: no reader takes it. problem: (reason, detail)
+    why it is not to be read
+    """
 
     path: Path
     name: str
     format: str | None
     bytes: int
+    problem: tuple[str, str] | None = None
 
 
 def source_names(sources: Sequence[Source]) -> list[str]:
@@ -42,7 +51,8 @@ def source_names(sources: Sequence[Source]) -> list[str]:
 
 def files_of(source: Source) -> list[FileOf]:
     """The files a source means, sorted by name. Hidden files and folders (`.git`) are passed over; links to folders
-    are not followed. Raises LlmtuneError when the place does not exist, or nothing in it is meant."""
+    are not followed, nor those to files that stand elsewhere. Raises LlmtuneError when the place does not exist, or
+    nothing in it is meant."""
     if source.path is None:
         from llmtune.corpus.readers.python_docs import library
 
@@ -50,17 +60,16 @@ def files_of(source: Source) -> list[FileOf]:
     top, pattern = _split_glob(source.path)
     if not top.exists():
         raise _missing(top)
-    found = files_below(top)
-    named = [(path, path.name if path == top else path.relative_to(top).as_posix()) for path in found]
+    found = list(_found(top))
     meant = [
-        FileOf(path, name, _format_for(path, source, alone=path == top), path.stat().st_size)
-        for path, name in named
-        if _is_meant(name, pattern, source, alone=path == top)
+        _file(path, name, source, problem, alone=path == top)
+        for path, name, problem in found
+        if _is_meant(name, pattern, source, alone=path == top) or (path.is_dir() and not _is_left_out(name, source))
     ]
     if not meant:
         raise LlmtuneError(
             f"no file matches ({len(found)} files are there; path, include and exclude leave none)",
-            where=str(source.path),
+            where=printable(str(source.path)),
             fix="look at the globs of this source; hidden files are passed over",
         )
     return sorted(meant, key=lambda file: file.name)
@@ -76,16 +85,56 @@ def identity_of(settings: CorpusSettings) -> list[dict[str, Any]]:
 
             identity["contents"] = version()
         else:
-            identity["contents"] = {file.name: _sha256(file.path) for file in files_of(source)}
+            with digests(_split_glob(source.path)[0]) as digest:
+                identity["contents"] = {file.name: [file.format, _content(file, digest)] for file in files_of(source)}
         identities.append(identity)
     return identities
 
 
-def _sha256(path: Path) -> str:
+def _content(file: FileOf, digest: Callable[[Path], str]) -> str:
+    if file.problem is not None:
+        return ": ".join(file.problem)
     try:
-        return sha256_file(path)
+        return digest(file.path)
     except OSError as error:  # the intake will name it and skip it, or stop, as the recipe says
-        return f"unreadable: {error.strerror}"
+        return f"{UNREADABLE}: {error.strerror}"
+
+
+def _found(top: Path) -> Iterator[tuple[Path, str, tuple[str, str] | None]]:
+    """(path, name in the source, problem) of every file below `top` (or the file itself), and of the folders that
+    cannot be looked into."""
+    if not top.is_dir():
+        yield top, top.name, None
+        return
+    closed: list[OSError] = []
+    for root, _, names in os.walk(top, onerror=closed.append):
+        for name in names:
+            path = Path(root, name)
+            if path.is_symlink() or path.is_file():
+                yield path, path.relative_to(top).as_posix(), _problem_of_link(path, top)
+    for error in closed:
+        path = Path(error.filename)
+        if path == top:
+            raise LlmtuneError(f"the folder cannot be read: {error.strerror}", where=printable(str(top)))
+        yield path, path.relative_to(top).as_posix(), (UNREADABLE, f"folder: {error.strerror}")
+
+
+def _problem_of_link(path: Path, top: Path) -> tuple[str, str] | None:
+    if not path.is_symlink():
+        return None
+    if not path.exists():
+        return UNREADABLE, "the link leads nowhere"
+    if not path.resolve().is_relative_to(top.resolve()):
+        return LINK, "name what it leads to as a source of its own"
+    return None
+
+
+def _file(path: Path, name: str, source: Source, problem: tuple[str, str] | None, *, alone: bool) -> FileOf:
+    try:
+        size = path.stat().st_size if problem is None else 0
+    except OSError as error:
+        size, problem = 0, (UNREADABLE, error.strerror or type(error).__name__)
+    return FileOf(path, printable(name), _format_for(path, source, alone=alone), size, problem)
 
 
 def _natural_name(source: Source) -> str:
@@ -93,7 +142,7 @@ def _natural_name(source: Source) -> str:
         return source.format
     top, _ = _split_glob(source.path)
     name = top.stem if top.suffix and not top.is_dir() else top.name
-    return name.strip() or "documents"
+    return printable(name.strip()) or "documents"
 
 
 def _split_glob(path: Path) -> tuple[Path, str | None]:
@@ -108,13 +157,16 @@ def _split_glob(path: Path) -> tuple[Path, str | None]:
 def _is_meant(name: str, pattern: str | None, source: Source, *, alone: bool) -> bool:
     if alone:
         return True
-    if any(part.startswith(".") for part in name.split("/")):
-        return False
     if pattern is not None and not _matches_glob(name, pattern):
         return False
     if source.include and not any(_matches(name, glob) for glob in source.include):
         return False
-    return not any(_matches(name, glob) for glob in source.exclude)
+    return not _is_left_out(name, source)
+
+
+def _is_left_out(name: str, source: Source) -> bool:
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return hidden or any(_matches(name, glob) for glob in source.exclude)
 
 
 def _format_for(path: Path, source: Source, *, alone: bool) -> str | None:
@@ -166,4 +218,5 @@ def _missing(path: Path) -> LlmtuneError:
     else:
         shown = ", ".join(there[:8]) + (" …" if len(there) > 8 else "")
         fix = f"{parent} holds: {shown}" if shown else f"{parent} is empty"
-    return LlmtuneError(f"source does not exist ('{wanted}' is not in {parent})", where=str(path), fix=fix)
+    what = f"source does not exist ('{wanted}' is not in {parent})"
+    return LlmtuneError(printable(what), where=printable(str(path)), fix=printable(fix))

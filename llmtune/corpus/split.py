@@ -25,9 +25,9 @@ def split_groups(groups: Mapping[str, int], settings: SplitSettings, seed: int) 
     order = sorted(groups, key=lambda group: (_rank(seed, group), group))
     total = sum(groups.values())
     placed: dict[str, str] = {}
-    for number, (split, share) in enumerate((("test", settings.test), ("valid", settings.valid))):
+    for split, share in (("test", settings.test), ("valid", settings.valid)):
         left = [group for group in order if group not in placed]
-        if share == 0 or len(left) < 2 or len(groups) < number + 2:
+        if share == 0 or len(left) < 2:
             continue
         budget = min(share * total, settings.max_characters)
         to_come = 2 if split == "test" and settings.valid > 0 and len(left) > 2 else 1

@@ -100,10 +100,7 @@ def write_split(
 
 def read_split(corpus: Path, split: str) -> Iterator[Document]:
     """The documents of one split in their stored order; raises BadArtifact when a shard is missing or damaged."""
-    shards = sorted((corpus / split).glob("*.parquet"))
-    if not shards:
-        raise BadArtifact(f"corpus has no '{split}' split", where=str(corpus))
-    for shard in shards:
+    for shard in _shards(corpus, split):
         try:
             with pq.ParquetFile(shard) as file:
                 for batch in file.iter_batches(batch_size=1024):
@@ -116,5 +113,22 @@ def read_split(corpus: Path, split: str) -> Iterator[Document]:
 
 
 def count(corpus: Path, split: str) -> int:
-    """Number of documents in a split, from the Parquet footers alone."""
-    return sum(pq.ParquetFile(shard).metadata.num_rows for shard in sorted((corpus / split).glob("*.parquet")))
+    """Number of documents in a split, from the Parquet footers alone; raises BadArtifact as `read_split`."""
+    rows = 0
+    for shard in _shards(corpus, split):
+        try:
+            rows += pq.read_metadata(shard).num_rows
+        except (OSError, pa.ArrowException) as error:
+            raise BadArtifact(f"damaged corpus shard: {error}", where=str(shard)) from error
+    return rows
+
+
+def _shards(corpus: Path, split: str) -> list[Path]:
+    """The files of a split, numbered from 0 without a gap."""
+    shards = sorted((corpus / split).glob("*.parquet"))
+    if not shards:
+        raise BadArtifact(f"corpus has no '{split}' split", where=str(corpus))
+    for number, shard in enumerate(shards):
+        if shard.name != f"{number:05d}.parquet":
+            raise BadArtifact(f"shard {number:05d}.parquet of the corpus is missing", where=str(corpus / split))
+    return shards

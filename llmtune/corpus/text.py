@@ -35,6 +35,16 @@ def document_text(document: Document) -> str:
     return plain_text(document.text, document.messages)
 
 
+def compared_text(document: Document) -> str:
+    """What is compared to find near-duplicates: `plain_text` without system prompts, which whole data sets share."""
+    return plain_text(document.text, (message for message in document.messages or () if message.role != "system"))
+
+
+def printable(text: str) -> str:
+    """Text that can be written as UTF-8: lone surrogates, as in file names that are not UTF-8, become `\\udce9`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def content_hash(text: str | None, messages: Iterable[Said] | None) -> str:
     """Hex SHA-256 of the UTF-8 text, or of the canonical JSON `[[role, content], …]` of a conversation."""
     if text is None:

@@ -18,8 +18,9 @@ from pydantic import Field
 from llmtune.errors import LlmtuneError
 from llmtune.extras import need
 from llmtune.models.adapter_files import check_adapter_fits, save_adapter
-from llmtune.models.load import load_model
+from llmtune.models.load import load_model, refuse_quantized
 from llmtune.models.merge import NAME, is_4bit, layers_of, merge
+from llmtune.models.shape import read_config
 from llmtune.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,13 +52,17 @@ class AdapterSettings(Settings):
     )
 
 
-def load_for_qlora(folder: Path, dtype: str = "bfloat16", device: str | torch.device = "cpu") -> PreTrainedModel:
+def load_for_qlora(
+    folder: Path, dtype: str = "bfloat16", device: str | torch.device = "cpu", *, trust_remote_code: bool = False
+) -> PreTrainedModel:
     """The base of a QLoRA run: linear layers but the head in NF4 (double quantization), the rest and the products in
     `dtype`. The stored codes never change afterwards, whatever the model is used for.
 
-    Raises MissingExtra without bitsandbytes, BadArtifact as `load_model` does.
+    Raises MissingExtra without bitsandbytes, CannotRunHere for a base that is quantized already, BadArtifact as
+    `load_model` does.
     """
     need("bitsandbytes", "QLoRA")
+    refuse_quantized(read_config(folder), folder)
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -67,7 +72,9 @@ def load_for_qlora(folder: Path, dtype: str = "bfloat16", device: str | torch.de
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, dtype),
     )
-    model = load_model(folder, dtype, quantization_config=quantization, device_map={"": device})
+    model = load_model(
+        folder, dtype, trust_remote_code=trust_remote_code, quantization_config=quantization, device_map={"": device}
+    )
     for module in model.modules():
         if is_4bit(module):
             # In eval mode on CPUs with AVX512-BF16, bitsandbytes repacks a layer for speed and rounds its scales to

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llmtune.files import empty_folder, publish_folder, read_json, sha256_file, write_json
@@ -43,24 +44,38 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def digest(file: Path) -> str:
-    """Hex SHA-256 of a file. That of a large file is remembered while its size, time of change and inode stay."""
-    state = file.stat()
-    if state.st_size < REMEMBERED_FROM:
-        return sha256_file(file)
-    key = f"{file.resolve()}|{state.st_size}|{state.st_mtime_ns}|{state.st_ino}"
-    memory = cache_folder() / "digests.json"
+    """Hex SHA-256 of a file; see `digests`."""
+    with digests(file.parent) as of:
+        return of(file)
+
+
+@contextmanager
+def digests(place: Path) -> Iterator[Callable[[Path], str]]:
+    """file → hex SHA-256, for files below `place`. Remembered from one process to the next while a file's size, time of
+    change and inode stay, where hashing took long enough to be worth it."""
+    memory = cache_folder() / "digests" / f"{hashlib.sha256(os.fsencode(place.resolve())).hexdigest()[:24]}.json"
     try:
-        known: dict[str, str] = read_json(memory)
+        known: dict[str, list[str]] = read_json(memory)
     except (OSError, ValueError):
         known = {}
-    if key not in known:
-        known[key] = sha256_file(file)
-        latest = dict(sorted(known.items())[-1000:])
-        try:
-            write_json(memory, latest)
-        except OSError:
-            return known[key]  # a cache that cannot be written costs time only
-    return known[key]
+    hashed = 0
+
+    def of(file: Path) -> str:
+        nonlocal hashed
+        state = file.stat()
+        name = os.fsencode(file.resolve()).decode("utf-8", "backslashreplace")
+        stamp = f"{state.st_size}|{state.st_mtime_ns}|{state.st_ino}"
+        if known.get(name, [""])[0] != stamp:
+            known[name] = [stamp, sha256_file(file)]
+            hashed += state.st_size
+        return known[name][1]
+
+    try:
+        yield of
+    finally:
+        if hashed >= REMEMBERED_FROM:
+            with suppress(OSError):  # a cache that cannot be written costs time only
+                write_json(memory, known)
 
 
 @contextmanager

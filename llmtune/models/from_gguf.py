@@ -10,7 +10,7 @@ from llmtune.errors import BadArtifact, CannotRunHere
 from llmtune.extras import need
 from llmtune.files import write_text
 from llmtune.models.gguf_header import GgufHeader, read_gguf_header
-from llmtune.models.load import quiet
+from llmtune.models.load import check_report, quiet
 from llmtune.monitor import Monitor
 
 _LLAMA3 = (
@@ -26,7 +26,9 @@ _REGEX_CUT = {
     "pixtral": _LLAMA3, "dbrx": _LLAMA3, "qwen2": _QWEN2, "stablelm2": _QWEN2, "hunyuan": _QWEN2,
     "deepseek-r1-qwen": _QWEN2, "megrez": _QWEN2,
 }  # fmt: skip
-_WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3")  # a word that is itself a token is taken without merging
+# Llama 3's kind: a word that is itself a token is taken without merging, and a text begins with bos unless the file
+# says otherwise.
+_WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral")
 _CONTROL, _USER_DEFINED = 3, 4  # kinds of token
 
 
@@ -54,8 +56,12 @@ def _read_model(file: Path, header: GgufHeader) -> Any:
 
     with quiet():
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True
+            model, report = AutoModelForCausalLM.from_pretrained(
+                file.parent,
+                gguf_file=file.name,
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
             )
         except ValueError as error:
             if "not supported" not in str(error):
@@ -65,6 +71,7 @@ def _read_model(file: Path, header: GgufHeader) -> Any:
                 where=str(file),
                 fix="give the model's Hugging Face folder or hub id instead",
             ) from error
+    check_report(report, model, file)
     forget_quantizer(model)
     vars(model.config).pop("_model_name_or_path", None)
     for name, value in vars(model.config).items():
@@ -138,7 +145,8 @@ def _byte_level_bpe(file: Path, metadata: dict[str, Any], special: dict[str, str
             for token, kind in zip(tokens, kinds, strict=False)
             if kind == wanted
         ])  # fmt: skip
-    first = special["bos"] if metadata.get("tokenizer.ggml.add_bos_token") and "bos" in special else None
+    add_bos = metadata.get("tokenizer.ggml.add_bos_token", cut in _WHOLE_WORDS)
+    first = special["bos"] if add_bos and "bos" in special else None
     last = special["eos"] if metadata.get("tokenizer.ggml.add_eos_token") and "eos" in special else None
     if first or last:
         around = {token for token in (first, last) if token}

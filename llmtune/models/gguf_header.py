@@ -49,13 +49,21 @@ class GgufHeader:
 def read_gguf_header(file: Path, *, arrays: bool = False) -> GgufHeader:
     """Parse the header; `arrays`: with the contents of arrays (the vocabulary) instead of their lengths.
 
-    Raises BadArtifact when the file is not GGUF, is damaged, or ends before its last tensor.
+    Raises BadArtifact when the file is not GGUF, is damaged, ends before its last tensor, or is one part of several.
     """
     try:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Parser(data, arrays).header()
-    except (OSError, ValueError, struct.error, KeyError, UnicodeDecodeError) as error:
+            header = _Parser(data, arrays).header()
+    except (OSError, ValueError, struct.error, LookupError, TypeError, ArithmeticError, MemoryError) as error:
         raise BadArtifact(f"not a whole GGUF file: {error}", where=str(file), fix=AGAIN) from error
+    parts = header.metadata.get("split.count") or 1
+    if parts != 1:
+        raise BadArtifact(
+            f"one of the {parts} parts of a split model; a model is read from one file",
+            where=str(file),
+            fix="join them first: llama-gguf-split --merge FIRST-PART.gguf WHOLE.gguf",
+        )
+    return header
 
 
 class _Parser:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError
@@ -22,8 +23,10 @@ WANTED = (
 TIMEOUT = 15.0  # seconds without an answer
 
 
+@cache
 def commit_of(repository: str, revision: str | None) -> str:
-    """The commit that a branch or tag stands at, as the hub says, or, when it cannot be reached, the local cache."""
+    """The commit that a branch or tag stands at, as the hub says, or, when it does not answer, the local cache. Asked
+    once a process, so that a plan and its run mean the same commit."""
     if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
     from huggingface_hub import HfApi
@@ -31,8 +34,8 @@ def commit_of(repository: str, revision: str | None) -> str:
     with _told(repository, revision):
         try:
             return str(HfApi().model_info(repository, revision=revision, timeout=TIMEOUT).sha)
-        except _unreachable():
-            kept = _reference(repository, revision or "main")
+        except Exception as error:
+            kept = _reference(repository, revision or "main") if _gives_no_answer(error) else None
             if kept is None:
                 raise
             return kept
@@ -49,22 +52,29 @@ def local_snapshot(repository: str, commit: str) -> Path | None:
 
 
 def download(repository: str, commit: str, revision: str | None, *, code: bool) -> Path:
-    """Download the safetensors checkpoint of a commit (what is there already is kept); returns its folder.
+    """Download the safetensors checkpoint of a commit, whatever of it is lacking; returns its folder. When all of it is
+    there, the hub is not asked.
 
     revision: the branch or tag that stood at this commit, remembered for when the hub cannot be asked
     code:     also its Python files
     """
     from huggingface_hub import HfApi, snapshot_download
 
-    folder = local_snapshot(repository, commit)
-    if folder and not code:
-        return folder
+    patterns = [*WANTED, "*.py"] if code else list(WANTED)
     with _told(repository, commit):
-        names = HfApi().list_repo_files(repository, revision=commit)
-        if SINGLE not in names and INDEX not in names:
-            _refuse_other_formats(repository, names)
-        patterns = [*WANTED, "*.py"] if code else list(WANTED)
-        folder = Path(snapshot_download(repository, revision=commit, allow_patterns=patterns))
+        try:
+            if local_snapshot(repository, commit) is None:
+                names = HfApi().list_repo_files(repository, revision=commit)
+                if SINGLE not in names and INDEX not in names:
+                    _refuse_other_formats(repository, names)
+            folder = Path(snapshot_download(repository, revision=commit, allow_patterns=patterns))
+        except Exception as error:
+            if not _gives_no_answer(error):
+                raise
+            # The client compares what is there with the list of files that it kept; raises when something is lacking.
+            folder = Path(
+                snapshot_download(repository, revision=commit, allow_patterns=patterns, local_files_only=True)
+            )
     if (revision or "main") != commit:  # the hub's client does this only for downloads by branch
         write_text(_repository_folder(repository) / "refs" / (revision or "main"), commit)
     return folder
@@ -129,6 +139,12 @@ def _unreachable() -> tuple[type[Exception], ...]:
     return (httpx.TransportError, OfflineModeIsEnabled, LocalEntryNotFoundError, ConnectionError)
 
 
+def _gives_no_answer(error: Exception) -> bool:
+    """Whether the hub was not reached, wants to be asked less, or failed itself: nothing is said about the model."""
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    return isinstance(error, _unreachable()) or status == 429 or status >= 500
+
+
 @contextmanager
 def _told(repository: str, revision: str | None) -> Iterator[None]:
     """Turn what the hub's client raises into an error that says what to do."""
@@ -160,7 +176,9 @@ def _told(repository: str, revision: str | None) -> Iterator[None]:
             fix="check the id; for a private one set HF_TOKEN",
         ) from error
     except _unreachable() as error:
-        raise HubMissing("the hub cannot be reached, and this model was not downloaded before", where=where) from error
+        raise HubMissing(
+            "the hub cannot be reached, and this model was not, or not wholly, downloaded before", where=where
+        ) from error
     except HfHubHTTPError as error:
         raise CannotRunHere(f"the hub answered with an error: {error}", where=where, fix="try again later") from error
 

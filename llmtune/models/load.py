@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,13 @@ from llmtune.errors import BadArtifact, CannotRunHere
 from llmtune.extras import need
 from llmtune.machine import this_machine
 from llmtune.models.families import attention_to_use
-from llmtune.models.shape import AGAIN, read_config, read_header, weight_files
+from llmtune.models.shape import AGAIN, BESIDE, read_config, read_header, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+_NUMBER = re.compile(r"\.\d+(?=\.|$)")  # of a layer or an expert in a tensor's name
 # What a quantization method needs to be read back.
 _NEEDS = {"compressed-tensors": "compressed_tensors", "bitsandbytes": "bitsandbytes"}
 
@@ -47,7 +49,7 @@ def load_model(
     config = read_config(folder)
     check_weights(folder)
     _check_method(config, folder)
-    if (config.get("quantization_config") or {}).get("quant_method") == "compressed-tensors":
+    if _method(config) == "compressed-tensors":
         # Unpacked once: its own layers unpack only when the whole model is called, not its decoder alone.
         options.setdefault("quantization_config", transformers.CompressedTensorsConfig(dequantize=True))
     attention = attention or attention_to_use(config)
@@ -66,7 +68,7 @@ def load_model(
             )
         except (ValueError, KeyError, ImportError, RuntimeError) as error:
             raise _explained(error, folder, config) from error
-    _check_report(report, folder)
+    check_report(report, model, folder)
     model.eval()
     return model  # type: ignore[no-any-return]
 
@@ -78,7 +80,7 @@ def load_to_run(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedM
 
     on_accelerator = torch.accelerator.is_available()
     config = read_config(folder)
-    by_bitsandbytes = (config.get("quantization_config") or {}).get("quant_method") == "bitsandbytes"
+    by_bitsandbytes = _method(config) == "bitsandbytes"
     widened = not on_accelerator and not by_bitsandbytes and not this_machine().cpu_has_bf16
     model: Any = load_model(folder, "float32" if widened else "auto", trust_remote_code=trust_remote_code)
     if on_accelerator and not getattr(model, "hf_device_map", None):
@@ -131,23 +133,75 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def refuse_quantized(config: Mapping[str, Any], folder: Path) -> None:
+    """Raise CannotRunHere when a checkpoint cannot be trained because its weights are codes, not numbers.
+
+    compressed-tensors is read back into numbers when it is loaded, so it can be trained."""
+    quantization = config.get("quantization_config")
+    if quantization and _method(config) != "compressed-tensors":
+        raise CannotRunHere(
+            f"its weights are quantized ({_method(config)}), so it can be run but not trained",
+            where=str(folder),
+            fix="train the model it was made from; `adapter: {type: qlora}` quantizes that one itself",
+        )
+
+
+def _method(config: Mapping[str, Any]) -> str | None:
+    """How the weights are quantized; None when they are not. Old bitsandbytes checkpoints do not say it in words."""
+    quantization = config.get("quantization_config")
+    if not quantization:
+        return None
+    said = quantization.get("quant_method")
+    by_bitsandbytes = quantization.get("load_in_4bit") or quantization.get("load_in_8bit")
+    return str(said or ("bitsandbytes" if by_bitsandbytes else "an unknown method"))
+
+
 def _check_method(config: dict[str, Any], folder: Path) -> None:
-    method = (config.get("quantization_config") or {}).get("quant_method")
+    method = _method(config)
     if method in _NEEDS:
         need(_NEEDS[method], f"loading {folder.name}, which is quantized with {method},")
+    elif method is not None:
+        raise CannotRunHere(
+            f"its weights are quantized with {method}, which is not read here (known: {', '.join(_NEEDS)})",
+            where=str(folder),
+            fix="give the model it was made from, and quantize it with a `quantize` stage",
+        )
 
 
-def _check_report(report: dict[str, Any], folder: Path) -> None:
-    """Refuse a model of which a part was made up: transformers fills missing tensors with random numbers."""
+def check_report(report: Mapping[str, Any], model: PreTrainedModel, place: Path) -> None:
+    """Refuse a model of which a part was made up (transformers fills missing tensors with random numbers) or left out.
+
+    report: what `from_pretrained(output_loading_info=True)` gives. Raises BadArtifact naming a tensor."""
     missing, mismatched = sorted(report.get("missing_keys") or ()), report.get("mismatched_keys") or ()
     if missing:
         raise BadArtifact(
             f"{len(missing)} tensors that the model needs are not in its files, for example {missing[0]}",
-            where=str(folder),
+            where=str(place),
             fix=AGAIN,
         )
     if mismatched:
-        raise BadArtifact(f"tensor of a wrong shape: {sorted(mismatched)[0]}", where=str(folder), fix=AGAIN)
+        raise BadArtifact(f"tensor of a wrong shape: {sorted(mismatched)[0]}", where=str(place), fix=AGAIN)
+    left_out = _left_out(report.get("unexpected_keys") or (), model)
+    if left_out:
+        raise BadArtifact(
+            f"{len(left_out)} tensors in its files have no place in the model that config.json describes, for example "
+            f"{left_out[0]}",
+            where=str(place),
+            fix="use the config.json that belongs to these weights",
+        )
+
+
+def _left_out(unexpected: Iterable[str], model: PreTrainedModel) -> list[str]:
+    """Stored tensors that are more of what the model has: further layers or experts, a bias of a layer without one.
+
+    What belongs to other parts (an image encoder, a pooler), buffers, scales and layers for guessing ahead may stay
+    unread: many published models carry them."""
+    if getattr(model.config, "num_nextn_predict_layers", None):
+        return []
+    kinds = {_NUMBER.sub(".#", name.rpartition(".")[0]) for name, _ in model.named_parameters()}
+    return sorted(
+        name for name in unexpected if _NUMBER.sub(".#", name.rpartition(".")[0]) in kinds and not name.endswith(BESIDE)
+    )
 
 
 def _explained(error: Exception, folder: Path, config: dict[str, Any]) -> Exception:

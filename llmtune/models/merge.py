@@ -20,13 +20,21 @@ def merge(model: PeftModel) -> PreTrainedModel:
 
     A base in 4 bits is read back first, into the very numbers the adapter was trained against; the result is a model
     in the format of the products (bf16). The base model is changed in place and returned.
-    Raises LlmtuneError when no weight changes: an adapter that was never trained, or one put on in vain.
+    Raises LlmtuneError when no weight changes (an adapter that was never trained, or one put on in vain), and for a
+    base in 8-bit or other codes.
     """
     import torch
 
     from llmtune.models.save import forget_quantizer
 
     root = model.get_base_model()
+    for name, parameter in root.named_parameters():
+        if not parameter.is_floating_point() and type(parameter).__name__ != "Params4bit":
+            raise LlmtuneError(
+                f"this weight of the base is stored as codes ({parameter.dtype}), into which nothing can be merged",
+                where=name,
+                fix="put the adapter on the model that the base was quantized from",
+            )
     changed = 0
     for name, layer in list(layers_of(model)):
         base = layer.get_base_layer()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llmtune.settings import Settings
 
@@ -76,6 +76,12 @@ class ModelReference(Settings):
             return name
         path = Path(folder) / Path(name).expanduser()
         return str(path.resolve()) if looks_like_path(name) or path.exists() else name
+
+    @model_validator(mode="after")
+    def _revision_of_a_repository(self) -> ModelReference:
+        if self.revision is not None and (self.path is not None or (self.known and self.known.wheel)):
+            raise ValueError(f"'revision' is for models of the hub; '{self.name}' is a folder or file, which has none")
+        return self
 
     @property
     def known(self) -> KnownModel | None:

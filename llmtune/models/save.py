@@ -28,6 +28,8 @@ def save_checkpoint(
     folder: Path,
     dtype: str = "bfloat16",
     state_dict: Mapping[str, torch.Tensor] | None = None,
+    *,
+    trust_remote_code: bool = False,
 ) -> None:
     """Save weights (safetensors), configuration, generation settings, tokenizer and chat template into `folder`.
 
@@ -37,6 +39,7 @@ def save_checkpoint(
     dtype:      number format of the floating-point weights, or `auto` to keep each as it is. Packed codes of a
                 quantized model are never cast
     state_dict: full weights gathered from ranks, by the model's own names, where the model holds a part only (ZeRO-3)
+    trust_remote_code: whether the saved tokenizer may bring code of its own when it is read again to be checked
     Raises NotFinite (naming the tensor) for NaN or infinity, BadArtifact when what was written is not what was given.
     """
     folder = Path(folder)
@@ -54,13 +57,13 @@ def save_checkpoint(
     if not packed:
         _check_written(model, saved, folder)
     if tokenizer is not None:
-        save_tokenizer(tokenizer, folder)
+        save_tokenizer(tokenizer, folder, trust_remote_code=trust_remote_code)
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, *, trust_remote_code: bool = False) -> None:
     """Save a tokenizer with its chat template, and check that it reads back as it was. Raises BadArtifact."""
     tokenizer.save_pretrained(folder)
-    again = load_tokenizer(folder)
+    again = load_tokenizer(folder, trust_remote_code=trust_remote_code)
     template = getattr(tokenizer, "chat_template", None)
     if getattr(again, "chat_template", None) != template:
         raise BadArtifact("the chat template was not saved as it was", where=str(folder))

@@ -87,26 +87,28 @@ class ModelShape:
     @property
     def hidden_size(self) -> int:
         """Width of the residual stream."""
-        return self._number("hidden_size", "n_embd", "d_model", "dim")
+        return self._number("hidden_size", "n_embd", "d_model", "emb_dim", "dim")
 
     @property
     def layers(self) -> int:
         """Number of decoder blocks."""
-        return self._number("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+        kinds = self.text.get("layers_block_type")
+        names = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers", "num_decoder_layers")
+        return len(kinds) if kinds and _first(self.text, *names) is None else self._number(*names)
 
     @property
     def intermediate_size(self) -> int:
-        """Width of the feed-forward part; 4 × hidden where the configuration leaves it out (GPT-2)."""
-        value = _first(self.text, "intermediate_size", "n_inner", "ffn_dim", "d_ff", "mlp_hidden_size")
-        return int(value) if value else 4 * self.hidden_size
+        """Width of the widest feed-forward part; 4 × hidden where the configuration leaves it out (GPT-2)."""
+        value = _first(
+            self.text, "intermediate_size", "n_inner", "ffn_dim", "d_ff", "mlp_hidden_size", "d_inner", "dff", "dim_ff",
+            "decoder_ffn_dim", "ffn_hidden_size", "feed_forward_size",
+        )  # fmt: skip
+        return _largest(value) if value else 4 * self.hidden_size
 
     @property
     def heads(self) -> int:
-        """Query heads of a layer."""
-        value = _first(self.text, "num_attention_heads", "n_head", "num_heads", "n_heads")
-        if value is None and (queries := self._rows("q_proj.weight")):
-            value = queries // self.head_dim
-        return int(value) if value else self._number("num_attention_heads")
+        """Query heads of a layer; one, as wide as the model, where there is no attention (Mamba, RWKV)."""
+        return self._named_heads or max((self._rows("q_proj.weight") or 0) // self.head_dim, 1)
 
     @property
     def kv_heads(self) -> int:
@@ -116,18 +118,34 @@ class ModelShape:
             return 1
         if value is None and (keys := self._rows("k_proj.weight")):
             value = keys // self.head_dim
-        return int(value) if value else self.heads
+        return _largest(value) if value else self.heads
 
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
-        value = _first(self.text, "head_dim", "d_kv") or self._rows("q_norm.weight")
-        return int(value) if value else self.hidden_size // self._number("num_attention_heads", "n_head", "n_heads")
+        value = _first(self.text, "head_dim", "d_kv", "d_head", "dim_head", "attention_head_size")
+        if value:
+            return _largest(value)
+        if self._named_heads:  # not the length of q_norm: OLMo 2 has one over all heads
+            return (self._rows("q_proj.weight") or self.hidden_size) // self._named_heads
+        return self._rows("q_norm.weight") or self.hidden_size
 
     @property
-    def context_length(self) -> int:
-        """Most tokens the model was made for."""
-        return self._number("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+    def context_length(self) -> int | None:
+        """Most tokens the model was made for; None where no number stands in the configuration (Mamba, BLOOM)."""
+        value = _first(
+            self.text, "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "context_length",
+            "max_target_positions", "model_max_length",
+        )  # fmt: skip
+        return _largest(value) if value else None
+
+    @property
+    def _named_heads(self) -> int | None:
+        value = _first(
+            self.text, "num_attention_heads", "n_head", "num_heads", "n_heads", "attention_heads",
+            "decoder_attention_heads", "num_decoder_attention_heads",
+        )  # fmt: skip
+        return _largest(value) if value else None
 
     def _rows(self, end: str) -> int | None:
         return next((shape[0] for name, shape in self.tensors.items() if name.endswith(end)), None)
@@ -136,7 +154,7 @@ class ModelShape:
         value = _first(self.text, *names)
         if value is None:
             raise BadArtifact(f"config.json of this {self.family} model has no '{names[0]}'")
-        return int(value)
+        return _largest(value)
 
 
 def read_shape(folder: Path) -> ModelShape:
@@ -168,11 +186,16 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint, every one that its index names. Raises BadArtifact."""
+    """The safetensors files of a checkpoint: the single file, as transformers prefers it, or every one that its index
+    names. Raises BadArtifact."""
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
     index = folder / INDEX
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            if not all(isinstance(name, str) for name in names):
+                raise TypeError("weight_map names something that is no file name")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadArtifact(f"the index of the weights is damaged: {error}", where=str(index), fix=AGAIN) from error
         missing = [name for name in names if not (folder / name).is_file()]
@@ -183,8 +206,6 @@ def weight_files(folder: Path) -> list[Path]:
                 fix=AGAIN,
             )
         return [folder / name for name in names]
-    if (folder / SINGLE).is_file():
-        return [folder / SINGLE]
     pickled = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
     if pickled:
         raise BadArtifact(
@@ -254,7 +275,7 @@ def _stored(name: str, entry: Mapping[str, Any], file: BinaryIO, data: int) -> S
 
 
 # What quantized formats store beside the codes of a weight.
-_BESIDE = (
+BESIDE = (
     ".weight_scale", ".weight_zero_point", ".weight_g_idx", ".weight_shape", ".weight_global_scale", ".input_scale",
     ".input_zero_point", ".output_scale", ".weight.absmax", ".weight.quant_map", ".weight.nested_absmax",
     ".weight.nested_quant_map", ".SCB", ".weight_format",
@@ -265,23 +286,40 @@ def logical_shapes(config: Mapping[str, Any], stored: Mapping[str, StoredTensor]
     """Name → shape of the weights that the stored tensors stand for (see `ModelShape.tensors`).
 
     Known: compressed-tensors (`weight_packed` with its `weight_shape`) and bitsandbytes (a `quant_state` in JSON).
+    Where only names were read, not contents, a packed weight has the right number of weights but not its sides. Masks
+    and frequencies that older files carry along are no weights.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for name, tensor in stored.items():
         if name.endswith(".weight_packed"):
             base = name.removesuffix("_packed")
             described = stored.get(base + "_shape")
-            shapes[base] = _integers(described.value) if described else tensor.shape
+            sides = described.value if described else b""
+            shapes[base] = _integers(sides) if sides else _unpacked(config, tensor)
         elif ".quant_state.bitsandbytes__" in name:
             base = name.split(".quant_state.")[0]
-            shapes[base] = tuple(json.loads(tensor.value)["shape"])
-        elif not name.endswith(_BESIDE):
+            said = tensor.value
+            shapes[base] = tuple(json.loads(said)["shape"]) if said else _unpacked(config, stored[base])
+        elif not name.endswith(BESIDE) and not _is_buffer(name, tensor.shape):
             shapes.setdefault(name, tensor.shape)
     if config.get("tie_word_embeddings") and any(
         name.endswith(("embed_tokens.weight", "wte.weight")) for name in shapes
     ):
         shapes.pop("lm_head.weight", None)  # some files hold the tied head a second time
     return shapes
+
+
+def _is_buffer(name: str, shape: tuple[int, ...]) -> bool:
+    """Causal masks and rotary frequencies: older files hold what the model computes for itself."""
+    mask = len(shape) == 4 and name.endswith((".attn.bias", ".attention.bias", ".causal_mask"))
+    return mask or name.endswith((".masked_bias", "rotary_emb.inv_freq"))
+
+
+def _unpacked(config: Mapping[str, Any], packed: StoredTensor) -> tuple[int, ...]:
+    """(weights,) of a packed tensor, from its bytes and the bits of a weight."""
+    groups = (config.get("quantization_config") or {}).get("config_groups") or {}
+    bits = next((group["weights"]["num_bits"] for group in groups.values() if group.get("weights")), 4)
+    return (packed.size * 8 // int(bits),)
 
 
 def _integers(raw: bytes) -> tuple[int, ...]:
@@ -291,3 +329,8 @@ def _integers(raw: bytes) -> tuple[int, ...]:
 
 def _first(config: Mapping[str, Any], *names: str) -> Any:
     return next((config[name] for name in names if config.get(name) is not None), None)
+
+
+def _largest(value: Any) -> int:
+    """A number of the configuration; the largest where there is one a layer (Gemma 3n, OpenELM)."""
+    return int(max(value) if isinstance(value, list) else value)

@@ -24,6 +24,7 @@ class CorpusStage(Stage, CorpusSettings):
 
     kind: ClassVar[str] = "corpus"
     makes: ClassVar[str] = "corpus"
+    version: ClassVar[int] = 2  # parts of one another share a group
 
     def identity(self) -> dict[str, Any]:
         from llmtune.corpus.sources import identity_of

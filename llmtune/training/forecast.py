@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmtune.errors import CannotRunHere
 from llmtune.extras import have, missing
 from llmtune.machine import Accelerator, Machine
 from llmtune.models.families import attention_to_use, stays_inside_documents
+from llmtune.models.load import refuse_quantized
 from llmtune.training.launch import Launch
 from llmtune.training.precision import chosen_precision, precision_note, precision_problem
 from llmtune.training.settings import CHUNK_BYTES, TrainSettings, count_steps
@@ -60,6 +63,10 @@ def forecast(
     settings = settings.model_copy(update={"precision": precision})
     if shape is None:
         return Estimate(notes=tuple(notes), problems=tuple(problems))
+    try:
+        refuse_quantized(shape.config, Path("the base model"))
+    except CannotRunHere as error:
+        problems.append(str(error))
     if problem := row_problem(settings.row_tokens, shape):
         problems.append(problem)
     elif shape.context_length and settings.row_tokens > shape.context_length:

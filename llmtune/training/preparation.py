@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from llmtune.models.adapters import attach, load_for_qlora, merge, save_adapter
-from llmtune.models.load import load_model, load_tokenizer
+from llmtune.models.load import load_model, load_tokenizer, refuse_quantized
 from llmtune.models.save import save_checkpoint
+from llmtune.models.shape import read_config
 from llmtune.training.checkpoint import load_weights
 from llmtune.training.engine import AUTOCAST
 from llmtune.training.isolation import Isolation, crosses_documents, isolation_of
@@ -72,17 +73,19 @@ def save_trained(
         if settings.precision == "fp16":
             model = model.float()  # merged weights are rounded once, to bf16, not to fp16 before
         model = merge(model)
-    save_checkpoint(model, load_tokenizer(checkpoint, trust_remote_code=trust_remote_code), output, dtype="bfloat16")
+    tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
+    save_checkpoint(model, tokenizer, output, dtype="bfloat16", trust_remote_code=trust_remote_code)
 
 
 def _with_adapter(
     checkpoint: Path, settings: TrainSettings, adapter_seed: int, device: torch.device, trust_remote_code: bool
 ) -> Any:
+    refuse_quantized(read_config(checkpoint), checkpoint)
     if settings.adapter is None:
         return load_model(checkpoint, dtype="float32", trust_remote_code=trust_remote_code)
     frozen = FROZEN_DTYPE[settings.precision]
     if settings.adapter.type == "qlora":
-        base: Any = load_for_qlora(checkpoint, frozen, device)
+        base: Any = load_for_qlora(checkpoint, frozen, device, trust_remote_code=trust_remote_code)
     else:
         base = load_model(checkpoint, dtype=frozen, trust_remote_code=trust_remote_code)
     return attach(base, settings.adapter, adapter_seed)

@@ -29,6 +29,12 @@ def changed(text: str, share: float, random_: random.Random) -> str:
     return " ".join(words)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache."""
+    monkeypatch.setenv("LLMTUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 class Built:
     """A corpus that was built: its folder, metrics and documents by split."""
 

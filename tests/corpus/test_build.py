@@ -5,8 +5,10 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import json
+import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,8 +16,8 @@ from hypothesis import strategies as st
 
 from llmtune.corpus.build import build_corpus
 from llmtune.corpus.settings import CorpusSettings
-from llmtune.corpus.store import read_split
-from llmtune.errors import LlmtuneError, Stopped
+from llmtune.corpus.store import Document, count, read_split, write_split
+from llmtune.errors import BadArtifact, LlmtuneError, Stopped
 from llmtune.monitor import Monitor
 
 from .conftest import Build, changed, random_text
@@ -265,3 +267,75 @@ def test_one_huge_document_is_not_the_test(build: Build, folder: Path) -> None:
         assert "texts/huge.txt" in {document.id for document in built.splits["train"]}
         assert built.splits["valid"]
         assert built.splits["test"]
+
+
+def test_a_shared_system_prompt_makes_no_near_duplicates(build: Build, tmp_path: Path) -> None:
+    random_ = random.Random(11)
+    system = {"role": "system", "content": random_text(400, random_)}
+    asked = [random_text(20, random_) for _ in range(60)]
+    rows = [
+        [system, {"role": "user", "content": text}, {"role": "assistant", "content": random_text(20, random_)}]
+        for text in asked
+    ]
+    path = tmp_path / "qa.jsonl"
+    path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    built = build([{"path": path}])
+    assert built.metrics["documents"] == 60
+    assert built.metrics["near_duplicate_clusters"] == 0
+
+
+def test_names_that_are_not_utf_8(build: Build, folder: Path) -> None:
+    (folder / "caf\udce9.txt").write_text(random_text(60, random.Random(12)))
+    (folder / "na\udcefve.txt").write_bytes(b"\xff\xfe\xff")
+    record = json.dumps({"text": random_text(60, random.Random(13)), "rights": "CC\ud800"})
+    (folder / "a.jsonl").write_text(record + "\n" + json.dumps({"wor\ud801ds": 1}) + "\n")
+    built = build([{"path": folder, "columns": {"licence": "rights"}}])
+    named = {document.id: document for document in built.documents}
+    assert "texts/caf\\udce9.txt" in named
+    assert named["texts/a.jsonl#1"].licence == "CC\\ud800"
+    dropped = json.loads((built.folder / "card.json").read_text())["dropped_named"]
+    assert dropped["wrong encoding"][0]["id"] == "texts/na\\udcefve.txt"
+    assert "wor\\ud801ds" in dropped["malformed record"][0]["detail"]
+    with pytest.raises(LlmtuneError) as caught:
+        build([{"path": folder, "include": ["na*"]}], on_error="fail")
+    assert "na\\udcefve.txt" in str(caught.value).encode().decode()
+
+
+def test_links_and_closed_folders_are_counted(build: Build, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = folder.parent / "elsewhere.txt"
+    elsewhere.write_text(random_text(60, random.Random(14)))
+    (folder / "inside.txt").symlink_to(folder / "00.txt")
+    (folder / "out.txt").symlink_to(elsewhere)
+    (folder / "gone.txt").symlink_to(folder / "nothing.txt")
+    for name in ("closed", ".hidden"):
+        (folder / name).mkdir()
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if Path(path).name in ("closed", ".hidden"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    notes = Notes()
+    built = build([{"path": folder}], monitor=notes)
+    assert built.metrics["dropped"] == {"exact duplicate": 1, "link out of the folder": 1, "unreadable file": 2}
+    dropped = json.loads((built.folder / "card.json").read_text())["dropped_named"]
+    assert [entry["id"] for entry in dropped["unreadable file"]] == ["texts/closed", "texts/gone.txt"]
+    assert any("link out of the folder: texts/out.txt" in note for note in notes.notes)
+    with pytest.raises(LlmtuneError, match="leads nowhere"):
+        build([{"path": folder, "exclude": ["closed"]}], on_error="fail")
+    assert build([{"path": folder, "exclude": ["closed", "gone.txt"]}], on_error="fail").metrics["documents"] == 20
+
+
+def test_a_missing_or_damaged_shard_is_named(tmp_path: Path) -> None:
+    documents = [Document(f"d{n}", f"text {n}", None, "s", None, "0", "0") for n in range(5)]
+    write_split(tmp_path, "train", documents, rows_per_shard=2)
+    assert count(tmp_path, "train") == 5
+    (tmp_path / "train" / "00002.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(BadArtifact, match=r"00002\.parquet.*damaged"):
+        count(tmp_path, "train")
+    (tmp_path / "train" / "00001.parquet").unlink()
+    for look in (count, lambda *place: list(read_split(*place))):
+        with pytest.raises(BadArtifact, match=r"00001\.parquet of the corpus is missing"):
+            look(tmp_path, "train")

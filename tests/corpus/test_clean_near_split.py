@@ -6,6 +6,7 @@ import random
 import unicodedata
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from llmtune.corpus.clean import clean_text
 from llmtune.corpus.near import PERMUTATIONS, Sketcher, clusters, copies, rows_per_band
 from llmtune.corpus.settings import SplitSettings
 from llmtune.corpus.split import split_groups
+from llmtune.errors import Stopped
 from llmtune.monitor import Monitor
 
 from .conftest import changed, random_text
@@ -60,6 +62,24 @@ def test_signature_ignores_case_punctuation_and_batching() -> None:
     assert (third == alone).all()
 
 
+def test_batches_and_forgotten_words_change_no_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    random_ = random.Random(6)
+    texts = [random_text(30, random_) for _ in range(20)]
+    whole = sketched(texts)
+    monkeypatch.setattr("llmtune.corpus.near._BATCH_DOCUMENTS", 3)
+    monkeypatch.setattr("llmtune.corpus.near._KNOWN_WORDS", 5)
+    assert (sketched(texts) == whole).all()
+
+
+def test_looking_for_copies_can_be_stopped() -> None:
+    class Stops(Monitor):
+        def stop_requested(self) -> bool:
+            return True
+
+    with pytest.raises(Stopped):
+        list(copies(np.zeros((3, PERMUTATIONS), np.uint32), [0, 1, 2], 0.8, Stops()))
+
+
 def test_few_words_do_not_make_everything_alike() -> None:
     signatures = sketched(["yes", "no", "", "yes no"])
     assert clusters(signatures, 0.5, Monitor()) == []
@@ -79,7 +99,7 @@ def test_clusters_are_connected_components_and_neighbours_of_neighbours_are_no_c
     # 0-1 and 1-2 agree in 7/8, 0-2 in 6/8; 3 agrees with nothing.
     signatures = np.array([row(), row(1), row(1, 2), [7] * PERMUTATIONS], np.uint32)
     assert clusters(signatures, 0.8, Monitor()) == [[0, 1, 2]]
-    assert list(copies(signatures, [0, 1, 2], 0.8)) == [(1, 0, 0.875)]
+    assert list(copies(signatures, [0, 1, 2], 0.8, Monitor())) == [(1, 0, 0.875)]
 
 
 def test_every_copy_is_found() -> None:
@@ -115,6 +135,13 @@ def test_split(groups: dict[str, int], seed: int, shares: tuple[float, float]) -
             assert sum(members) <= 1.1 * share * total or len(members) == 1
             assert len(members) == 1 or max(members) <= 0.5 * share * total
     assert "train" in placed.values()
+
+
+def test_two_groups_are_enough_for_one_held_out_split() -> None:
+    groups = {"a": 500, "b": 400}
+    for asked in ("valid", "test"):
+        placed = split_groups(groups, SplitSettings(**{"valid": 0.0, "test": 0.0, asked: 0.2}), 7)
+        assert sorted(placed.values()) == sorted(("train", asked))
 
 
 def test_split_fills_its_share() -> None:

@@ -304,3 +304,126 @@ def python_docs() -> tuple[Path, Source]:
     from llmtune.corpus.readers.python_docs import library
 
     return library(), Source(format="python-docs")
+
+
+def rejected(path: Path, format: str, **settings: Any) -> list[str]:
+    return [raw.detail for raw in read(path, format, **settings) if isinstance(raw, Rejected)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "detail"),
+    [
+        ({"content": None, "tool_calls": [{"function": {"name": "f"}}]}, "messages[1] holds tool calls"),
+        ({"content": "", "function_call": {"name": "f"}}, "messages[1] holds tool calls"),
+        ({"content": " "}, "messages[1] is a turn of the assistant without content"),
+        ({"content": "Because.", "tool_calls": []}, None),
+    ],
+)
+def test_turns_that_teach_to_say_nothing_are_rejected(
+    tmp_path: Path, answer: dict[str, Any], detail: str | None
+) -> None:
+    asked = {"role": "user", "content": "Why?"}
+    said = {"role": "assistant", "content": "Because."}
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"messages": [asked, {"role": "assistant", **answer}, asked, said]}))
+    found = rejected(path, "jsonl")
+    assert (detail is None) == (not found)
+    assert all(str(detail) in text for text in found)
+
+
+def test_an_empty_licence_cell_leaves_it_to_the_source(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": "a", "rights": rights}) + "\n" for rights in (None, " ", "CC0")))
+    documents = read(path, "jsonl", columns={"licence": "rights"}, licence="MIT")
+    assert [raw.licence for raw in documents if isinstance(raw, RawDocument)] == [None, None, "CC0"]
+
+
+def test_parquet_with_strings_that_are_not_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    words = pa.array([b"one", "naïve".encode("latin-1"), b"three"], pa.binary())
+    pq.write_table(pa.table({"text": words.cast(pa.string(), safe=False)}), path)
+    one, bad, three = read(path, "parquet")
+    assert (one, three) == (RawDocument("#1", "one"), RawDocument("#3", "three"))
+    assert isinstance(bad, Rejected)
+    assert (bad.reason, bad.part) == ("wrong encoding", "#2")
+    assert "byte 0xef" in bad.detail
+
+
+def test_parquet_with_damaged_pages(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["some words " * 50] * 40}), path, compression="zstd")
+    data = bytearray(path.read_bytes())
+    data[4:60] = b"\xff" * 56
+    path.write_bytes(data)
+    with pytest.raises(Unreadable, match="damaged file: not readable as Parquet"):
+        read(path, "parquet")
+
+
+def test_json_with_one_object(tmp_path: Path) -> None:
+    record = {"text": "one", "more": {"a": 1}}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(record, indent=1))
+    assert read(path, "jsonl") == [RawDocument("#1", "one")]
+    path.write_text(json.dumps(record) + "\n" + json.dumps({"text": "two"}))  # lines, whatever the name says
+    assert read(path, "jsonl") == [RawDocument("#1", "one"), RawDocument("#2", "two")]
+
+
+@pytest.mark.parametrize("codec", ["hex", "rot13", "base64"])
+def test_codecs_that_are_not_of_text_are_refused(codec: str) -> None:
+    with pytest.raises(ValueError, match="unknown text encoding"):
+        Source(path=Path("a"), encoding=codec)
+
+
+@pytest.mark.parametrize(
+    ("said", "written", "words"),
+    [
+        ("utf-16", "utf-8", "naïve 漢字"),
+        ("gb2312", "gb18030", "镕 €"),
+        ("x-sjis", "cp932", "①漢字"),
+        ("ks_c_5601-1987", "cp949", "똠방"),
+    ],
+)
+def test_html_encodings_mean_what_browsers_take_them_for(tmp_path: Path, said: str, written: str, words: str) -> None:
+    path = tmp_path / "a.html"
+    path.write_bytes(f"<meta charset='{said}'><p>{words}</p>".encode(written))
+    assert read(path, "html") == [RawDocument(text=words)]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    ["<form id=aspnetForm>{}</form>", '<div class="layout sidebar-left">{}</div>', '<div aria-hidden="true">{}</div>'],
+)
+def test_html_frames_around_everything_are_no_furniture(frame: str) -> None:
+    menu = "".join(f'<a href="{n}">Chapter {n}</a> ' for n in range(40))
+    search = "<form action=search>Search <input name=q></form>"
+    side = f'<div class="sidebar">Contents {menu}</div>'
+    page = frame.format(f"{side}{search}<p>{'content ' * 20}</p>")
+    assert page_text(page) == ("content " * 20).strip()
+
+
+def test_html_small_elements() -> None:
+    page = (
+        "<p>2<sup>10</sup> bytes, x<sup>n + 1</sup>, the 5<sup>th</sup></p>"
+        "<pre>one<br>two<br/>  three</pre><p><ruby>漢<rp>(</rp><rt>kan</rt><rp>)</rp></ruby></p>"
+    )
+    assert page_text(page).split("\n\n") == ["2^10 bytes, x^n + 1, the 5th", "```\none\ntwo\n  three\n```", "漢"]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("A vector<a> and an Option<p>.", "A vector<a> and an Option<p>."),
+        ("H<sub>2</sub>O, a<br>b, <b>bold</b>, x<a href='y'>z</a>", "H2O, ab, bold, xz"),
+        ("array[i](x) and array[i][j](y)", "array[i](x) and array[i][j](y)"),
+        ("[text](page) and word[note](#fn) and [a](b.md)[c](d.md)", "text and wordnote and ac"),
+        ("```x``` is code\n\n[a](b.md)", "```x``` is code\n\na"),
+        ("```py\n[a](b.md)\n```", "```py\n[a](b.md)\n```"),
+    ],
+)
+def test_markdown_leaves_code_in_prose_alone(source: str, expected: str) -> None:
+    assert markdown_text(source) == expected
+
+
+def test_markdown_front_matter_of_blank_lines_is_read_in_one_pass() -> None:
+    """Nested repetition of white space would never end here."""
+    assert markdown_text("---\n" + "\n  " * 5000 + "!\n---\ntext").endswith("text")

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from llmtune.corpus.estimate import estimate
 from llmtune.corpus.general import general_text
-from llmtune.corpus.settings import Source
+from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.sources import files_of, source_names
 from llmtune.errors import LlmtuneError
 from llmtune.machine import this_machine
 from llmtune.stages.corpus import CorpusStage
 from llmtune.stages.stage import Context
+from tests.corpus.conftest import random_text
 
 POSTGRES = Path("/usr/share/doc/postgresql-doc-15/html")
 
@@ -44,6 +51,25 @@ def test_identity_is_of_contents_not_of_places(folder: Path) -> None:
     (moved / "00.txt").write_text("changed")
     assert second.identity() != first
     assert CorpusStage(sources=[{"format": "python-docs"}]).identity()["sources"][0]["contents"].endswith(sys.platform)
+
+
+def test_identity_holds_the_format_and_hashes_unchanged_files_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmtune.files import sha256_file
+    from llmtune.models import cache
+
+    hashed: list[str] = []
+    monkeypatch.setattr(cache, "REMEMBERED_FROM", 10)
+    monkeypatch.setattr(cache, "sha256_file", lambda path: hashed.append(path.name) or sha256_file(path))
+    first = CorpusStage(sources=[{"path": folder}]).identity()
+    assert len(hashed) == 20
+    (folder / "00.txt").write_text("changed, and of another length")
+    second = CorpusStage(sources=[{"path": folder}]).identity()
+    assert hashed[20:] == ["00.txt"]
+    contents = second["sources"][0]["contents"]
+    assert contents["00.txt"] == ["text", sha256_file(folder / "00.txt")]
+    assert contents["01.txt"] == first["sources"][0]["contents"]["01.txt"] != contents["00.txt"]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +131,23 @@ def test_plan_against_run(folder: Path) -> None:
     assert plan.makes.tokens["test"] == pytest.approx(0.1 * characters / 3.75, rel=0.25)
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.jsonl.gz", "a.parquet"])
+def test_plan_counts_the_records_of_large_files(tmp_path: Path, name: str) -> None:
+    random_ = random.Random(8)
+    rows = [{"text": random_text(150, random_)} for _ in range(2500)]
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        text = json.dumps(rows) if name == "a.json" else "\n".join(map(json.dumps, rows))
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    found = estimate(CorpusSettings(sources=[{"path": path}]))
+    assert path.stat().st_size > 400_000
+    assert found.documents == pytest.approx(2500, rel=0.1)
+    if not name.endswith("parquet"):
+        assert found.characters == pytest.approx(sum(len(row["text"]) for row in rows), rel=0.1)
+
+
 def test_plan_tells_problems(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "a.html").write_text("<p>x</p>")
     monkeypatch.setattr("llmtune.corpus.estimate.have", lambda module: False)
@@ -128,6 +171,8 @@ def test_general_text(tmp_path: Path) -> None:
     assert [document.text for document in general_text(tmp_path / "c.md", max_characters=7)] == ["Another"]
     with pytest.raises(LlmtuneError, match="does not exist"):
         general_text(tmp_path / "none")
+    (tmp_path / "b.txt").write_text(" \n")  # nothing in it, and more behind it
+    assert len(general_text(tmp_path)) == 2
 
 
 @pytest.mark.slow

@@ -18,12 +18,14 @@ def _sha1(data: bytes) -> str:
 
 
 class FakeHub:
-    """repositories: id → {revision: folder}. asked: every path asked for. token: needed from callers when set."""
+    """repositories: id → {revision: folder}. asked: every path asked for. token: needed from callers when set.
+    broken: the status that every answer has when set."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, Path]] = {}
         self.asked: list[str] = []
         self.token: str | None = None
+        self.broken: int | None = None
         self.url = ""
 
     def commit(self, repository: str, revision: str) -> str:
@@ -61,7 +63,9 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             path = unquote(urlparse(self.path).path)
             hub.asked.append(path)
-            if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
+            if hub.broken:
+                self.answer(hub.broken, {"error": "later"})
+            elif hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
                 self.answer(401, {"error": "Invalid credentials"}, error="RepoNotFound")
             elif path.startswith("/api/models/"):
                 self.api(path.removeprefix("/api/models/").split("/"))

@@ -276,3 +276,17 @@ def test_an_adapter_for_another_base(checkpoint: Callable[..., Path], tmp_path: 
     check_adapter_fits(tmp_path / "llama", moved)
     with pytest.raises(BadArtifact, match="no adapter"):
         check_adapter_fits(moved, moved)
+
+
+def test_nothing_is_merged_into_8_bit_codes(checkpoint: Callable[..., Path]) -> None:
+    adapted = train_a_little(attach(load_model(checkpoint("llama")), RANK4, seed=1))
+    base = adapted.base_model.model.model.layers[1].mlp.up_proj.base_layer
+    base.weight = torch.nn.Parameter(torch.ones(base.weight.shape, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(LlmtuneError, match=r"layers\.1\.mlp\.up_proj[\s\S]*stored as codes"):
+        merge(adapted)
+
+
+def test_a_quantized_base_is_not_quantized_again(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    save_checkpoint(load_for_qlora(checkpoint("llama")), None, tmp_path)
+    with pytest.raises(LlmtuneError, match="quantized \\(bitsandbytes\\)"):
+        load_for_qlora(tmp_path)

@@ -196,3 +196,50 @@ def test_licences_of_cards(card: str, expected: str | None, tmp_path: Path) -> N
     assert card_licence(tmp_path / "README.md") == expected
     assert licence(tmp_path) == expected
     assert licence(ModelReference.parse("smollm2-135m-instruct-q4")) == "apache-2.0"
+
+
+def test_an_interrupted_download_goes_on(published: str, hub: FakeHub, ask: Callable[..., list[Any]]) -> None:
+    (folder,) = ask(published, "resolve")
+    (Path(folder) / "tokenizer.json").unlink()
+    (no,) = ask(published, "resolve", HF_HUB_OFFLINE="1")
+    assert "not wholly" in no["error"]
+    assert ask(published, "resolve") == [folder]
+    assert (Path(folder) / "tokenizer.json").is_file()
+
+
+def test_code_is_found_again_without_the_hub(published: str, ask: Callable[..., list[Any]]) -> None:
+    reference = {"name": published, "trust_remote_code": True}
+    (folder,) = ask(reference, "resolve")
+    assert ask(reference, "resolve", HF_HUB_OFFLINE="1") == [folder]
+
+
+def test_the_commit_is_asked_for_once_a_process(published: str, hub: FakeHub, ask: Callable[..., list[Any]]) -> None:
+    ask(published, "shape", "identity", "licence")
+    assert hub.asked.count(f"/api/models/{published}") + hub.asked.count(f"/api/models/{published}/revision/main") == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_hub_that_is_out_of_order_is_not_needed(
+    status: int, published: str, hub: FakeHub, ask: Callable[..., list[Any]]
+) -> None:
+    who, folder = ask(published, "identity", "resolve")
+    hub.broken = status
+    try:
+        assert ask(published, "identity", "resolve") == [who, folder]
+    finally:
+        hub.broken = None
+
+
+def test_the_memory_of_digests_keeps_what_was_last_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmtune.files import sha256_file
+    from llmtune.models import cache
+
+    monkeypatch.setattr(cache, "REMEMBERED_FROM", 1)
+    hashed: list[str] = []
+    monkeypatch.setattr(cache, "sha256_file", lambda path: hashed.append(path.name) or sha256_file(path))
+    names = ["z", "caf\udce9", "a"]
+    for name in names:
+        (tmp_path / name).write_text("x")
+    for name in names * 2:
+        cache.digest(tmp_path / name)
+    assert hashed == names

@@ -224,3 +224,54 @@ def test_identity_follows_the_contents(tmp_path: Path) -> None:
     data[-1] ^= 1
     moved.write_bytes(data)
     assert identity(ModelReference.parse(str(one))) != identity(ModelReference.parse(str(moved)))
+
+
+def test_a_tensor_that_is_missing_is_not_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf.GGUFWriter, "add_tensor", _without(gguf.GGUFWriter.add_tensor, "blk.1.ffn_up.weight"))
+    with pytest.raises(BadArtifact, match=r"layers\.1\.mlp\.up_proj"):
+        resolve(ModelReference.parse(str(write_llama(tmp_path / "tiny.gguf"))))
+
+
+def _without(add: Callable[..., None], left_out: str) -> Callable[..., None]:
+    return lambda writer, name, tensor: None if name == left_out else add(writer, name, tensor)
+
+
+def test_a_part_of_a_split_file_is_refused(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "m-00001-of-00003.gguf", "llama")
+    writer.add_uint16("split.count", 3)
+    writer.add_tensor("token_embd.weight", np.zeros((320, 64), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(BadArtifact, match=r"one of the 3 parts[\s\S]*--merge"):
+        find_shape(ModelReference.parse(str(tmp_path / "m-00001-of-00003.gguf")))
+
+
+@pytest.mark.parametrize("place", [8, 16])
+def test_damaged_counts_are_told(tmp_path: Path, place: int) -> None:
+    data = bytearray(write_llama(tmp_path / "tiny.gguf").read_bytes())
+    data[place : place + 8] = b"\xff" * 8
+    (tmp_path / "bad.gguf").write_bytes(data)
+    with pytest.raises(BadArtifact, match="not a whole GGUF file"):
+        read_gguf_header(tmp_path / "bad.gguf", arrays=True)
+
+
+def test_an_alignment_of_nothing_is_told(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "bad.gguf", "llama")
+    writer.add_uint32("general.alignment", 0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(BadArtifact, match="not a whole GGUF file"):
+        read_gguf_header(tmp_path / "bad.gguf")
+
+
+def test_llama_3_begins_with_bos_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    def first(name: str, pre: str, **metadata: Any) -> int:
+        folder = resolve(ModelReference.parse(str(write_llama(tmp_path / f"{name}.gguf", pre, **metadata))))
+        return int(load_tokenizer(folder)("x")["input_ids"][0])
+
+    assert first("unsaid", "pixtral") == 0
+    assert first("no", "llama-bpe", add_add_bos_token=False) != 0
+    assert first("other", "smollm") != 0

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmtune.errors import BadArtifact, CannotRunHere, MissingExtra
-from llmtune.models.load import load_model, load_tokenizer
+from llmtune.models.load import load_model, load_tokenizer, refuse_quantized
 from tests.tiny import FAMILIES, tiny_model
 
 IDS = torch.randint(5, 320, (2, 40), generator=torch.Generator().manual_seed(0))
@@ -127,3 +127,55 @@ def test_tokenizers(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "model" / "tokenizer.json").write_text('{"version": "1.0"')
     with pytest.raises(BadArtifact):
         load_tokenizer(tmp_path / "model")
+
+
+def test_weights_of_more_layers_than_the_configuration_has(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint("llama"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.raises(BadArtifact, match=r"no place in the model.*\n?.*model\.layers\.1\."):
+        load_model(folder)
+
+
+def test_buffers_and_parts_of_other_models_may_stay_unread(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint("llama"), tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+    weights["vision_tower.layers.0.mlp.up_proj.weight"] = torch.ones(4, 4)
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    load_model(folder)
+    weights["model.layers.0.mlp.up_proj.bias"] = torch.ones(128)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BadArtifact, match=r"mlp\.up_proj\.bias"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "trained", "loaded"),
+    [
+        (None, True, True),
+        ({"quant_method": "compressed-tensors"}, True, None),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, False, None),
+        ({"load_in_4bit": True}, False, None),
+        ({"quant_method": "gptq"}, False, False),
+    ],
+)
+def test_what_quantized_checkpoints_are_good_for(
+    quantization: dict[str, object] | None,
+    trained: bool,
+    loaded: bool | None,
+    checkpoint: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    folder = shutil.copytree(checkpoint("llama"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": quantization}
+    (folder / "config.json").write_text(json.dumps(config))
+    if trained:
+        refuse_quantized(config, folder)
+    else:
+        with pytest.raises(CannotRunHere, match="not trained"):
+            refuse_quantized(config, folder)
+    if loaded is False:
+        with pytest.raises(CannotRunHere, match="quantized with gptq, which is not read here"):
+            load_model(folder)

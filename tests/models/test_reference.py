@@ -42,3 +42,10 @@ def test_a_path_is_relative_to_the_recipe(tmp_path: Path) -> None:
     assert name("./gone") == str(tmp_path / "gone")
     assert name("organisation/model") == "organisation/model"
     assert name("smollm2-135m-instruct-q4") == "smollm2-135m-instruct-q4"
+
+
+@pytest.mark.parametrize("name", ["./folder", "model.gguf", "smollm2-135m-instruct-q4"])
+def test_only_repositories_have_revisions(name: str) -> None:
+    with pytest.raises(ValidationError, match="'revision' is for models of the hub"):
+        ModelReference.parse({"name": name, "revision": "main"})
+    assert ModelReference.parse({"name": "smollm2-135m", "revision": "main"}).revision == "main"

@@ -176,3 +176,16 @@ def test_a_quantized_model_keeps_its_codes(checkpoint: Callable[..., Path], tmp_
         assert file.get_tensor("model.layers.0.mlp.up_proj.weight").dtype == torch.uint8
     again = load_model(tmp_path)
     torch.testing.assert_close(logits(again), logits(model), rtol=0, atol=0.05)
+
+
+def test_a_tokenizer_with_code_is_checked_with_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusted: list[bool] = []
+
+    def load(folder: Path, *, trust_remote_code: bool) -> Any:
+        trusted.append(trust_remote_code)
+        return load_tokenizer(folder)
+
+    monkeypatch.setattr("llmtune.models.save.load_tokenizer", load)
+    for trust in (True, False):
+        save_checkpoint(tiny_model("llama"), tiny_tokenizer(), tmp_path, trust_remote_code=trust)
+    assert trusted == [True, False]

@@ -4,13 +4,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from llmtune.errors import BadArtifact
-from llmtune.models.shape import read_shape
+from llmtune.models.shape import ModelShape, StoredTensor, logical_shapes, read_shape
 from tests.tiny import FAMILIES, tiny_checkpoint, tiny_model
 
 
@@ -138,3 +139,79 @@ def test_image_and_text_models_show_their_language_model(checkpoint: Callable[..
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": config}))
     assert (read_shape(folder).layers, read_shape(folder).head_dim) == (2, 32)
+
+
+def test_derived_numbers_are_there_for_every_family_of_transformers() -> None:
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    # Their default configurations hold no language model; what is inside of them names its own sizes.
+    wrappers = {"blt", "gemma4_assistant", "gemma4_unified_assistant", "musicgen", "musicgen_melody"}
+    numbers = ("vocab_size", "hidden_size", "layers", "intermediate_size", "heads", "kv_heads", "head_dim")
+    without_length = set()
+    for family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        if family in wrappers:
+            continue
+        shape = ModelShape(json.loads(CONFIG_MAPPING[family]().to_json_string(use_diff=False)), {}, 0)
+        for name in numbers:
+            assert getattr(shape, name) > 0, (family, name)
+        if shape.context_length is None:
+            without_length.add(family)
+    assert {"mamba", "mamba2", "falcon_mamba", "bloom", "xlnet"} <= without_length
+    assert not {"llama", "gpt2", "gpt_neo", "xglm", "rwkv", "gemma3n", "olmo2"} & without_length
+
+
+@pytest.mark.parametrize(
+    ("config", "tensors", "expected"),
+    [
+        (  # OLMo 2: one norm over all heads
+            {"hidden_size": 64, "num_attention_heads": 4},
+            {"self_attn.q_norm.weight": (64,), "self_attn.q_proj.weight": (64, 64)},
+            (4, 16, 256),
+        ),
+        ({"hidden_size": 64, "num_heads": 8}, {}, (8, 8, 256)),  # GPT-Neo
+        ({"d_model": 64, "attention_heads": 4, "ffn_dim": 96}, {}, (4, 16, 96)),  # XGLM
+        ({"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": [96, 128]}, {}, (4, 16, 128)),  # Gemma 3n
+        ({"hidden_size": 64, "intermediate_size": 128}, {}, (1, 64, 128)),  # Mamba
+    ],
+)
+def test_names_of_other_families(
+    config: dict[str, Any], tensors: dict[str, tuple[int, ...]], expected: tuple[int, int, int]
+) -> None:
+    shape = ModelShape(config, tensors, 0)
+    assert (shape.heads, shape.head_dim, shape.intermediate_size) == expected
+
+
+def test_masks_and_frequencies_are_no_weights() -> None:
+    stored = {
+        name: StoredTensor(shape, 4)
+        for name, shape in {
+            "h.0.attn.bias": (1, 1, 8, 8),
+            "h.0.attn.masked_bias": (),
+            "model.layers.0.self_attn.rotary_emb.inv_freq": (8,),
+            "h.0.attn.c_attn.bias": (12,),
+            "mpt.attn.bias": (12,),
+        }.items()
+    }
+    assert set(logical_shapes({}, stored)) == {"h.0.attn.c_attn.bias", "mpt.attn.bias"}
+
+
+def test_packed_weights_whose_contents_were_not_read() -> None:
+    """As from the hub, where only the headers are asked for."""
+    ct = {"config_groups": {"group_0": {"weights": {"num_bits": 8}}}}
+    packed = {"a.weight_packed": StoredTensor((4, 4), 64), "a.weight_shape": StoredTensor((2,), 16)}
+    assert logical_shapes({"quantization_config": ct}, packed) == {"a.weight": (64,)}
+    nf4 = {"a.weight": StoredTensor((32, 1), 32), "a.weight.quant_state.bitsandbytes__nf4": StoredTensor((90,), 90)}
+    assert logical_shapes({"quantization_config": {"load_in_4bit": True}}, nf4) == {"a.weight": (64,)}
+
+
+def test_the_single_file_is_preferred_and_a_damaged_index_named(
+    checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoint("llama"), tmp_path / "both")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": 1}}))
+    assert read_shape(folder).tensors == read_shape(checkpoint("llama")).tensors  # as transformers reads it
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(BadArtifact, match="index of the weights is damaged"):
+        read_shape(folder)

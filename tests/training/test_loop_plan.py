@@ -23,6 +23,7 @@ from tests.tiny import tiny_checkpoint, tiny_model
 CONFIGS = Path(__file__).parents[2] / "accelerate_configs"
 CPU = Machine(cores=2, memory=24 << 30, flags=frozenset({"avx512_bf16"}), accelerators=())
 A100 = Accelerator("A100", 80 << 30, (8, 0))
+CORPUS = Forecast("corpus", "corpus", 1000, tokens={"train": 500_000, "valid": 30_000})
 GPUS = dataclasses.replace(CPU, accelerators=(A100,) * 8)
 
 
@@ -35,7 +36,7 @@ def plan(model: Path, machine: Machine = CPU, **settings: Any) -> Plan:
     shape = read_shape(model)
     inputs = {
         "checkpoint": Forecast("checkpoint", "model", shape.bytes, shape),
-        "corpus": Forecast("corpus", "corpus", 1000, tokens={"train": 500_000, "valid": 30_000}),
+        "corpus": CORPUS,
     }
     return TrainStage.model_validate(settings).plan(inputs, machine)
 
@@ -145,6 +146,18 @@ def test_a_cpu_without_bf16_is_planned_in_fp32(model: Path) -> None:
     assert (slow.seconds or 0) > 2 * (asked.seconds or 0)
     for estimate in (automatic, slow):
         assert any("no bf16 arithmetic" in note for note in estimate.notes)
+
+
+def test_a_quantized_base_and_rows_beyond_learned_positions_are_refused(model: Path, tmp_path: Path) -> None:
+    shape = read_shape(model)
+    codes = {**shape.config, "quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}
+    for adapter in (None, {}):
+        inputs = {"checkpoint": Forecast("checkpoint", "model", 1, dataclasses.replace(shape, config=codes))}
+        found = TrainStage.model_validate({"adapter": adapter}).plan({**inputs, "corpus": CORPUS}, CPU)
+        assert any("quantized (bitsandbytes)" in problem for problem in found.problems)
+    gpt2 = tiny_checkpoint(tmp_path / "gpt2", "gpt2")
+    assert any("256 positions" in problem for problem in plan(gpt2, row_tokens=512).problems)
+    assert plan(gpt2, row_tokens=256, batch_tokens=512).problems == ()
 
 
 def test_estimates_follow_the_settings(model: Path) -> None:

@@ -19,6 +19,17 @@ _CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)"""
 _XML = re.compile(rb"""\A\s*<\?xml[^>]+encoding\s*=\s*["']([A-Za-z0-9_.:-]+)["']""")
 
 
+# What a label means in HTML (https://encoding.spec.whatwg.org), where Python takes it to the letter. A page that was
+# read as far as its meta element is not in UTF-16, whatever it says there.
+_MEANING = {
+    **dict.fromkeys(("iso-8859-1", "iso8859-1", "latin-1", "latin1", "us-ascii", "ascii"), "cp1252"),
+    **dict.fromkeys(("utf-16", "utf-16le", "utf-16be"), "utf-8"),
+    **dict.fromkeys(("gb2312", "gb_2312-80", "gbk", "x-gbk"), "gb18030"),
+    **dict.fromkeys(("shift_jis", "shift-jis", "sjis", "x-sjis", "windows-31j"), "cp932"),
+    **dict.fromkeys(("euc-kr", "ks_c_5601-1987", "ks_c_5601", "ksc5601"), "cp949"),
+}
+
+
 class HtmlReader:
     """A page is a document, its title at the top."""
 
@@ -30,12 +41,12 @@ class HtmlReader:
 
 
 def declared_encoding(head: bytes) -> str | None:
-    """The encoding a page declares in its first bytes, if Python knows it. Latin-1 means cp1252 in HTML (WHATWG)."""
+    """The encoding a page declares in its first bytes, if Python knows it, by the meaning that browsers give to it."""
     found = _CHARSET.search(head) or _XML.search(head)
     if marked_encoding(head) or not found:
         return None
     name = found[1].decode("ascii").lower()
-    name = "cp1252" if name in ("iso-8859-1", "latin-1", "latin1", "us-ascii", "ascii") else name
+    name = _MEANING.get(name, name)
     try:
         "".encode(name)
     except LookupError:

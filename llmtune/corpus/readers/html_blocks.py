@@ -9,15 +9,16 @@ from selectolax.lexbor import LexborNode
 _BLOCKS = frozenset(
     {
         *("address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dialog", "div"),
-        *("dl", "dt", "fieldset", "figcaption", "figure", "footer", "h1", "h2", "h3", "h4", "h5", "h6", "header"),
-        *("hgroup", "hr", "legend", "li", "main", "ol", "p", "pre", "section", "summary", "table", "tbody", "td"),
-        *("tfoot", "th", "thead", "tr", "ul"),
+        *("dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6"),
+        *("header", "hgroup", "hr", "legend", "li", "main", "ol", "p", "pre", "section", "summary", "table", "tbody"),
+        *("td", "tfoot", "th", "thead", "tr", "ul"),
     }
 )
 _CODE = frozenset({"code", "kbd", "samp", "tt"})
 _SPACE = re.compile(r"[ \t\n\r\f\u00a0]+")
 _LANGUAGE = re.compile(r"(?:^|\s)(?:language-|lang-|highlight-(?:source-)?|brush:\s*)([A-Za-z0-9+#-]+)")
 _NOT_A_LANGUAGE = frozenset({"default", "text", "none", "plain", "plaintext", "notranslate"})
+_NOT_RAISED = frozenset({"", "st", "nd", "rd", "th", "tm", "sm", "®", "™"})  # 5th is no power of 5
 _DEEPEST = 150  # nesting beyond this is taken as plain text, so that no page can exhaust the stack
 
 
@@ -101,6 +102,9 @@ def _inline(node: LexborNode, parts: list[str], depth: int) -> None:
         return
     elif depth > _DEEPEST:
         parts.append(node.text(separator=" "))
+    elif tag == "sup":
+        text = _line(node, depth)
+        parts.append(text if text.lower() in _NOT_RAISED else f"^{text}")
     else:
         child = node.child
         while child is not None:
@@ -128,6 +132,8 @@ def _line(node: LexborNode, depth: int) -> str:
 
 
 def _code_block(node: LexborNode) -> str:
+    for line_break in node.css("br"):
+        line_break.replace_with("\n")
     code = node.text().replace("\r\n", "\n").replace("\u00a0", " ").strip("\n").rstrip()
     if not code.strip():
         return ""

@@ -6,14 +6,15 @@ import re
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-_NEVER_TEXT = (
+_NEVER_TEXT = ", ".join((
     "script", "style", "noscript", "template", "svg", "canvas", "iframe", "object", "embed", "audio", "video", "map",
-    "form", "button", "input", "select", "textarea", "nav", "dialog", "menu",
-)  # fmt: skip
+    "button", "input", "select", "textarea", "nav", "menu", "rp", "rt",
+))  # fmt: skip
 _ROLES = ("navigation", "banner", "contentinfo", "search", "menu", "menubar", "toolbar", "dialog", "alertdialog")
 _FURNITURE_SELECTOR = ", ".join(
     [
-        *_NEVER_TEXT,
+        "form",
+        "dialog",
         *(f'[role="{role}"]' for role in _ROLES),
         "[hidden]",
         '[aria-hidden="true"]',
@@ -53,6 +54,9 @@ _FURNITURE_NAME = re.compile(
 _KEEP_TAGS = frozenset({"html", "body", "main", "article"})
 _MAIN = ("main", '[role="main"]', "article", "#main-content", "#mw-content-text", "#content .document")
 _LEAST_SHARE = 0.3  # a main element with less than this share of the page's text is not the content
+# Whatever an element is called, it is not furniture if more than this share of the words on the page that are no links
+# stand in it: some servers put a form around every page, and `layout sidebar-left` may be the frame of it all.
+_MOST_SHARE = 0.5
 _LINK_LISTS = "ul, ol, table, p, div"
 _LINK_LIST_LINKS = 8
 _LINK_LIST_SHARE = 0.9
@@ -69,10 +73,13 @@ def content_of(tree: LexborHTMLParser) -> LexborNode | None:
     body = tree.body
     if body is None:
         return None
-    for node in body.css(_FURNITURE_SELECTOR):
+    for node in body.css(_NEVER_TEXT):
         _remove(node)
-    for node in body.css("[class], [id]"):
-        if node.tag not in _KEEP_TAGS and _is_furniture(node):
+    most = _MOST_SHARE * _unlinked(body)
+    selected = {node.mem_id for node in body.css(_FURNITURE_SELECTOR)}
+    named = body.css(f"{_FURNITURE_SELECTOR}, [class], [id]")
+    for node in reversed(named):  # what is inside comes first: a frame is judged without the menus in it
+        if (node.mem_id in selected or _is_furniture(node)) and not _holds_content(node, most):
             _remove(node)
     content = _main(body)
     if content is body:
@@ -107,7 +114,20 @@ def _remove(node: LexborNode) -> None:
         node.remove()
 
 
+def _holds_content(node: LexborNode, most: float) -> bool:
+    """Whether most of the page's words stand in an element, and they are not links: a list of contents may be long."""
+    unlinked = _unlinked(node)
+    return unlinked > most and unlinked > _weight(node) / 2
+
+
+def _unlinked(node: LexborNode) -> int:
+    """Letters and digits outside links."""
+    return _weight(node) - sum(_weight(link) for link in node.css("a[href]"))
+
+
 def _is_furniture(node: LexborNode) -> bool:
+    if node.tag in _KEEP_TAGS:
+        return False
     attributes = node.attributes
     names = f"{attributes.get('class') or ''} {attributes.get('id') or ''}".split()
     return any(_FURNITURE_NAME.match(name) for name in names)

@@ -16,23 +16,27 @@ from llmtune.corpus.readers.reader import RawDocument
 from llmtune.corpus.settings import Source
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?(---|\+\+\+)[ \t]*\r?\n(.*?)\r?\n(?:\1|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-_SETTING = re.compile(r"""(?:\s*(?:\#[^\n]*)?\n)*[ \t]*(?:["'\w.-]+[ \t]*[:=]|\[)""")
+_SETTING = re.compile(r"""(?:[ \t]*(?:\#[^\n]*)?\n)*[ \t]*(?:["'\w.-]+[ \t]*[:=]|\[)""")
 _TITLE = re.compile(r"""^title[ \t]*[:=][ \t]*(['"]?)(.+?)\1[ \t]*$""", re.MULTILINE | re.IGNORECASE)
-_FENCE = re.compile(r"^[ \t]*(?:>[ \t]*)*(?:[-*+][ \t]+|\d+[.)][ \t]+)?(`{3,}|~{3,})")
+# A backtick after the fence makes it a code span: ```x``` opens nothing.
+_FENCE = re.compile(r"^[ \t]*(?:>[ \t]*)*(?:[-*+][ \t]+|\d+[.)][ \t]+)?(`{3,}(?![^\n]*`)|~{3,})")
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)((?:[^\n]|\n(?!\s*\n))+?)(?<!`)\1(?!`)")  # within a paragraph
 _LIST_ITEM = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _TARGET = r"\((?:[^()\s]|\([^()]*\))*(?:\s+(?:\"[^\"]*\"|'[^']*'))?\s*\)"
 _BADGE = re.compile(rf"\[!\[[^\]]*\](?:{_TARGET}|\[[^\]]*\])\](?:{_TARGET}|\[[^\]]*\])")
 _IMAGE = re.compile(rf"!\[[^\]]*\](?:{_TARGET}|\[[^\]]*\])")
-_LINK = re.compile(rf"(?<!\\)\[([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\](?:{_TARGET}|\[[^\[\]]*\])")
+_LINK = re.compile(rf"(?<!\\)\[([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\]({_TARGET}|\[[^\[\]]*\])")
+_ADDRESS = re.compile(r"\(\S*[/.#:]")
 _DEFINITION = re.compile(r"^ {0,3}\[(?!\^)[^\]]+\]:\s*\S+(?:\s+(?:\"[^\"]*\"|'[^']*'|\([^)]*\)))?\s*$", re.MULTILINE)
 _TAGS = (
     "a|abbr|article|aside|audio|b|big|blockquote|br|center|cite|col|colgroup|dd|del|details|dfn|div|dl|dt|em|figcaption"
     "|figure|font|footer|h[1-6]|header|hr|i|iframe|img|ins|kbd|li|main|mark|nav|ol|p|picture|s|section|small|source|span"
     "|strike|strong|sub|summary|sup|table|tbody|td|tfoot|th|thead|tr|tt|u|ul|video"
 )
-_TAG = re.compile(rf"</?(?:{_TAGS})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+_TAG = re.compile(rf"<(/?)({_TAGS})(\s[^<>]*)?/?>", re.IGNORECASE)
+_ALONE = ("br", "hr", "img", "source")  # elements without an end
+_PARAGRAPH_END = re.compile(r"\n\s*\n|\Z")
 _HEADING = re.compile(r"^(?:#{1,6}[ \t]+\S|[^\n]+\n(?:=+|-+)[ \t]*$)", re.MULTILINE)
 
 
@@ -100,6 +104,25 @@ def _clean_prose(text: str) -> str:
     text = _COMMENT.sub("", text)
     text = _DEFINITION.sub("", text)
     text = _IMAGE.sub("", _BADGE.sub("", text))
-    text = _LINK.sub(r"\1", text)
-    text = html.unescape(_TAG.sub("", text))
+    text = _LINK.sub(_without_target, text)
+    text = html.unescape(_TAG.sub(_without_tag, text))
     return re.sub(r"\0(\d+)\0", lambda match: spans[int(match[1])], text)
+
+
+def _without_target(link: re.Match[str]) -> str:
+    """The text of a link. Directly after a word or a bracket it is one only if it leads to something like an address:
+    `a[i](x)` and `a[i][j]` are code."""
+    return link[0] if _follows(link, r"[\w)\]]") and not _ADDRESS.match(link[2]) else link[1]
+
+
+def _without_tag(tag: re.Match[str]) -> str:
+    """Nothing; but `vector<a>` stays: directly after a word, a bare tag is one only if its paragraph has its end."""
+    closing, name, attributes = tag.groups()
+    if closing or attributes or name.lower() in _ALONE or not _follows(tag, r"\w"):
+        return ""
+    end = _PARAGRAPH_END.search(tag.string, tag.end())
+    return "" if end and f"</{name}" in tag.string[tag.end() : end.start()] else tag[0]
+
+
+def _follows(match: re.Match[str], kind: str) -> bool:
+    return match.start() > 0 and bool(re.match(kind, match.string[match.start() - 1]))

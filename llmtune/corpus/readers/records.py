@@ -44,7 +44,7 @@ def document_of(record: Any, source: Source, part: str) -> RawDocument | Rejecte
         if not isinstance(record, Mapping):
             raise _Wrong(f"expected an object with columns, found {_kind(record)}")
         layout = source.layout if source.layout != "auto" else _layout(record, columns)
-        licence = _text(record, columns.licence) if columns.licence else None
+        licence = _licence(record, columns)
         if layout == "text":
             return RawDocument(part, text=_titled(record, columns), licence=licence)
         turns = _alpaca(record, columns) if layout == "alpaca" else _turns(record, columns)
@@ -108,10 +108,15 @@ def _turn(turn: Any, columns: Columns, place: str) -> Turn:
         raise _Wrong(f"{place} is {_kind(turn)}, expected an object")
     role_key = columns.role or ("role" if "role" in turn else "from")
     content_key = columns.content or ("content" if "content" in turn else "value")
+    if turn.get("tool_calls") or turn.get("function_call"):
+        raise _Wrong(f"{place} holds tool calls, which are not supported yet")
     role = ROLES.get(str(turn.get(role_key)).strip().lower())
     if role is None:
         raise _Wrong(f"{place} has the role {turn.get(role_key)!r}; known are {', '.join(ROLES)}")
-    return Turn(role, _content(turn.get(content_key), f"{place}.{content_key}"))
+    content = _content(turn.get(content_key), f"{place}.{content_key}")
+    if role == "assistant" and not content.strip():  # learnt, it would teach to say nothing
+        raise _Wrong(f"{place} is a turn of the assistant without content")
+    return Turn(role, content)
 
 
 def _content(content: Any, place: str) -> str:
@@ -145,6 +150,13 @@ def _titled(record: Mapping[str, Any], columns: Columns) -> str:
     text = _text(record, columns.text)
     title = _get(record, columns.title) if columns.title else None
     return f"# {title.strip()}\n\n{text}" if isinstance(title, str) and title.strip() else text
+
+
+def _licence(record: Mapping[str, Any], columns: Columns) -> str | None:
+    """What the record says, if it says anything: an empty cell leaves it to the source."""
+    if not columns.licence or _get(record, columns.licence) is None:
+        return None
+    return _text(record, columns.licence).strip() or None
 
 
 def _text(record: Mapping[str, Any], column: str) -> str:
