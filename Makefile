@@ -11,7 +11,8 @@ quickstart: $(VENV)/.quickstart
 	@echo; echo "Talk to it:  $(RUN) chat runs/quickstart"; echo "Read on:     runs/quickstart/report.html"
 
 test: check
-	OMP_NUM_THREADS=2 $(BIN)/pytest -m "real or slow"
+	OMP_NUM_THREADS=1 LLMTUNE_THREADS=1 $(BIN)/pytest -n 2 -m "slow and not real"
+	OMP_NUM_THREADS=2 $(BIN)/pytest -m real
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

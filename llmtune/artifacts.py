@@ -17,7 +17,6 @@ from typing import Any
 from llmtune.errors import BadArtifact
 from llmtune.files import read_json
 
-KINDS = ("corpus", "checkpoint", "bundle", "scores")
 DESCRIPTION = "artifact.json"
 
 

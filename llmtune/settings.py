@@ -10,7 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
 def _relative_to_recipe(path: Path, info: ValidationInfo) -> Path:
     folder = (info.context or {}).get("folder")
-    path = path.expanduser()
+    try:
+        path = path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"no home folder of {path.parts[0]} is known here; write the whole path") from None
     return (Path(folder) / path).resolve() if folder is not None and not path.is_absolute() else path
 
 

@@ -8,6 +8,7 @@ import traceback
 from typing import NoReturn
 
 BUG_EXIT = 70  # EX_SOFTWARE of sysexits.h
+NO_MEMORY = "the command itself ran out of memory\n  → give it more (`ulimit -v`, the container's limit)"
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -16,10 +17,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     A LlmtuneError becomes one message on stderr and its `exit_code`; anything unexpected one line and 70; `--debug`
     shows the traceback of either. Ctrl-C leaves with 130, a reader that closed the pipe quietly with 1.
     """
-    from llmtune.cli.app import build_app
-
     debug: list[bool] = []
     try:
+        from llmtune.cli.app import build_app
+
         build_app(debug)(arguments, prog_name="llmtune")
     except SystemExit as leaving:
         _leave(leaving.code)
@@ -28,7 +29,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         _leave(1)
     except Exception as error:
-        _leave(_show(error, with_traceback=bool(debug)))
+        try:
+            _leave(_show(error, with_traceback=bool(debug)))
+        except (MemoryError, ImportError):  # no memory for the message either
+            sys.stderr.write(f"error: {NO_MEMORY}\n")
+            _leave(1)
     _leave(0)
 
 
@@ -38,12 +43,15 @@ def _show(error: Exception, with_traceback: bool) -> int:
     from rich.text import Text
 
     from llmtune.errors import LlmtuneError
+    from llmtune.run.process import is_out_of_memory
 
     if with_traceback:
         traceback.print_exception(error)
     message, code = f"{type(error).__name__}: {error}", BUG_EXIT
     if isinstance(error, LlmtuneError):
         message, code = str(error), error.exit_code
+    elif is_out_of_memory(error):
+        message, code = NO_MEMORY, 1
     elif not with_traceback:
         message += "\n  → this is a bug in llmtune; run again as `llmtune --debug …` to see where"
     Console(stderr=True, highlight=False, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), message))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from llmtune.cli.engines import Engine, Sampling, open_engine
 from llmtune.cli.progress import TerminalMonitor
 from llmtune.cli.target import find_model
 from llmtune.errors import LlmtuneError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 HELP = "Enter a message. /reset forgets the conversation, /quit or Ctrl-D leaves, Ctrl-C stops an answer."
 
@@ -29,6 +33,7 @@ def chat(
 ) -> None:
     """Talk to a model, its answer shown as it comes. With --prompt, or text piped in, it answers once and leaves."""
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(stderr=True, highlight=False)
     once = prompt if prompt is not None else _piped()
@@ -41,8 +46,8 @@ def chat(
         if once is not None:
             conversation.say(once)
         else:
-            console.print(f"[bold]{target.name}[/]. {HELP}")
-            _loop(conversation)
+            console.print(f"[bold]{escape(target.name)}[/]. {HELP}")
+            _loop(conversation, console)
     finally:
         engine.close()
 
@@ -58,11 +63,16 @@ class Conversation:
         self.turns: list[dict[str, str]] = []
 
     def say(self, text: str) -> str:
-        """Send a message, print the answer as it comes, and keep both; Ctrl-C ends the answer, not the chat."""
-        self.turns.append({"role": "user", "content": text})
+        """Send a message, print the answer as it comes, and keep both; Ctrl-C ends the answer, not the chat. Raises
+        LlmtuneError, and forgets the message, when it does not fit the context or the model fails."""
+        message = {"role": "user", "content": text}
+        self._refuse_too_long(message)
+        self.turns.append(message)
         self._make_room()
+        room = self._engine.context - self._length(self.turns)
+        sampling = replace(self._sampling, max_tokens=min(self._sampling.max_tokens, room))
         pieces: list[str] = []
-        answer = self._engine.answer([*self._opening, *self.turns], self._sampling)
+        answer = self._engine.answer([*self._opening, *self.turns], sampling)
         try:
             for piece in answer:
                 pieces.append(piece)
@@ -71,6 +81,9 @@ class Conversation:
         except KeyboardInterrupt:
             answer.close()  # type: ignore[attr-defined]
             self._note("[dim](stopped)[/]")
+        except LlmtuneError:
+            self.turns.pop()
+            raise
         sys.stdout.write("\n")
         self.turns.append({"role": "assistant", "content": "".join(pieces)})
         return self.turns[-1]["content"]
@@ -79,11 +92,23 @@ class Conversation:
         """Forget everything but the system message."""
         self.turns.clear()
 
+    def _length(self, turns: list[dict[str, str]]) -> int:
+        return self._engine.length([*self._opening, *turns])
+
+    def _refuse_too_long(self, message: dict[str, str]) -> None:
+        length, context = self._length([message]), self._engine.context
+        if length >= context:
+            raise LlmtuneError(
+                f"this message has {length:,} tokens (template and system message with it); "
+                f"conversation and answer may have {context:,} together",
+                fix="shorten it, or start the chat with a larger --context where the model allows it",
+            )
+
     def _make_room(self) -> None:
         """Forget the oldest exchanges until the conversation and an answer fit the context."""
         forgot = 0
         room = self._engine.context - min(self._sampling.max_tokens, self._engine.context // 2)
-        while len(self.turns) > 2 and self._engine.length([*self._opening, *self.turns]) > room:
+        while len(self.turns) > 2 and self._length(self.turns) > room:
             del self.turns[:2]
             forgot += 1
         if forgot:
@@ -100,8 +125,8 @@ def _piped() -> str | None:
     return text
 
 
-def _loop(conversation: Conversation) -> None:
-    """Read messages from the terminal until the end."""
+def _loop(conversation: Conversation, console: Console) -> None:
+    """Read messages from the terminal until the end; an error is told and the conversation goes on."""
     try:
         import readline  # noqa: F401  line editing and history for input(), where the platform has it
     except ImportError:
@@ -117,4 +142,7 @@ def _loop(conversation: Conversation) -> None:
         if text == "/reset":
             conversation.reset()
         elif text:
-            conversation.say(text)
+            try:
+                conversation.say(text)
+            except LlmtuneError as error:
+                console.print(f"error: {error}", markup=False)

@@ -8,9 +8,10 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
 
 from llmtune.machine import Machine, this_machine
+from llmtune.run.environment import installed_version
 
 # extra → what it makes possible
 ENABLES = {
@@ -53,20 +54,12 @@ def find_facts() -> Facts:
     """Look at the machine and the environment. Imports torch (about a second)."""
     return Facts(
         machine=this_machine(),
-        torch=installed("torch"),
+        torch=installed_version("torch"),
         torch_devices=_torch_devices(),
         tools=frozenset(tool for tool in ("g++", "ninja", "nvcc", "git") if shutil.which(tool)),
         modules=frozenset(name for name in ("flash_attn", "triton") if importlib.util.find_spec(name)),
         missing=missing_by_extra(),
     )
-
-
-def installed(package: str) -> str | None:
-    """The version of an installed distribution, or None."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def missing_by_extra() -> dict[str, tuple[str, ...]]:
@@ -78,7 +71,7 @@ def missing_by_extra() -> dict[str, tuple[str, ...]]:
         distribution = re.match(r"[\w.-]+", name.strip())
         if found and distribution and found[1] in wanted:
             wanted[found[1]].append(distribution[0])
-    return {extra: tuple(name for name in names if installed(name) is None) for extra, names in wanted.items()}
+    return {extra: tuple(name for name in names if installed_version(name) is None) for extra, names in wanted.items()}
 
 
 def limits(facts: Facts) -> list[Limit]:

@@ -30,12 +30,13 @@ def doctor() -> None:
 def _machine(facts: Facts) -> Table:
     import psutil
 
-    from llmtune.cli.checks import FAST_BF16, hub_access
+    from llmtune.cli.checks import hub_access
+    from llmtune.machine import BF16_FLAGS
 
     machine = facts.machine
     table = _plain("This machine")
     table.add_row("system", f"{platform.system()} {platform.release()}, {platform.machine()}")
-    fast = sorted(machine.flags & {*FAST_BF16, "avx2", "avx512f", "amx_int8"})
+    fast = sorted(machine.flags & {*BF16_FLAGS, "avx2", "avx512f", "amx_int8"})
     table.add_row("processor", f"{machine.cores} cores usable{': ' + ', '.join(fast) if fast else ''}")
     free = min(psutil.virtual_memory().available, machine.memory)
     table.add_row("memory", f"{machine.memory / 1e9:.1f} GB, {free / 1e9:.1f} GB free now")
@@ -44,20 +45,20 @@ def _machine(facts: Facts) -> Table:
         f"{gpu.name}, {gpu.memory / 1e9:.0f} GB, compute capability {gpu.capability[0]}.{gpu.capability[1]}"
         for gpu in machine.accelerators
     ]
-    table.add_row("accelerators", "\n".join(gpus) or ", ".join(facts.torch_devices) or "none")
-    table.add_row("model hub", hub_access())
+    table.add_row("accelerators", _literal("\n".join(gpus)) or ", ".join(facts.torch_devices) or "none")
+    table.add_row("model hub", _literal(hub_access()))
     return table
 
 
 def _versions() -> Table:
     from llmtune import __version__
-    from llmtune.cli.checks import installed
+    from llmtune.run.environment import installed_version
 
     table = _plain("Versions")
     table.add_row("llmtune", __version__)
     table.add_row("python", f"{platform.python_version()} ({sys.implementation.name})")
     for package in CORE:
-        table.add_row(package, installed(package) or "[red]not installed[/]")
+        table.add_row(package, installed_version(package) or "[red]not installed[/]")
     return table
 
 

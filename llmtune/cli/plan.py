@@ -21,11 +21,11 @@ def plan(recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption =
     Exit code 1 when a stage cannot work on this machine.
     """
     from rich.console import Console
+    from rich.markup import escape
 
     from llmtune.recipe import load_recipe
-    from llmtune.run import Run
     from llmtune.run.display import Display, human_bytes, human_seconds
-    from llmtune.run.runner import remaining_seconds
+    from llmtune.run.runner import Run, doubts, notes_of, remaining_seconds
 
     console = Console()
     execution = Run(load_recipe(recipe, overrides or []), runs, Display())
@@ -37,25 +37,16 @@ def plan(recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption =
         f"This machine: {machine.cores} cores, {human_bytes(machine.memory)} memory, {human_bytes(free)} disk free, "
         f"{accelerators}. Still to do: about {human_seconds(remaining_seconds(nodes))}.",
         highlight=False,
+        markup=False,
     )
     todo = [node for node in nodes if node.artifact is None]
-    doubts = [
-        f"stage '{node.node.id}' may need {human_bytes(node.plan.memory)} of memory"
-        for node in todo
-        if node.plan.memory > machine.memory
-    ]
-    disk = sum(node.plan.disk for node in todo)
-    if disk > free:
-        doubts.append(f"the run needs about {human_bytes(disk)} of disk; {human_bytes(free)} are free")
-    for node in nodes:
-        for note in node.plan.notes:
-            console.print(f"[dim]note[/] {node.node.id}: {note}", highlight=False, soft_wrap=True)
-    for doubt in doubts:
-        console.print(f"[yellow]does not fit[/] {doubt}", highlight=False, soft_wrap=True)
+    doubtful = doubts(todo, machine, runs)
     problems = [f"{node.node.id}: {problem}" for node in todo for problem in node.plan.problems]
-    for problem in problems:
-        console.print(f"[red]cannot run here[/] {problem}", highlight=False, soft_wrap=True)
-    if problems or doubts:
+    told = {"[dim]note[/]": notes_of(nodes), "[yellow]does not fit[/]": doubtful, "[red]cannot run here[/]": problems}
+    for mark, sentences in told.items():
+        for sentence in sentences:
+            console.print(f"{mark} {escape(sentence)}", highlight=False, soft_wrap=True)
+    if problems or doubtful:
         raise typer.Exit(1)
     console.print("[green]It fits.[/]")
 

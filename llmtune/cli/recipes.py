@@ -22,6 +22,7 @@ def recipes(context: typer.Context) -> None:
         return
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from llmtune.recipe.shipped import shipped_recipes
@@ -32,7 +33,7 @@ def recipes(context: typer.Context) -> None:
     table.add_column("what it does")
     found = shipped_recipes()
     for recipe in found:
-        table.add_row(recipe.name, recipe.about)
+        table.add_row(recipe.name, escape(recipe.about))
     console.print(table)
     if found:
         console.print("Start from one: [bold]llmtune recipes copy NAME TARGET[/bold]", highlight=False)

@@ -29,14 +29,18 @@ def run(
     from rich.console import Console
 
     from llmtune.recipe import load_recipe
-    from llmtune.run import Run, Selection
     from llmtune.run.display import TerminalDisplay
-    from llmtune.run.process import rank
+    from llmtune.run.folder import told_to_the_user
+    from llmtune.run.process import die_with_parent, rank, world_size
     from llmtune.run.ranks import follow
+    from llmtune.run.runner import Run, Selection
 
     loaded = load_recipe(recipe, overrides or [])
+    if world_size() > 1:  # such a launcher passes signals on and waits; when it is killed nobody else ends us
+        die_with_parent()
     if rank() > 0:
-        raise typer.Exit(follow(runs / loaded.name))
+        with told_to_the_user(runs):
+            raise typer.Exit(follow(runs / loaded.name))
     console = Console()
     display = TerminalDisplay(console)
     execution = Run(loaded, runs, display)
@@ -50,8 +54,7 @@ def run(
 
 def _tell(console: Console, folder: Path) -> None:
     """Write the report and show the tables of what is finished, also after a failure, whose error must stay the last
-    word: what goes wrong here is a line of its own."""
-    from llmtune.errors import LlmtuneError
+    word: what goes wrong here, be it a fault of ours, is a line of its own and changes nothing of the run's end."""
     from llmtune.report import write_report
     from llmtune.run.folder import RunFolder
 
@@ -59,11 +62,13 @@ def _tell(console: Console, folder: Path) -> None:
         if RunFolder(folder).records():
             write_report(folder)
             _show_summary(console, folder)
-    except (LlmtuneError, OSError) as error:
-        console.print(f"no report was written: {error}", highlight=False, markup=False)
+    except Exception as error:
+        console.print(f"no report was written: {str(error) or type(error).__name__}", highlight=False, markup=False)
 
 
 def _show_summary(console: Console, folder: Path) -> None:
+    from rich.markup import escape
+
     from llmtune.report.summary import score_table, stage_table
 
     console.print()
@@ -71,4 +76,4 @@ def _show_summary(console: Console, folder: Path) -> None:
     scores = score_table(folder)
     if scores is not None:
         console.print(scores)
-    console.print(f"report: [bold]{folder / 'report.html'}[/]", soft_wrap=True)
+    console.print(f"report: [bold]{escape(str(folder / 'report.html'))}[/]", soft_wrap=True)

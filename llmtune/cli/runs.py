@@ -12,6 +12,7 @@ def runs(runs: RunsOption = Path("runs")) -> None:
     import datetime
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from llmtune.run.state import run_states
@@ -19,12 +20,12 @@ def runs(runs: RunsOption = Path("runs")) -> None:
     console = Console()
     states = run_states(runs)
     if not states:
-        console.print(f"no runs below {runs}; start one with: llmtune run RECIPE", highlight=False)
+        console.print(f"no runs below {runs}; start one with: llmtune run RECIPE", highlight=False, markup=False)
         return
     table = Table()
     for column in ("run", "state", "done", "last stage", "last event"):
         table.add_column(column)
     for state in states:
         when = datetime.datetime.fromtimestamp(state.last_event).isoformat(" ", "seconds") if state.last_event else "–"
-        table.add_row(state.name, state.state, f"{state.done} of {state.stages}", state.last_stage or "–", when)
+        table.add_row(escape(state.name), state.state, f"{state.done} of {state.stages}", state.last_stage or "–", when)
     console.print(table)

@@ -19,6 +19,7 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     Looks at no document and no model: `llmtune plan` does.
     """
     from rich.console import Console
+    from rich.markup import escape
 
     from llmtune.recipe import load_recipe, resolve_inputs
 
@@ -27,7 +28,7 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     console.print(_table(resolve_inputs(loaded)))
     gates = len(loaded.gates) + sum(len(stage.gates) for stage in loaded.stages)
     console.print(
-        f"[green]✓[/] [bold]{loaded.name}[/]: a valid recipe. Model {loaded.model.name}, seed {loaded.seed}, "
+        f"[green]✓[/] [bold]{loaded.name}[/]: a valid recipe. Model {escape(loaded.model.name)}, seed {loaded.seed}, "
         f"{'scores after every model' if loaded.evaluate else 'no evaluation'}, {gates} gates.",
         highlight=False,
         soft_wrap=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -63,7 +64,7 @@ class TerminalDisplay(Display):
         self.console.print(f"[bold cyan]▶[/] [bold]{planned.node.id}[/]{about}")
         if self.console.is_terminal:
             columns = (
-                TextColumn("  {task.description}"),
+                TextColumn("  {task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("[dim]{task.fields[unit]}[/] [cyan]{task.fields[figures]}[/]"),
@@ -89,10 +90,10 @@ class TerminalDisplay(Display):
             self._move(event)
 
     def note(self, text: str) -> None:
-        self.console.print(f"  [dim]{text}[/]", highlight=False)
+        self.console.print(f"  {text}", style="dim", highlight=False, markup=False)
 
     def gate(self, sentence: str, ok: bool) -> None:
-        self.console.print(f"  {'[green]✓ gate[/]' if ok else '[red]✗ gate[/]'} {sentence}", highlight=False)
+        self.console.print(f"  {'[green]✓ gate[/]' if ok else '[red]✗ gate[/]'} {escape(sentence)}", highlight=False)
 
     def close(self) -> None:
         """Take the bars off the screen (a stage failed or was stopped)."""
@@ -101,11 +102,12 @@ class TerminalDisplay(Display):
     def _move(self, event: dict[str, Any]) -> None:
         assert self._progress is not None
         what = event["what"]
-        figures = " ".join(f"{key}={_short(value)}" for key, value in event["figures"].items())
+        figures = escape(" ".join(f"{key}={_short(value)}" for key, value in event["figures"].items()))
+        unit = escape(event["unit"])
         if what not in self._bars:
             self._bars[what] = self._progress.add_task(what, total=event["total"], unit="", figures="")
         bar = self._bars[what]
-        self._progress.update(bar, completed=event["done"], total=event["total"], unit=event["unit"], figures=figures)
+        self._progress.update(bar, completed=event["done"], total=event["total"], unit=unit, figures=figures)
         if event["over"]:
             self._progress.remove_task(self._bars.pop(what))
 

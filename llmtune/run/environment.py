@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from llmtune import __version__
+import llmtune
 from llmtune.machine import this_machine
 
 PACKAGES = (
@@ -22,7 +22,7 @@ def environment() -> dict[str, Any]:
     """Versions of llmtune and of what decides its results, the machine's size, the git commit where there is one."""
     machine = this_machine()
     return {
-        "llmtune": __version__,
+        "llmtune": llmtune.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -42,7 +42,11 @@ def installed_version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    """The commit of our own source; None where the package is installed, perhaps inside someone else's repository."""
+    source = Path(llmtune.__file__).parents[1]
+    if not (source / ".git").exists():
+        return None
+    command = ["git", "-C", str(source), "rev-parse", "--short=12", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
     except (OSError, subprocess.SubprocessError):

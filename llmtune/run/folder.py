@@ -7,11 +7,15 @@ previous/                          records of stages that were run again with ot
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from llmtune.errors import LlmtuneError
 from llmtune.files import read_json, write_json
+from llmtune.run.process import is_disk_full
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,14 @@ class RunFolder:
         return self.folder / f"{number:02d}-{stage_id}"
 
     def read(self, folder: Path) -> StageRecord | None:
-        """The record of a stage's folder, or None when it is not done."""
+        """The record of a stage's folder, or None when it is not done: a record of another version of llmtune that
+        lacks what we need of it is none."""
         path = folder / "stage.json"
-        return StageRecord(**read_json(path)) if path.is_file() else None
+        known = {field.name for field in fields(StageRecord)}
+        try:
+            return StageRecord(**{name: value for name, value in read_json(path).items() if name in known})
+        except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError, TypeError):
+            return None
 
     def write(self, folder: Path, record: StageRecord) -> None:
         """Save a stage's record: from now on it is done."""
@@ -67,7 +76,26 @@ class RunFolder:
         number = 1 + sum(1 for _ in previous.iterdir())
         folder.rename(previous / f"{number:03d}-{folder.name}")
 
+    def stage_folders(self) -> list[Path]:
+        """The folders of all stages that were begun, in the run's order."""
+        return sorted(path for path in self.folder.glob("[0-9][0-9]-*") if path.is_dir())
+
     def records(self) -> list[tuple[Path, StageRecord]]:
         """The finished stages in the run's order, with their folders."""
-        folders = sorted(path for path in self.folder.glob("[0-9][0-9]-*") if path.is_dir())
-        return [(folder, record) for folder in folders if (record := self.read(folder))]
+        return [(folder, record) for folder in self.stage_folders() if (record := self.read(folder))]
+
+
+@contextmanager
+def told_to_the_user(folder: Path) -> Iterator[None]:
+    """Turns what the system refuses while a run's files are written below `folder` into an error for the user."""
+    try:
+        yield
+    except BrokenPipeError:  # not of a file: nobody reads our output any more
+        raise
+    except OSError as error:
+        where = str(error.filename or folder)
+        if is_disk_full(error):
+            fix = "make room, then run the same command: what is finished is kept"
+            raise LlmtuneError("no space left on the disk", where=where, fix=fix) from error
+        what = f"cannot be used for the run: {error.strerror or error}"
+        raise LlmtuneError(what, where=where, fix="mend that, or choose another folder with --runs") from error

@@ -16,7 +16,6 @@ class Job:
     workshop: the folder of the store where the artifact is made (see `Workshop`).
     """
 
-    id: str
     kind: str
     settings: dict[str, Any]
     inputs: dict[str, str]

@@ -38,6 +38,20 @@ class FileLock:
             time.sleep(poll)
         return True
 
+    def is_held(self) -> bool:
+        """Whether some process holds the lock; only looks, and makes no file."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def holder(self) -> str:
         """The process id in the lock file, or 'unknown'."""
         try:

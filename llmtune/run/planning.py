@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmtune.artifacts import Artifact
 from llmtune.files import fingerprint, folder_bytes
 from llmtune.machine import Machine
 from llmtune.recipe.graph import Node
-from llmtune.run.process import world_size
-from llmtune.run.ranks import launched_from_outside
+from llmtune.run.process import launched_from_outside, world_size
 from llmtune.run.store import Store
 from llmtune.stages.stage import Forecast, Plan, Stage
 
@@ -37,6 +36,9 @@ def plan_nodes(nodes: list[Node], seed: int, store: Store, machine: Machine) -> 
         key = node_fingerprint(stage, inputs, seed)
         artifact = store.find(key)
         estimate = stage.plan({name: forecasts[source] for name, source in node.inputs.items()}, machine)
+        if stage is not node.stage:
+            text = "`launch:` is ignored: the ranks of the `accelerate launch` that started this run train it"
+            estimate = replace(estimate, notes=(*estimate.notes, text))
         planned[node.id] = PlannedNode(node, stage, key, estimate, artifact)
         forecasts[node.id] = _known(estimate.makes, artifact) if artifact else estimate.makes
     return list(planned.values())

@@ -8,19 +8,33 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+SUPERVISOR = "LLMTUNE_SUPERVISOR"  # environment variable: `mark_of` the process that watches over a worker
+EXIT_OUT_OF_MEMORY = 77  # of a worker
 
 
-def die_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel to kill this process when its parent ends (Linux), so that no orphan goes on writing.
-
-    parent: the process id expected; if it is gone already, exit at once.
-    """
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends (Linux), so that no orphan goes on writing. A worker
+    whose supervisor is gone already, so that the kernel would tell it nothing, exits at once."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if parent is not None and os.getppid() != parent:
+    supervisor = os.environ.get(SUPERVISOR)
+    if supervisor and mark_of(int(supervisor.split()[0])) != supervisor:
         os._exit(1)
+
+
+def mark_of(process: int) -> str | None:
+    """A process's id and start (in ticks since boot, Linux), which together are never given again; None when it has
+    ended."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return None if sys.platform == "linux" else str(process)
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else f"{process} {fields[19]}"
 
 
 def rank() -> int:
@@ -33,6 +47,12 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def launched_from_outside() -> bool:
+    """Whether `accelerate launch` (or torchrun) started this process: by what only they set. Other variables of
+    accelerate (its log level, a default precision) may come from the user's shell."""
+    return "RANK" in os.environ or "ACCELERATE_DYNAMO_USE_FULLGRAPH" in os.environ
+
+
 def peak_memory() -> int:
     """Largest resident set of this process and of any finished child of it so far, in bytes."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -41,23 +61,47 @@ def peak_memory() -> int:
     return max(own, children) * unit
 
 
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it came from, the first cause last."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that an allocation failed (Python, torch on CPU or GPU, the operating system)."""
-    if isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "OutOfMemory"):
-        return True
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return True
-    return isinstance(error, RuntimeError) and says_out_of_memory(str(error))
+    """Whether an exception, or what it came from, says that an allocation failed (Python, torch on CPU or GPU, the
+    loader of libraries, the operating system)."""
+    return any(
+        isinstance(cause, MemoryError)
+        or type(cause).__name__ in ("OutOfMemoryError", "OutOfMemory")
+        or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM)
+        or (isinstance(cause, RuntimeError | ImportError | OSError) and says_out_of_memory(str(cause)))
+        for cause in causes(error)
+    )
+
+
+# As torch, the C++ library, the loader, OpenBLAS, cuBLAS and Python put it.
+_SIGNS_OUT_OF_MEMORY = (
+    *("can't allocate memory", "Cannot allocate memory", "std::bad_alloc", "out of memory", "failed to allocate"),
+    *("failed to map segment from shared object", "can't start new thread", "Memory allocation still failed"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "MemoryError"),
+)
 
 
 def says_out_of_memory(text: str) -> bool:
     """Whether the text of an error or the end of a log tells of a failed allocation."""
-    signs = ("can't allocate memory", "Cannot allocate memory", "std::bad_alloc", "out of memory", "failed to allocate")
-    return any(sign in text for sign in signs)
+    return any(sign in text for sign in _SIGNS_OUT_OF_MEMORY)
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an exception says that the disk or the quota is full (some libraries only say it in words)."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
+    """Whether an exception, or what it came from, says that the disk or the quota is full (some libraries only say it
+    in words)."""
+    return any(
+        (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
+        or "No space left on device" in str(cause)
+        or "Disk quota exceeded" in str(cause)
+        for cause in causes(error)
+    )

@@ -10,11 +10,13 @@ never share the global state of Accelerate. On several nodes the run folder must
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import signal
 import socket
 import subprocess
-import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -22,15 +24,10 @@ from typing import Any
 from llmtune.errors import CannotRunHere, LlmtuneError
 from llmtune.files import read_json, write_json
 from llmtune.run.process import rank, world_size
-from llmtune.run.supervise import worker_environment
+from llmtune.run.supervise import WORKER, end_group, worker_environment
 
 _POLL = 0.2
 _ARRIVAL_LIMIT = 300.0  # seconds for all ranks of a launch to come up
-
-
-def launched_from_outside() -> bool:
-    """Whether `accelerate launch` (or torchrun) started this process."""
-    return "RANK" in os.environ or any(name.startswith("ACCELERATE_") for name in os.environ)
 
 
 def rank_environment(master_port: int) -> dict[str, str]:
@@ -61,9 +58,11 @@ class Conductor:
         return rank_environment(port)
 
     def dismiss(self, status: int) -> None:
-        """Let the other ranks end with our exit status."""
+        """Let the other ranks end with our exit status. Those that cannot be told are ended by the launcher when we
+        end, so that is no error to tell in place of the stage's own."""
         if world_size() > 1:
-            self._post({"end": status})
+            with contextlib.suppress(OSError, LlmtuneError):
+                self._post({"end": status})
 
     def _post(self, message: dict[str, Any]) -> None:
         self._number += 1
@@ -83,10 +82,17 @@ class Conductor:
 
 
 def follow(folder: Path) -> int:
-    """The side of ranks above 0: do what rank 0 posts until it says the run is over; returns the exit status."""
+    """The side of ranks above 0: do what rank 0 posts until it says the run is over; returns the exit status.
+
+    How a worker of ours ends is not for us to judge: rank 0 sees its own end, and calls again or ends the run. A
+    signal is not either: the workers stop at the stop file, which rank 0 writes. The launcher's SIGTERM ends the
+    waiting alone, for when rank 0 is gone without a word.
+    """
     board, me, nonce, done = folder / "ranks", rank(), secrets.token_hex(8), 0
-    parent = os.getppid()
-    while os.getppid() == parent:  # the launcher is alive
+    parent, ended = os.getppid(), threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    while os.getppid() == parent and not ended.is_set():  # the launcher is alive
         here = board / f"here-{me}.json"
         if not here.exists():
             write_json(here, {"nonce": nonce})
@@ -95,12 +101,22 @@ def follow(folder: Path) -> int:
             done = post["number"]
             if "end" in post:
                 return int(post["end"])
-            command = [sys.executable, "-m", "llmtune.run.worker", post["job"]]
-            status = subprocess.run(command, env=worker_environment(rank_environment(post["port"]))).returncode
-            if status not in (0, 130):
-                raise LlmtuneError(f"rank {me}: the training worker ended with status {status}")
+            _work(post, board)
         time.sleep(_POLL)
     return 1
+
+
+def _work(post: dict[str, Any], board: Path) -> None:
+    """Run our worker to its end. When that of rank 0 failed (the run ends badly, or the same job is called again), ours
+    may wait for it for ever: end it."""
+    environment = worker_environment(rank_environment(post["port"]))
+    worker = subprocess.Popen([*WORKER, post["job"]], env=environment, start_new_session=True)
+    while worker.poll() is None:
+        later = _read(board / "post.json") or post
+        if later["number"] > post["number"] and (later.get("end") or later.get("job") == post["job"]):
+            break
+        time.sleep(_POLL)
+    end_group(worker)
 
 
 def _read(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from llmtune.files import write_json, write_text
 from llmtune.machine import Machine, this_machine
 from llmtune.recipe import Recipe, dump_resolved
 from llmtune.recipe.graph import EVALUATION, resolve_inputs
-from llmtune.run.display import Display
+from llmtune.run.display import Display, human_bytes
 from llmtune.run.environment import environment
 from llmtune.run.events import append_event
-from llmtune.run.folder import RunFolder, StageRecord
+from llmtune.run.folder import RunFolder, StageRecord, told_to_the_user
 from llmtune.run.gating import check_gates
 from llmtune.run.job import Job, Workshop
 from llmtune.run.lock import FileLock
@@ -32,15 +33,22 @@ _MOST_HALVINGS = 6
 
 @dataclass(frozen=True)
 class Selection:
-    """Which stages to run, by id: `only` one, or those `first` … `last`; `again` makes them anew even when done."""
+    """Which stages to run, by id: `only` one, or those `first` … `last`, or `exactly` these; `again` makes them anew
+    even when done."""
 
     only: str | None = None
     first: str | None = None
     last: str | None = None
+    exactly: frozenset[str] | None = None
     again: bool = False
 
     def ids(self, all_ids: list[str]) -> set[str]:
-        """The selected ids. A stage's evaluation goes with it. Raises RecipeError for an id the recipe has not."""
+        """The selected ids. But for `exactly`, a stage's evaluation goes with it. Raises RecipeError for an id the
+        recipe has not, and for choices that contradict each other."""
+        if self.exactly is not None:
+            return set(self.exactly)
+        if self.only and (self.first or self.last):
+            raise RecipeError("--only is one stage, --from and --until are several", where="command line")
         for name in (self.only, self.first, self.last):
             if name is not None and name not in all_ids:
                 raise RecipeError(
@@ -50,6 +58,8 @@ class Selection:
         last = self.only or self.last
         start = all_ids.index(first) if first else 0
         end = all_ids.index(last) + 1 if last else len(all_ids)
+        if start >= end:
+            raise RecipeError(f"--until {last} comes before --from {first}", where="command line", fix="exchange them")
         chosen = all_ids[start:end]
         return set(chosen) | {name for name in all_ids if name.removesuffix(EVALUATION) in chosen}
 
@@ -57,9 +67,17 @@ class Selection:
 class Run:
     """One execution of a recipe below `runs`. Use as: `with Run(...).locked() as run: run.go()`."""
 
-    def __init__(self, recipe: Recipe, runs: Path, display: Display, machine: Machine | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        runs: Path,
+        display: Display,
+        machine: Machine | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """folder: of this run, elsewhere than below `runs` by the recipe's name."""
         self.recipe = recipe
-        self.files = RunFolder(runs / recipe.name)
+        self.files = RunFolder(folder or runs / recipe.name)
         self.store = Store(runs / ".artifacts")
         self.display = display
         self.machine = machine or this_machine()
@@ -71,42 +89,45 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[Run]:
-        """Hold the run folder; a second run in it is refused."""
-        self.files.folder.mkdir(parents=True, exist_ok=True)
+        """Hold the run folder; a second run in it is refused. What the system refuses meanwhile (a full disk, a folder
+        that cannot be written) becomes a LlmtuneError."""
         lock = FileLock(self.files.lock)
-        if not lock.try_acquire():
-            raise LlmtuneError(
-                f"this run folder is in use by process {lock.holder()}",
-                where=str(self.files.folder),
-                fix="wait for that run to end, or give this recipe another name",
-            )
-        try:
-            yield self
-        finally:
-            lock.release()
+        with told_to_the_user(self.files.folder):
+            if not lock.try_acquire():
+                raise LlmtuneError(
+                    f"this run folder is in use by process {lock.holder()}",
+                    where=str(self.files.folder),
+                    fix="wait for that run to end, or give this recipe another name",
+                )
+            try:
+                yield self
+            finally:
+                lock.release()
 
     def go(self, selection: Selection | None = None) -> dict[str, StageRecord]:
         """Run what is selected and not yet done; returns the records of all finished stages by id.
 
         Raises Stopped, GateFailed, or the error of the stage that failed; what was finished stays finished.
         """
-        self.switch.install()
         selection = selection or Selection()
         nodes = self.plan()
         self._stages_by_id = {planned.node.id: planned.stage for planned in nodes}
         chosen = selection.ids([node.node.id for node in nodes])
-        self._refuse_impossible([node for node in nodes if node.node.id in chosen and node.artifact is None])
+        self._foretell([node for node in nodes if node.node.id in chosen and node.artifact is None])
+        self._set_aside_strangers(nodes)
         write_text(self.files.recipe, dump_resolved(self.recipe))
         write_json(self.files.environment, environment())
         self._event("run", recipe=self.recipe.name, planned=len(nodes), chosen=sorted(chosen))
         conductor = Conductor(self.files.folder)
         status = 1
         try:
-            records = self._stages(nodes, chosen, selection.again, conductor)
+            with self.switch:
+                records = self._stages(nodes, chosen, selection.again, conductor)
             status = 0
         except LlmtuneError as error:
             status = error.exit_code
-            self._event("end", status=type(error).__name__, what=error.what, where=error.where)
+            with contextlib.suppress(OSError):  # a full disk: the stage's own error is the one to tell
+                self._event("end", status=type(error).__name__, what=error.what, where=error.where)
             raise
         finally:
             conductor.dismiss(status)
@@ -123,7 +144,8 @@ class Run:
             name = planned.node.id
             folder = self.files.stage_folder(number, name)
             if name in chosen:
-                self._set_aside_others(number, folder, planned.fingerprint)
+                if self.switch.presses:
+                    raise Stopped()
                 if again and planned.artifact:
                     self._forget(planned, folder)
                 records[name] = self._one(planned, folder, artifacts, again, conductor)
@@ -160,7 +182,9 @@ class Run:
                 )
         folder.mkdir(parents=True, exist_ok=True)
         reused, halvings = artifact is not None, 0
-        if artifact is None:
+        if artifact:
+            self._discard_leftovers(planned.fingerprint)
+        else:
             self.display.started(planned)
             self._event("stage", id=planned.node.id, kind=planned.stage.kind, fingerprint=planned.fingerprint)
             artifact, halvings = self._make(planned, folder, artifacts, conductor)
@@ -190,6 +214,7 @@ class Run:
         try:
             found = self.store.find(planned.fingerprint)  # another run may have made it while we waited
             if found:
+                self.store.discard(planned.fingerprint)
                 return found, 0
             halvings = 0
             while True:
@@ -197,14 +222,12 @@ class Run:
                     outcome = self._work(planned, folder, artifacts, conductor, halvings)
                     break
                 except OutOfMemory as error:
-                    if not trains(planned.stage) or halvings == _MOST_HALVINGS:
+                    if not trains(planned.stage) or not _can_halve(planned, halvings + 1):
                         raise self._no_memory(planned, error) from error
                     halvings += 1
                     text = f"out of memory: starting again with 1/{2**halvings} of the micro-batch (same global batch)"
                     self.display.note(text)
                     self._event("out-of-memory", id=planned.node.id, halvings=halvings)
-                    if not _can_halve(planned, halvings):
-                        raise self._no_memory(planned, error) from error
             made = self._describe(planned, artifacts, outcome)
             cost = {"seconds": round(outcome.seconds, 3), "memory": outcome.memory, "disk": outcome.disk}
             return self.store.publish(made, places.output, cost), halvings
@@ -221,7 +244,6 @@ class Run:
     ) -> Outcome:
         stage = planned.stage
         job = Job(
-            id=planned.node.id,
             kind=stage.kind,
             settings=stage.model_dump(mode="json", by_alias=True),
             inputs={
@@ -233,7 +255,7 @@ class Run:
             halvings=halvings,
         )
         launch = getattr(stage, "launch", None)
-        ranks = conductor.call(job.write()) if trains(stage) and world_size() > 1 else None
+        call_ranks = conductor.call if trains(stage) and world_size() > 1 else None
 
         def on_event(event: dict[str, Any]) -> None:
             self.display.event(event)
@@ -241,7 +263,7 @@ class Run:
                 self._event(event.pop("event"), id=planned.node.id, **{k: v for k, v in event.items() if k != "time"})
 
         try:
-            return run_worker(job, launch, folder / "log.txt", self.switch, on_event, ranks)
+            return run_worker(job, launch, folder / "log.txt", self.switch, on_event, call_ranks)
         except Stopped as error:
             raise Stopped(f"stage '{planned.node.id}': {error.what}") from error
 
@@ -279,19 +301,30 @@ class Run:
             raise Stopped()
         return lock
 
-    def _set_aside_others(self, number: int, folder: Path, fingerprint: str) -> None:
-        """Move away records at this place of the run that are of another stage or of other settings."""
-        for other in self.files.folder.glob(f"{number:02d}-*"):
-            record = self.files.read(other)
-            if other != folder or (record and record.artifact != fingerprint):
-                self.files.set_aside(other)
+    def _set_aside_strangers(self, nodes: list[PlannedNode]) -> None:
+        """Move away what no longer belongs to the recipe: folders of another stage or place, and records of other
+        settings, so that nobody takes them for results of this one."""
+        places = {self.files.stage_folder(number, one.node.id): one.fingerprint for number, one in enumerate(nodes)}
+        for folder in self.files.stage_folders():
+            record = self.files.read(folder)
+            if folder not in places or (record and record.artifact != places[folder]):
+                self.files.set_aside(folder)
 
     def _forget(self, planned: PlannedNode, folder: Path) -> None:
-        """Set a finished stage aside, record and artifact, so that it is made anew."""
+        """Set a finished stage aside, record and artifact, so that it is made anew, and from the beginning."""
+        self._discard_leftovers(planned.fingerprint)
         if self.store.find(planned.fingerprint):
             self.store.remove(planned.fingerprint)
         if folder.exists():
             self.files.set_aside(folder)
+
+    def _discard_leftovers(self, fingerprint: str) -> None:
+        """Drop the workshop of a finished artifact, which a kill left behind, unless somebody is at work there."""
+        places = Workshop(self.store.workshop(fingerprint))
+        lock = FileLock(places.lock)
+        if places.folder.is_dir() and lock.try_acquire():
+            self.store.discard(fingerprint)
+            lock.release()
 
     def _gates(self, planned: PlannedNode, folder: Path, records: dict[str, StageRecord], last: bool) -> None:
         """After an evaluation: check the gates of the stage it measured, and the recipe's after the last one."""
@@ -313,32 +346,49 @@ class Run:
                 fix="everything made so far is kept; change the recipe, or loosen the gate, and run again",
             )
 
-    def _refuse_impossible(self, nodes: list[PlannedNode]) -> None:
+    def _foretell(self, nodes: list[PlannedNode]) -> None:
+        """Refuse what cannot work here, and say what may not, before anything starts."""
         problems = [f"stage '{node.node.id}': {problem}" for node in nodes for problem in node.plan.problems]
         if problems:
             raise CannotRunHere("\n".join(problems), where=f"recipe '{self.recipe.name}' on this machine")
-        for node in nodes:
-            if node.plan.memory > self.machine.memory:
-                self.display.note(
-                    f"stage '{node.node.id}' may need {node.plan.memory / 1e9:.1f} GB of memory; "
-                    f"this machine has {self.machine.memory / 1e9:.1f} GB"
-                )
+        for text in (*notes_of(nodes), *doubts(nodes, self.machine, self.files.folder)):
+            self.display.note(text)
 
     def _no_memory(self, planned: PlannedNode, error: OutOfMemory) -> OutOfMemory:
         return OutOfMemory(
             f"stage '{planned.node.id}' ran out of memory"
             + (" even with the smallest micro-batch" if trains(planned.stage) else ""),
             where=error.where,
-            fix="see `llmtune plan` for what it needs; a shorter row_tokens, an adapter or qlora needs less",
+            fix="see `llmtune plan` for what it needs"
+            + ("; a shorter row_tokens, an adapter or qlora needs less" if trains(planned.stage) else ""),
         )
 
     def _event(self, kind: str, /, **fields: Any) -> None:
         append_event(self.files.events, kind, **fields)
 
 
+def notes_of(nodes: list[PlannedNode]) -> list[str]:
+    """What the plans of these stages say that is worth knowing."""
+    return [f"{node.node.id}: {note}" for node in nodes for note in node.plan.notes]
+
+
+def doubts(todo: list[PlannedNode], machine: Machine, folder: Path) -> list[str]:
+    """Why the stages still to do may not fit this machine, or the disk that holds `folder`."""
+    found = [
+        f"stage '{node.node.id}' may need {human_bytes(node.plan.memory)} of memory; "
+        f"this machine has {human_bytes(machine.memory)}"
+        for node in todo
+        if node.plan.memory > machine.memory
+    ]
+    disk, free = sum(node.plan.disk for node in todo), machine.disk_free(folder)
+    if disk > free:
+        found.append(f"the run needs about {human_bytes(disk)} of disk; {human_bytes(free)} are free")
+    return found
+
+
 def _can_halve(planned: PlannedNode, halvings: int) -> bool:
-    """Whether the micro-batch still has rows to halve."""
-    return int(getattr(planned.stage, "micro_batch", 1)) >> halvings >= 1
+    """Whether the micro-batch still has rows to be halved so often."""
+    return halvings <= _MOST_HALVINGS and int(getattr(planned.stage, "micro_batch", 1)) >> halvings >= 1
 
 
 def remaining_seconds(nodes: list[PlannedNode]) -> float:

@@ -42,11 +42,9 @@ def _state(folder: Path) -> RunState:
             started, ended = event, None
         elif event["event"] == "end":
             ended = event
-    lock = FileLock(files.lock)
-    if not lock.try_acquire():
+    if FileLock(files.lock).is_held():
         state = "running"
     else:
-        lock.release()
         status = ended["status"] if ended else None
         words = {"done": "done", "Stopped": "stopped", None: "interrupted"}
         state = words.get(status, f"failed ({status})")

@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from llmtune import errors
 from llmtune.errors import LlmtuneError, OutOfMemory, Stopped
@@ -18,27 +19,34 @@ from llmtune.files import folder_bytes, read_json
 from llmtune.machine import out_of_memory_kills
 from llmtune.run.events import Follower
 from llmtune.run.job import Job, Workshop
-from llmtune.run.process import says_out_of_memory
-from llmtune.run.worker import EXIT_OUT_OF_MEMORY, PARENT
+from llmtune.run.process import EXIT_OUT_OF_MEMORY, SUPERVISOR, mark_of, says_out_of_memory
 
 _POLL = 0.1  # seconds between two looks at the worker
 _DISK_POLL = 1.0  # and at the bytes in its folder
 
 
 class StopSwitch:
-    """Ctrl-C once (or SIGTERM): stop at the next safe point. Twice: now."""
+    """Ctrl-C once (or SIGTERM): stop at the next safe point. Twice: now. Takes the signals over in a `with` block; only
+    the main thread may, so a run in another thread cannot be stopped by them."""
 
     def __init__(self) -> None:
         self.presses = 0
+        self._before: dict[signal.Signals, Any] = {}
 
     def press(self, *_: object) -> None:
         """Signal handler."""
         self.presses += 1
 
-    def install(self) -> None:
-        """Take over SIGINT and SIGTERM."""
-        signal.signal(signal.SIGINT, self.press)
-        signal.signal(signal.SIGTERM, self.press)
+    def __enter__(self) -> Self:
+        self.presses = 0
+        if threading.current_thread() is threading.main_thread():
+            self._before = {one: signal.signal(one, self.press) for one in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one, handler in self._before.items():
+            signal.signal(one, handler)
+        self._before = {}
 
 
 @dataclass(frozen=True)
@@ -58,28 +66,35 @@ def run_worker(
     log: Path,
     switch: StopSwitch,
     on_event: Callable[[dict[str, Any]], None],
-    ranks: dict[str, str] | None = None,
+    call_ranks: Callable[[Path], dict[str, str]] | None = None,
 ) -> Outcome:
     """Run a job in a worker process of its own and return what it measured.
 
-    launch: an accelerate config; the worker is then started by `accelerate launch`.
-    ranks:  the environment by which the worker joins the ranks of an outer launch.
+    launch:     an accelerate config; the worker is then started by `accelerate launch`.
+    call_ranks: calls the other ranks of an outer launch to the job's file; gives the environment by which our own
+                worker joins them.
     Raises OutOfMemory, Stopped, or the stage's own error.
     """
     places = job.places
     for leftover in (places.stop, places.result, places.failure, *places.folder.glob("peak-*.json")):
         leftover.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "llmtune.run.worker", str(job.write())]
-    if launch:
-        command += ["--launch", str(launch)]
-    return watch(command, worker_environment(ranks), places, log, switch, on_event)
+    path = job.write()
+    environment = worker_environment(call_ranks(path) if call_ranks else None)
+    launched = ["--launch", str(launch)] if launch else []
+    several = launch is not None or call_ranks is not None
+    return watch([*WORKER, str(path), *launched], environment, places, log, switch, on_event, several)
+
+
+WORKER = (sys.executable, "-m", "llmtune.run.worker")
 
 
 def worker_environment(ranks: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment of a worker: ours, without the ranks of an outer launch unless they are given."""
+    """The environment of a worker: ours, without the ranks of an outer launch unless they are given. Python does not
+    look for modules in the user's current folder, where a `datasets.py` would stand in for the library's."""
     environment = {name: value for name, value in os.environ.items() if name not in LAUNCH_VARIABLES}
     environment |= ranks or {}
-    return environment | {PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+    supervisor = mark_of(os.getpid()) or ""
+    return environment | {SUPERVISOR: supervisor, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
 
 
 # What torchrun and accelerate tell the ranks they start; a serial stage's worker must not see it.
@@ -99,9 +114,14 @@ def watch(
     log: Path,
     switch: StopSwitch,
     on_event: Callable[[dict[str, Any]], None],
+    several: bool,
 ) -> Outcome:
-    """Start `command`, follow its events, pass on stop requests, and turn its end into an Outcome or an error."""
+    """Start `command`, follow its events, pass on stop requests, and turn its end into an Outcome or an error.
+
+    several: the worker is one of several processes, so that what ended it may have happened to another.
+    """
     kills_before = out_of_memory_kills()
+    log_before = log.stat().st_size if log.exists() else 0
     events = Follower(places.events, from_end=True)
     disk, look_again = 0, 0.0
     with log.open("ab") as output:
@@ -125,17 +145,18 @@ def watch(
                     raise Stopped("stopped now; what was finished and the last checkpoint are kept")
                 time.sleep(_POLL)
         finally:
-            _end_group(process)
+            end_group(process)
     for event in events.poll():
         on_event(event)
     if process.returncode == 0 and places.result.exists():
         result = read_json(places.result)
         memory = sum(read_json(path)["bytes"] for path in places.folder.glob("peak-*.json"))
         return Outcome(result["metrics"], result["seconds"], memory, max(disk, folder_bytes(places.folder)))
-    raise _failure(process.returncode, places, log, killed_for_memory=out_of_memory_kills() > kills_before)
+    killed_for_memory = out_of_memory_kills() > kills_before and (several or _killed(process.returncode))
+    raise _failure(process.returncode, places, log, log_before, several, killed_for_memory)
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
+def end_group(process: subprocess.Popen[bytes]) -> None:
     """Kill whatever of the worker's process group is left."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
@@ -144,18 +165,24 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _failure(status: int, places: Workshop, log: Path, killed_for_memory: bool) -> LlmtuneError:
-    """The error that tells why a worker ended without a result."""
+def _killed(status: int) -> bool:
+    return status in (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+
+def _failure(
+    status: int, places: Workshop, log: Path, log_before: int, several: bool, killed_for_memory: bool
+) -> LlmtuneError:
+    """The error that tells why a worker ended without a result. What it wrote to the log, whose size was `log_before`
+    when it started, counts where it (or one of several) could not say anything else."""
     failure = read_json(places.failure) if places.failure.exists() else None
     if failure is not None and failure["type"] != "Bug":
         kind = getattr(errors, failure["type"], LlmtuneError)
         error: LlmtuneError = kind(failure["what"], where=failure["where"], fix=failure["fix"])
         return error
-    tail = _tail(log)
-    aborted = status in (-signal.SIGABRT, 128 + signal.SIGABRT, 1) and says_out_of_memory(tail)
+    aborted = (failure is None or several) and says_out_of_memory(_tail(log, log_before))
     if status == EXIT_OUT_OF_MEMORY or aborted or killed_for_memory:
         return OutOfMemory("the stage ran out of memory", where=str(log))
-    if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
+    if _killed(status):
         return LlmtuneError("the worker process was killed from outside", fix="run the same command to go on")
     what = failure["what"] if failure else f"the worker process ended with status {status}"
     return LlmtuneError(
@@ -165,7 +192,8 @@ def _failure(status: int, places: Workshop, log: Path, killed_for_memory: bool) 
     )
 
 
-def _tail(log: Path, size: int = 8192) -> str:
+def _tail(log: Path, start: int, size: int = 8192) -> str:
+    """The last bytes of a log, none of them before `start`."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - size))
+        file.seek(max(start, log.stat().st_size - size))
         return file.read().decode(errors="replace")

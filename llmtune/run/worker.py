@@ -16,19 +16,25 @@ from typing import Any
 
 from llmtune.artifacts import read_artifact
 from llmtune.errors import LlmtuneError, Stopped
-from llmtune.files import empty_folder, write_json
+from llmtune.files import empty_folder, read_json, write_json
 from llmtune.heap import keep_freed_memory
 from llmtune.monitor import Bar, Monitor
 from llmtune.run.events import append_event
 from llmtune.run.job import Job, Workshop, read_job
 from llmtune.run.lock import FileLock
-from llmtune.run.process import die_with_parent, is_disk_full, is_out_of_memory, peak_memory, rank
+from llmtune.run.process import (
+    EXIT_OUT_OF_MEMORY,
+    causes,
+    die_with_parent,
+    is_disk_full,
+    is_out_of_memory,
+    peak_memory,
+    rank,
+)
 from llmtune.stages import stage_class
 from llmtune.stages.stage import Context
 
-PARENT = "LLMTUNE_PARENT"  # process id of whoever started this worker
 EXIT_FAILED = 1
-EXIT_OUT_OF_MEMORY = 77
 _BAR_PERIOD = 0.2  # seconds between two progress events: smooth enough, and cheap
 
 
@@ -128,7 +134,8 @@ def _lock_out_orphans(lock: FileLock) -> None:
 
 
 def _tell_failure(places: Workshop, error: BaseException) -> int:
-    """Log the traceback, leave the error for the supervisor, and give the exit status."""
+    """Log the traceback, leave the error for the supervisor, and give the exit status. The first rank that fails is
+    the one to tell of: the others then fail for want of it, which looks like a bug."""
     status = EXIT_FAILED
     failure: dict[str, Any]
     if isinstance(error, Stopped):
@@ -144,14 +151,16 @@ def _tell_failure(places: Workshop, error: BaseException) -> int:
     elif isinstance(error, LlmtuneError):
         failure = {"type": type(error).__name__, "what": error.what, "where": error.where, "fix": error.fix}
     else:
-        failure = {"type": "Bug", "what": f"{type(error).__name__}: {_first_line(error)}", "where": None, "fix": None}
+        *_, first = causes(error)  # libraries wrap what went wrong in words that hide it
+        failure = {"type": "Bug", "what": f"{type(first).__name__}: {_first_line(first)}", "where": None, "fix": None}
     if status == EXIT_FAILED:
         traceback.print_exception(error)
-    if rank() == 0 or not places.failure.exists():
-        try:
+    try:
+        told = read_json(places.failure) if places.failure.exists() else None
+        if told is None or (told["type"] == "Bug" and failure["type"] != "Bug"):
             write_json(places.failure, failure)
-        except OSError as second:  # a full disk may refuse this too; the log's last line then carries the message
-            print(f"{failure['what']} ({second})", file=sys.stderr, flush=True)
+    except OSError as second:  # a full disk may refuse this too; the log's last line then carries the message
+        print(f"{failure['what']} ({second})", file=sys.stderr, flush=True)
     return status
 
 
@@ -162,13 +171,11 @@ def _first_line(error: BaseException) -> str:
 def main(arguments: list[str]) -> int:
     """Entry point of `python -m llmtune.run.worker`."""
     job_path = arguments[0]
+    die_with_parent()
     if "--launch" in arguments:
-        die_with_parent(int(os.environ[PARENT]))
         config = arguments[arguments.index("--launch") + 1]
-        del os.environ[PARENT]
         command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config]
         os.execv(sys.executable, [*command, "-m", "llmtune.run.worker", job_path])
-    die_with_parent(int(os.environ[PARENT]) if PARENT in os.environ else None)
     status = run_job(read_job(Path(job_path)))
     sys.stdout.flush()
     sys.stderr.flush()

@@ -29,12 +29,14 @@ class Parrot:
 
     def __init__(self) -> None:
         self.heard: list[list[str]] = []
+        self.most: list[int] = []
 
     def length(self, messages: Sequence[dict[str, str]]) -> int:
         return sum(len(message["content"].split()) for message in messages)
 
     def answer(self, messages: Sequence[dict[str, str]], sampling: Sampling) -> Iterator[str]:
         self.heard.append([message["content"] for message in messages])
+        self.most.append(sampling.max_tokens)
         for word in messages[-1]["content"].split():
             yield word + " "
             if word == "interrupt":
@@ -75,6 +77,39 @@ def test_ctrl_c_ends_the_answer_and_keeps_what_was_said() -> None:
     assert conversation.say("stop interrupt never") == "stop interrupt "
     assert notes == ["[dim](stopped)[/]"]
     assert conversation.say("go on") == "go on "
+
+
+def test_a_message_longer_than_the_context_is_refused_and_the_chat_goes_on() -> None:
+    parrot, conversation, _ = talk("s")
+    conversation.say("a b")
+    with pytest.raises(LlmtuneError, match=r"this message has 26 tokens .* may have 20 together"):
+        conversation.say("word " * 25)
+    assert [turn["content"] for turn in conversation.turns] == ["a b", "a b "]
+    conversation.say("c")
+    assert parrot.heard[-1] == ["s", "a b", "a b ", "c"]
+
+
+def test_an_answer_is_no_longer_than_the_context_leaves_room_for() -> None:
+    parrot, conversation, _ = talk()
+    conversation.say("word " * 15)
+    conversation.reset()
+    conversation.say("short")
+    assert parrot.most == [5, 8]
+
+
+def test_an_error_in_the_loop_is_told_and_the_conversation_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    from llmtune.cli import chat
+
+    typed = iter(["word " * 25, "hello", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(typed))
+    parrot, conversation, _ = talk()
+    chat._loop(conversation, Console(stderr=True, soft_wrap=True))
+    assert parrot.heard == [["hello"]]
+    assert "error: this message has 25 tokens" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

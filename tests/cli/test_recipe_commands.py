@@ -56,6 +56,26 @@ def test_validate_tells_every_problem_on_stderr(llmtune: Llmtune, tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
+def test_a_home_folder_that_is_not_known_is_told_with_its_place(llmtune: Llmtune, tmp_path: Path) -> None:
+    path = tmp_path / "home.yaml"
+    path.write_text(RECIPE.replace("{format: python-docs}", "{path: ~nobody-of-that-name/x}"))
+    done = llmtune("validate", path)
+    assert done.returncode == 2
+    assert f"{path}:4" in done.stderr
+    assert "no home folder of ~nobody-of-that-name is known here" in done.stderr
+
+
+def test_a_command_without_memory_says_so(tmp_path: Path) -> None:
+    """As much address space as Python itself takes, and not enough for the libraries."""
+    path = tmp_path / "real.yaml"
+    path.write_text(RECIPE)
+    for megabytes in (36, 40, 44):
+        command = f"ulimit -v {megabytes * 1000}; exec {sys.executable} -m llmtune validate {path}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1), done.stderr
+        assert done.returncode == 0 or done.stderr.startswith("error: the command itself ran out of memory")
+
+
 def test_schema_to_a_file_and_to_stdout(llmtune: Llmtune, tmp_path: Path) -> None:
     target = tmp_path / "recipe.schema.json"
     assert llmtune("schema", "-o", target).returncode == 0

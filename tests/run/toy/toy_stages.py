@@ -23,20 +23,31 @@ class CountStage(Stage):
 
     kind = "count"
     makes = "corpus"
-    not_identity = Stage.not_identity | {"seconds_each", "trouble", "launch"}
+    not_identity = Stage.not_identity | {"seconds_each", "trouble", "note", "launch"}
 
     upto: int = Field(5, ge=1, description="Last number.")
     seconds_each: float = Field(0.0, description="Time a number takes.")
-    trouble: str | None = Field(None, description="error, bug, memory, kill, disk: what happens at the third number.")
+    trouble: str | None = Field(
+        None,
+        description="error, bug, memory, hopeless, kill, disk: at the third number; rank: on another rank.",
+    )
+    note: str | None = Field(None, description="Said by the plan, and by the stage as it begins.")
     micro_batch: int = Field(4, description="Numbers at a time; halved after running out of memory.")
     launch: Path | None = Field(None, description="Makes this a stage that several ranks may run.")
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         problems = ("counting above a million is not possible here",) if self.upto > 1_000_000 else ()
-        return Plan(Forecast("corpus", self.kind, 10), memory=1000, disk=10, seconds=0.1, problems=problems)
+        notes = (self.note,) if self.note else ()
+        return Plan(
+            Forecast("corpus", self.kind, 10), memory=1000, disk=10, seconds=0.1, notes=notes, problems=problems
+        )
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        if self.note:
+            context.monitor.note(self.note)
         if int(os.environ.get("RANK", "0")) > 0:
+            if self.trouble == "rank" and not context.halvings:
+                raise MemoryError
             write_text(context.work / f"rank-{os.environ['RANK']}", os.environ["MASTER_PORT"])
             return {}
         state = context.work / "state"
@@ -61,6 +72,8 @@ class CountStage(Stage):
         """Wait for the other ranks' greetings; returns how many ranks there are."""
         world = int(os.environ.get("WORLD_SIZE", "1"))
         while not all((context.work / f"rank-{rank}").exists() for rank in range(1, world)):
+            if (context.work.parent / "failure.json").exists():
+                raise RuntimeError("connection closed by peer")
             time.sleep(0.02)
         return world
 
@@ -70,6 +83,8 @@ class CountStage(Stage):
         if self.trouble == "bug":
             raise ZeroDivisionError("not foreseen")
         if self.trouble == "memory" and self.micro_batch >> context.halvings > 1:
+            raise MemoryError
+        if self.trouble == "hopeless":
             raise MemoryError
         if self.trouble == "kill" and not (context.work / "killed").exists():
             (context.work / "killed").touch()

@@ -1,0 +1,64 @@
+"""The machine as its files tell it: memory groups, the out-of-memory killer, the GPUs that are ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmtune import machine
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty file system of control groups, and `own` beside it: which of them are ours."""
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "_OWN_CGROUPS", tmp_path / "own")
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_our_own_group_counts_and_the_tightest_limit_holds(groups: Path) -> None:
+    write(groups / "own", "0::/user.slice/job-7\n")
+    write(groups / "cgroup/user.slice/memory.max", "2000\n")
+    write(groups / "cgroup/user.slice/memory.events", "oom 9\noom_kill 9\n")
+    write(groups / "cgroup/user.slice/job-7/memory.max", "max\n")
+    write(groups / "cgroup/user.slice/job-7/memory.events", "low 0\noom 4\noom_kill 3\noom_group_kill 1\n")
+    assert machine._memory_limit() == 2000
+    assert machine.out_of_memory_kills() == 3
+
+
+def test_version_1_and_a_container_that_sees_only_its_mount(groups: Path) -> None:
+    write(groups / "own", "4:cpu,memory:/docker/ab12\n1:name=systemd:/\n")
+    write(groups / "cgroup/memory/memory.limit_in_bytes", "5000\n")
+    write(groups / "cgroup/memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
+    assert machine._memory_limit() == 5000
+    assert machine.out_of_memory_kills() == 2
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, ["A", "B, big"]),
+        ("1", ["B, big"]),
+        ("1,0", ["B, big", "A"]),
+        ("GPU-aa", ["A"]),
+        ("", []),
+        ("0,7,1", ["A"]),
+    ],
+)
+def test_the_gpus_that_cuda_leaves_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: list[str]
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho '0, GPU-aa1, A, 81559, 9.0'\necho '1, GPU-bb2, B, big, 40960, 8.0'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [gpu.name for gpu in machine._nvidia()] == expected
