@@ -8,8 +8,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 # CPU features that make products in bf16 faster than in fp32 (the last is ARM's). Without them bf16 is computed by
 # converting back and forth: right, but four to ten times slower.
 BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
@@ -49,6 +47,8 @@ class Machine:
 
 def this_machine() -> Machine:
     """Look at the machine; cheap (one call of nvidia-smi where there is one)."""
+    import psutil
+
     return Machine(
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1),
         memory=min(psutil.virtual_memory().total, _memory_limit()),

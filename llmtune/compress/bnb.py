@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load_rounded(checkpoint: Path, method: Literal["nf4", "int8"], ignore: Sequence[str]) -> tuple[Any, int]:
+def load_rounded(
+    checkpoint: Path, method: Literal["nf4", "int8"], ignore: Sequence[str], *, trust_remote_code: bool = False
+) -> tuple[Any, int]:
     """The model of a checkpoint with its linear layers (GPT-2's Conv1D included) in NF4 or int8, ready to be saved, and
     how many they are. The weights go straight from file to codes; everything else is bf16.
 
@@ -29,9 +31,9 @@ def load_rounded(checkpoint: Path, method: Literal["nf4", "int8"], ignore: Seque
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
-    config = AutoConfig.from_pretrained(checkpoint)
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
     with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(config)
+        skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     wanted, skipped = _split(skeleton, ignore)
     refuse_leftovers(skeleton, wanted, ignore)
     if method == "nf4":
@@ -46,7 +48,11 @@ def load_rounded(checkpoint: Path, method: Literal["nf4", "int8"], ignore: Seque
         settings = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     device = 0 if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, quantization_config=settings, dtype=torch.bfloat16, device_map={"": device}
+        checkpoint,
+        quantization_config=settings,
+        dtype=torch.bfloat16,
+        device_map={"": device},
+        trust_remote_code=trust_remote_code,
     )
     _check_all_rounded(model, wanted, skipped)
     return model, len(wanted)

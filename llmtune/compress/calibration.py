@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtune.corpus.store import Document, count, read_split
+from llmtune.corpus.store import count, read_split
 from llmtune.errors import LlmtuneError
 from llmtune.monitor import Monitor
 
@@ -18,15 +20,23 @@ _DOCUMENTS_A_ROW = 4
 
 
 def calibration_rows(
-    corpus: Path, tokenizer: Any, rows: int, row_tokens: int, seed: int, monitor: Monitor | None = None
+    corpus: Path,
+    tokenizer: Any,
+    rows: int,
+    row_tokens: int,
+    seed: int,
+    monitor: Monitor | None = None,
+    setting: str = "calibration.tokens",
 ) -> list[Tensor]:
-    """At most `rows` tensors int64 (1, row_tokens) of text from the corpus' train split.
+    """At most `rows` tensors int64 (1, row_tokens) of text from the corpus' train split, tokenised as for training.
 
     Documents are drawn without repetition; each gives one window of at most `row_tokens` tokens at a random place, and
-    the rest of it only when the windows do not fill the rows. Documents are joined by the end token. Messages are
-    rendered with the tokenizer's chat template. Raises LlmtuneError when the text does not fill one row.
+    the rest of it only when the windows do not fill the rows. Windows are joined by the end token, and each row starts
+    with the tokens that open a sequence. Raises LlmtuneError, naming `setting`, when the text does not fill one row.
     """
     import torch
+
+    from llmtune.training.tokenize import opening_tokens, tokenise
 
     monitor = monitor or Monitor()
     rng = random.Random(f"calibration {seed}")
@@ -38,7 +48,7 @@ def calibration_rows(
         if index not in chosen:
             continue
         monitor.safe_point()
-        tokens = _tokens(document, tokenizer)
+        tokens = list(tokenise([document], tokenizer)[0][0])
         start = rng.randrange(max(1, len(tokens) - row_tokens + 1))
         windows.append(tokens[start : start + row_tokens])
         leftovers += [tokens[:start], tokens[start + row_tokens :]]
@@ -52,21 +62,25 @@ def calibration_rows(
         if len(stream) >= rows * row_tokens:
             break
         if window:
-            stream += window + end
-    full = min(rows, len(stream) // row_tokens)
-    if full == 0:
+            stream += window if window[-1:] == end else window + end
+    opening = opening_tokens(tokenizer)
+    found = list(islice(_rows(stream, opening, row_tokens), rows))
+    if not found:
         raise LlmtuneError(
-            f"the corpus' train split holds {len(stream)} tokens, too few for one calibration row of {row_tokens}",
-            where="calibration",
-            fix="lower calibration.tokens, or give the corpus more text",
+            f"the corpus' train split holds {len(stream)} tokens, too few for one row of {row_tokens}",
+            where=setting,
+            fix=f"lower {setting}, or give the corpus more text",
         )
-    return [torch.tensor([stream[i * row_tokens : (i + 1) * row_tokens]], dtype=torch.long) for i in range(full)]
+    return [torch.tensor([row], dtype=torch.long) for row in found]
 
 
-def _tokens(document: Document, tokenizer: Any) -> list[int]:
-    if document.messages is not None:
-        turns = [{"role": message.role, "content": message.content} for message in document.messages]
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-    else:
-        text = document.text or ""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+def _rows(stream: list[int], opening: list[int], row_tokens: int) -> Iterator[list[int]]:
+    """The stream in rows, each begun with `opening`; what does not fill a row is left out."""
+    start = 0
+    while True:
+        added = [] if stream[start : start + len(opening)] == opening else opening
+        end = start + row_tokens - len(added)
+        if end > len(stream):
+            return
+        yield added + stream[start:end]
+        start = end

@@ -31,6 +31,15 @@ class Estimate:
     seconds: float
 
 
+def bytes_in_work(grid: Grid | None, calibrated: bool, machine: Machine) -> int:
+    """Bytes of a weight while it is rounded: 2 (bf16), or 4 (fp32) with calibration where the machine does not compute
+    in bf16, or where codes have more bits than bf16 keeps of `(code - zero) * scale`."""
+    if not calibrated:
+        return 2
+    computes_in_bf16 = bool(machine.accelerators) or machine.cpu_has_bf16
+    return 2 if computes_in_bf16 and grid is not None and grid.bits <= 4 else 4
+
+
 def estimate(
     shape: ModelShape,
     rounded: Mapping[str, tuple[int, ...]],
@@ -41,8 +50,8 @@ def estimate(
     machine: Machine,
 ) -> Estimate:
     """Memory and time for rounding the weights `rounded` (name → (out, in)) with `rows` rows of calibration text."""
-    narrow = bool(machine.accelerators) or machine.cpu_has_bf16 or not rows
-    weights = (2 if narrow else 4) * shape.parameters
+    width = bytes_in_work(grid, bool(rows), machine)
+    weights = width * shape.parameters
     count = sum(size[0] * size[1] for size in rounded.values())
     largest = max((size[0] * size[1] for size in rounded.values()), default=0)
     widest = max((size[1] for size in rounded.values()), default=0)
@@ -52,18 +61,14 @@ def estimate(
     if rows:
         tokens = rows * row_tokens
         # Inputs and outputs of one layer for all rows, the Hessians of a layer, the logits of one row.
-        memory += (
-            2 * (2 if narrow else 4) * tokens * shape.hidden_size
-            + 3 * 4 * widest**2
-            + 4 * row_tokens * shape.vocab_size
-        )
+        memory += 2 * width * tokens * shape.hidden_size + 3 * 4 * widest**2 + 4 * row_tokens * shape.vocab_size
         forward = 2 * 2 * tokens * count
         hessians = sum(2 * tokens * size[1] ** 2 for size in rounded.values())
         columns = sum(size[1] for size in rounded.values())
         if machine.accelerators:
             seconds += (forward + hessians) / _GPU_FLOPS
         else:
-            rate = _BF16_FLOPS_A_CORE if narrow else _FP32_FLOPS_A_CORE
+            rate = _BF16_FLOPS_A_CORE if width == 2 else _FP32_FLOPS_A_CORE
             seconds += (forward / rate + hessians / _FP32_FLOPS_A_CORE) / machine.cores
         seconds += columns * _SECONDS_A_COLUMN
     return Estimate(memory, math.ceil(seconds))

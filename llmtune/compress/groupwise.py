@@ -107,6 +107,7 @@ def round_to_codes(
     calibration: Sequence[Tensor] | None = None,
     scale_search: bool = True,
     work: Path | None = None,
+    trust_remote_code: bool = False,
     monitor: Monitor | None = None,
 ) -> dict[str, Any]:
     """Round a model's linear layers in place, keeping codes, scales and zero points beside each weight.
@@ -127,11 +128,12 @@ def round_to_codes(
 
         from llmtune.compress.modifiers import ResumableGPTQ, rounding_modifier
 
+        trusted = {"trust_remote_code_model": trust_remote_code}
         scheme = _scheme(grid, scale_search, calibration is not None)
         with monitor.bar("rounding weights", len(modules), "layers") as bar:
             if calibration is None:
                 modifier = rounding_modifier(scheme, left_alone)
-                oneshot(model=model, recipe=modifier, tie_word_embeddings=True)
+                oneshot(model=model, recipe=modifier, tie_word_embeddings=True, **trusted)
                 bar.advance(len(modules))
             else:
                 modifier = ResumableGPTQ(
@@ -139,13 +141,15 @@ def round_to_codes(
                     ignore=left_alone,
                     dampening_frac=DAMPENING,
                     block_size=BLOCK_COLUMNS,
+                    batched_quantization=None,  # else batches, and with them the last bits, follow the free GPU memory
                 )
                 modifier.guide(monitor, bar, work)
                 # The rows are token ids already: the processor that oneshot insists on is never called.
                 loader, processor = _loader(calibration), _NoProcessor()
-                oneshot(model=model, recipe=modifier, dataset=loader, processor=processor, pipeline="sequential")
+                text = {"dataset": loader, "processor": processor, "pipeline": "sequential"}
+                oneshot(model=model, recipe=modifier, **text, **trusted)
     _check_all_rounded(modules)
-    return {"layers": len(modules), "rounded_plainly": list(getattr(modifier, "_rtn_fallback_module_names", []))}
+    return {"layers": len(modules), "rounded_plainly": getattr(modifier, "rounded_plainly", [])}
 
 
 def _all_linears(model: nn.Module) -> set[str]:

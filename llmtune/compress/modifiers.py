@@ -6,6 +6,7 @@ Imports llmcompressor; import this module late.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,26 @@ from llmcompressor.observers.imatrix import IMatrixMSEObserver
 from llmcompressor.observers.min_max import MemorylessMinMaxObserver
 from llmcompressor.observers.mse import MemorylessMSEObserver
 from pydantic import PrivateAttr
-from safetensors.torch import load_file, save
+from safetensors import safe_open
+from safetensors.torch import save
 
 from llmtune.files import write_bytes
 from llmtune.monitor import Bar, Monitor
 
 # Up to so many elements in a block of columns, one thread is enough.
 ONE_THREAD_ELEMENTS = 1 << 20
+_PLAINLY = "rounded_plainly"  # in a finished layer's metadata: names, as JSON
 _PARTS = ("weight", "weight_scale", "weight_zero_point")
 
 
 def _exact_in_fp16(qparams: dict[str, Any], args: Any) -> dict[str, Any]:
-    """Keep so few bits of a scale that it is exact in bf16 (8 significant bits), and of an asymmetric one that offset =
-    zero point × scale is exact in fp16 too (11), as GGUF's Q4_1 stores it: 11 less the bits of the zero point."""
-    keep = 8 if args.symmetric else min(8, 11 - args.num_bits)
-    if keep > 0:
-        mantissa, exponent = torch.frexp(qparams["scale"].float())
-        rounded = torch.ldexp(torch.round(mantissa * 2**keep) / 2**keep, exponent)
-        qparams["scale"] = rounded.to(qparams["scale"].dtype)
+    """Keep so few bits of a scale that it is exact in bf16 (8 significant bits), and of an asymmetric one of up to 4
+    bits that offset = zero point × scale is exact in fp16 too (11), as GGUF's Q4_1 stores it: 11 less the bits of the
+    zero point. No GGUF format takes wider asymmetric codes."""
+    keep = 8 if args.symmetric or args.num_bits > 4 else min(8, 11 - args.num_bits)
+    mantissa, exponent = torch.frexp(qparams["scale"].float())
+    rounded = torch.ldexp(torch.round(mantissa * 2**keep) / 2**keep, exponent)
+    qparams["scale"] = rounded.to(qparams["scale"].dtype)
     return qparams
 
 
@@ -78,11 +81,17 @@ class ResumableGPTQ(GPTQModifier):
     _bar: Bar = PrivateAttr(default_factory=Bar)
     _work: Path | None = PrivateAttr(default=None)
     _layer: int = PrivateAttr(default=0)
+    _plainly: list[str] = PrivateAttr(default_factory=list)
     _last: tuple[torch.Tensor, torch.nn.Module] | None = PrivateAttr(default=None)
 
     def guide(self, monitor: Monitor, bar: Bar, work: Path | None) -> None:
         """Who is told, and where finished layers are kept (None: nowhere)."""
         self._monitor, self._bar, self._work = monitor, bar, work
+
+    @property
+    def rounded_plainly(self) -> list[str]:
+        """Names of the linears that GPTQ could not fit; the library's own list is empty once it has finished."""
+        return list(self._plainly)
 
     def calibrate_module(self, module: torch.nn.Module, args: tuple[torch.Tensor, ...], _output: torch.Tensor) -> None:
         """Add one row's inputs (1, T, in) to the Hessian of a linear; skipped for layers that are finished already."""
@@ -104,9 +113,12 @@ class ResumableGPTQ(GPTQModifier):
         if finished is not None:
             self._restore(rounded, finished)
         else:
+            before = len(self._rtn_fallback_module_names)
             super().on_sequential_epoch_end(state, event, modules, **kwargs)
+            plainly = self._rtn_fallback_module_names[before:]
+            self._plainly += plainly
             if self._work is not None and rounded:
-                write_bytes(self._file(), save(self._tensors(rounded)))
+                write_bytes(self._file(), save(self._tensors(rounded), {_PLAINLY: json.dumps(plainly)}))
         self._layer += 1
         self._bar.advance(len(rounded))
         self._monitor.safe_point()
@@ -144,8 +156,10 @@ class ResumableGPTQ(GPTQModifier):
         }
 
     def _restore(self, modules: list[torch.nn.Module], file: Path) -> None:
-        kept = load_file(file)
-        for module in modules:
-            for part in _PARTS:
-                if hasattr(module, part):
-                    getattr(module, part).data.copy_(kept[f"{self._module_names[module]}.{part}"])
+        with safe_open(file, framework="pt") as kept:
+            self._plainly += json.loads(kept.metadata()[_PLAINLY])
+            for module in modules:
+                for part in _PARTS:
+                    if hasattr(module, part):
+                        tensor = kept.get_tensor(f"{self._module_names[module]}.{part}")
+                        getattr(module, part).data.copy_(tensor)

@@ -5,7 +5,6 @@ quantize(checkpoint, output, method="gptq", grid=Grid(4, 32, True), calibration=
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,8 @@ from llmtune.compress.grid import Grid, Method, check_group_size, linears
 from llmtune.errors import LlmtuneError
 from llmtune.files import read_json, write_json
 from llmtune.machine import this_machine
+from llmtune.models.files import BESIDE_WEIGHTS, copy_files
 from llmtune.monitor import Monitor
-
-# What a checkpoint holds beside its weights and config, and what goes on unchanged into the quantized one.
-_GOES_ALONG = (
-    "tokenizer*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "spiece.model", "*.tiktoken",
-    "chat_template*", "additional_chat_templates/*", "generation_config.json", "preprocessor_config.json", "*.py",
-    "LICENSE*", "LICENCE*", "NOTICE*",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +39,7 @@ def quantize(
     scale_search: bool = True,
     ignore: Sequence[str] = ("lm_head",),
     work: Path | None = None,
+    trust_remote_code: bool = False,
     monitor: Monitor | None = None,
 ) -> dict[str, Any]:
     """Write the quantized checkpoint into the folder `output`; returns its figures.
@@ -65,13 +59,15 @@ def quantize(
             fix="start from the checkpoint before it: `from: <id of that stage>`",
         )
     if method in ("nf4", "int8"):
-        metrics = _by_bitsandbytes(checkpoint, output, method, ignore, monitor)
+        metrics = _by_bitsandbytes(checkpoint, output, method, ignore, trust_remote_code, monitor)
     else:
         if grid is None or (method == "gptq") != (calibration is not None):
             raise LlmtuneError("round and gptq need a grid, gptq (and only it) calibration text", where="quantize")
         check_group_size(linears(shape, ignore), grid.group_size)
-        metrics = _by_group(checkpoint, output, grid, calibration, scale_search, ignore, work, monitor)
-    _carry_along(checkpoint, output)
+        metrics = _by_group(
+            checkpoint, output, grid, calibration, scale_search, ignore, work, trust_remote_code, monitor
+        )
+    copy_files(checkpoint, output, BESIDE_WEIGHTS)
     monitor.safe_point()
     return metrics | figures(checkpoint, output)
 
@@ -89,12 +85,12 @@ def figures(checkpoint: Path, output: Path) -> dict[str, Any]:
 
 
 def _by_bitsandbytes(
-    checkpoint: Path, output: Path, method: Any, ignore: Sequence[str], monitor: Monitor
+    checkpoint: Path, output: Path, method: Any, ignore: Sequence[str], trust_remote_code: bool, monitor: Monitor
 ) -> dict[str, Any]:
     from llmtune.compress.bnb import load_rounded
 
     with monitor.bar(f"rounding weights to {method}", 2, "steps") as bar:
-        model, layers = load_rounded(checkpoint, method, ignore)
+        model, layers = load_rounded(checkpoint, method, ignore, trust_remote_code=trust_remote_code)
         bar.advance()
         monitor.safe_point()
         model.save_pretrained(output)
@@ -111,11 +107,13 @@ def _by_group(
     scale_search: bool,
     ignore: Sequence[str],
     work: Path | None,
+    trust_remote_code: bool,
     monitor: Monitor,
 ) -> dict[str, Any]:
     import torch
 
     from llmtune.compress.calibration import calibration_rows
+    from llmtune.compress.estimate import bytes_in_work
     from llmtune.compress.groupwise import check_family, quiet, round_to_codes
     from llmtune.models.load import load_model, load_tokenizer
 
@@ -124,7 +122,7 @@ def _by_group(
     if calibration is not None:
         rows = calibration_rows(
             calibration.corpus,
-            load_tokenizer(checkpoint),
+            load_tokenizer(checkpoint, trust_remote_code=trust_remote_code),
             calibration.rows,
             calibration.tokens,
             calibration.seed,
@@ -134,15 +132,30 @@ def _by_group(
             monitor.note(
                 f"calibration: the corpus gives {len(rows)} rows of {calibration.tokens} tokens, not {calibration.rows}"
             )
-    widened = calibration is not None and not torch.accelerator.is_available() and not this_machine().cpu_has_bf16
-    model: Any = load_model(checkpoint, dtype="float32" if widened else "bfloat16")
+    widened = bytes_in_work(grid, calibration is not None, this_machine()) == 4
+    dtype = "float32" if widened else "bfloat16"
+    model: Any = load_model(checkpoint, dtype=dtype, trust_remote_code=trust_remote_code)
     model.config.name_or_path = str(checkpoint)  # llmcompressor looks there whether it is quantized already
-    done = round_to_codes(model, grid, ignore, calibration=rows, scale_search=scale_search, work=work, monitor=monitor)
+    done = round_to_codes(
+        model,
+        grid,
+        ignore,
+        calibration=rows,
+        scale_search=scale_search,
+        work=work,
+        trust_remote_code=trust_remote_code,
+        monitor=monitor,
+    )
     for name in done["rounded_plainly"]:
         monitor.note(f"{name}: its calibration inputs gave no usable Hessian, so it was rounded plainly")
     monitor.safe_point()
-    model = model.to(torch.bfloat16)  # scales are exact in it (compress/modifiers.py)
     with quiet():
+        from compressed_tensors import ModelCompressor
+
+        # Before the cast: weights rounded to bf16 would not give their own codes back. The scales are exact in it.
+        ModelCompressor.from_pretrained_model(model).compress_model(model)
+        if widened:
+            model = model.to(torch.bfloat16)
         model.save_pretrained(output, save_compressed=True)
     (output / "recipe.yaml").unlink(
         missing_ok=True
@@ -165,13 +178,3 @@ def _clean_config(output: Path) -> None:
         group["weights"]["observer"] = "memoryless_minmax"
         group["weights"]["observer_kwargs"] = {}
     write_json(output / "config.json", config)
-
-
-def _carry_along(checkpoint: Path, output: Path) -> None:
-    """Copy tokenizer, chat template, generation settings, remote code and licence files as they are."""
-    for pattern in _GOES_ALONG:
-        for source in sorted(checkpoint.glob(pattern)):
-            if source.is_file():
-                target = output / source.relative_to(checkpoint)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)

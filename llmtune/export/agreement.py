@@ -72,10 +72,11 @@ def predict(model: nn.Module, windows: Sequence[Window], top: int) -> Prediction
 
 
 def agreement(reference: Predictions, other: Predictions) -> Agreement:
-    """Compare two runtimes' predictions at the same positions."""
+    """Compare two runtimes' predictions at the same positions. Where either has a number that is not finite, nothing
+    can be compared: no agreement, and an infinite divergence."""
     import numpy as np
 
-    if np.isnan(other.logprobs).any():
+    if not (np.isfinite(reference.logprobs).all() and np.isfinite(other.logprobs).all()):
         return Agreement(reference.ids.shape[0], 0.0, float("inf"), float("inf"))
     top = min(TOP, reference.ids.shape[1])
     same, divergences = 0, []

@@ -82,6 +82,7 @@ def export_gguf(
     origin: Origin,
     *,
     work: Path,
+    trust_remote_code: bool = False,
     corpus: Path | None = None,
     seed: int = 0,
     monitor: Monitor | None = None,
@@ -100,10 +101,12 @@ def export_gguf(
     if quantized:
         check_repack(checkpoint, settings.type)
         plain = _once(work / "unpacked", lambda to: unpack(checkpoint, to, monitor))
-    converted = _converted(plain, work, settings.pre_tokenizer, monitor)
+    converted = _converted(plain, work, settings.pre_tokenizer, trust_remote_code, monitor)
     importance = None
     if settings.importance_tokens and not quantized and FORMATS[settings.type].block > 1:
-        importance = _importance(plain, converted, work, corpus, settings.importance_tokens, seed, monitor)
+        importance = _importance(
+            plain, converted, work, corpus, settings.importance_tokens, seed, trust_remote_code, monitor
+        )
     packer = Repacker(checkpoint, settings.type, monitor) if quantized else None
     file = target / f"{_file_name(origin.name)}-{settings.type.upper()}.gguf"
     embeddings = embedding_format(settings.type, settings.embeddings)
@@ -118,7 +121,15 @@ def export_gguf(
             where=file.name,
             fix="leave out `from:`, so that the export starts from a checkpoint that is not quantized",
         )
-    proof = verify_gguf(file, plain, settings.type, converted=converted, corpus=corpus, monitor=monitor)
+    proof = verify_gguf(
+        file,
+        plain,
+        settings.type,
+        converted=converted,
+        corpus=corpus,
+        trust_remote_code=trust_remote_code,
+        monitor=monitor,
+    )
     details = _gguf_details(written, settings, embeddings, packer)
     return _finish(target, "gguf", proof | {"file": details}, origin, file, details)
 
@@ -131,24 +142,35 @@ def _gguf_details(written: Written, settings: GgufSettings, embeddings: str, pac
         "weights_with_importance": written.weights_with_importance,
     }
     if packer is not None:
-        details |= {"repacked_tensors": written.packed, "scales_exact": packer.scales_exact}
+        details |= {
+            "repacked_tensors": written.packed,
+            "kept_tensors": written.kept,
+            "scales_exact": packer.scales_exact,
+        }
     return details
 
 
-def _converted(plain: Path, work: Path, pre_tokenizer: str | None, monitor: Monitor) -> Path:
+def _converted(plain: Path, work: Path, pre_tokenizer: str | None, trust_remote_code: bool, monitor: Monitor) -> Path:
     """The float32 GGUF, made once."""
     final = work / "float32.gguf"
     if not final.exists():
         partial = work / "float32.partial.gguf"
         partial.unlink(missing_ok=True)
         monitor.note("Converting to GGUF with llama.cpp's converter")
-        convert(plain, partial, pre_tokenizer=pre_tokenizer, monitor=monitor)
+        convert(plain, partial, pre_tokenizer=pre_tokenizer, trust_remote_code=trust_remote_code, monitor=monitor)
         partial.replace(final)
     return final
 
 
 def _importance(
-    plain: Path, converted: Path, work: Path, corpus: Path | None, tokens: int, seed: int, monitor: Monitor
+    plain: Path,
+    converted: Path,
+    work: Path,
+    corpus: Path | None,
+    tokens: int,
+    seed: int,
+    trust_remote_code: bool,
+    monitor: Monitor,
 ) -> dict[str, Any]:
     """Importance by GGUF tensor name, measured once."""
     import gguf
@@ -162,8 +184,9 @@ def _importance(
     file = work / "importance.safetensors"
     if not file.exists():
         row = min(512, tokens)
-        rows = calibration_rows(corpus, load_tokenizer(plain), tokens // row, row, seed, monitor)
-        model = load_model(plain, dtype="float32")
+        tokenizer = load_tokenizer(plain, trust_remote_code=trust_remote_code)
+        rows = calibration_rows(corpus, tokenizer, tokens // row, row, seed, monitor, setting="importance_tokens")
+        model = load_model(plain, dtype="float32", trust_remote_code=trust_remote_code)
         partial = work / "importance.partial"
         save_file(measure_importance(model, rows, monitor), partial)
         partial.replace(file)

@@ -103,6 +103,8 @@ def _summary(origin: Origin, form: str, details: Mapping[str, Any]) -> str:
         what = f"A GGUF file for llama.cpp in {details['type'].upper()} (embeddings {details['embeddings'].upper()})"
         if "repacked_tensors" in details:
             what += "; the codes of the quantized checkpoint, as they are"
+            if details.get("kept_tensors"):
+                what += f", and {details['kept_tensors']} tensors that it left unrounded"
         elif details.get("weights_with_importance"):
             what += "; rounded with an importance measured on the training text"
     elif form == "adapter":

@@ -8,8 +8,10 @@ older one serves Llama-like models too, but breaks the modules of newer ones, wh
 from __future__ import annotations
 
 import ast
+import errno
 import hashlib
 import json
+import os
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
@@ -56,6 +58,7 @@ def convert(
     target: Path,
     *,
     pre_tokenizer: str | None = None,
+    trust_remote_code: bool = False,
     monitor: Monitor | None = None,
     timeout: float = 3600,
 ) -> str | None:
@@ -63,7 +66,8 @@ def convert(
 
     Returns the name of the pre-tokenizer written into the file, None where its tokenizer has none. Raises
     CannotRunHere for an architecture or a way of splitting text that llama.cpp does not know, BadArtifact for a
-    tokenizer with more tokens than the model has rows, JobFailed when the converter breaks.
+    tokenizer with more tokens than the model has rows, OSError (ENOSPC) when the disk is full, JobFailed when the
+    converter breaks.
     """
     problem = converter_problem()
     if problem is not None:
@@ -73,8 +77,11 @@ def convert(
         "target": str(target),
         "pre_tokenizer": pre_tokenizer,
         "pre_tokenizers": KNOWN,
+        "trust_remote_code": trust_remote_code,
     }
     result = run_job("convert", settings, "converting to GGUF", timeout, monitor)
+    if result.get("error") == "disk":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
     if "error" in result:
         raise _refusal(result["error"], result["message"], checkpoint)
     found: str | None = result.get("pre_tokenizer")

@@ -70,7 +70,8 @@ def estimate_copy(shape: ModelShape, size: int, *, with_base: bool) -> Estimate:
 
 
 def adapter_bytes(shape: ModelShape, settings: Mapping[str, Any]) -> int:
-    """About the bytes of an adapter with these settings (rank) on every linear layer, in fp32."""
-    rank = int(settings.get("rank") or 16)
-    matrices = (size for size in shape.tensors.values() if len(size) == 2 and size[0] != shape.vocab_size)
-    return sum(4 * rank * (size[0] + size[1]) for size in matrices)
+    """Bytes of an adapter with these settings (those of a train stage's `adapter:`), in fp32."""
+    from llmtune.training.forecast import adapter_parameters
+    from llmtune.training.settings import TrainSettings
+
+    return 4 * adapter_parameters(TrainSettings.model_validate({"adapter": settings}), shape)

@@ -75,7 +75,7 @@ _ALWAYS_F32 = re.compile(
 )
 # The same by Hugging Face names, for a plan that has no GGUF yet.
 _ALWAYS_F32_HF = re.compile(r"norm\w*\.weight$|(^|\.)wpe\.|(mlp|block_sparse_moe|moe)\.(gate|router)\.|router\.|conv1d")
-_EMBEDDINGS = ("token_embd.weight", "output.weight")
+EMBEDDINGS = ("token_embd.weight", "output.weight")
 _EMBEDDINGS_HF = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|lm_head|embed_out)\.weight$")
 # transformers' Conv1D keeps (in, out); its GGUF rows are the inputs.
 _CONV1D = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")
@@ -92,7 +92,7 @@ def format_of(name: str, shape: tuple[int, ...], main: str, embeddings: str) -> 
     """The format of one GGUF tensor. shape: rows last (numpy order)."""
     if len(shape) < 2 or not name.endswith(".weight") or _ALWAYS_F32.search(name):
         return "f32"
-    return embeddings if name in _EMBEDDINGS else main
+    return embeddings if name in EMBEDDINGS else main
 
 
 def tensor_bytes(name: str, shape: tuple[int, ...], kind: str) -> int:

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from llmtune.export.formats import ALIGNMENT, FORMATS, format_of, tensor_bytes
+from llmtune.export.formats import ALIGNMENT, EMBEDDINGS, FORMATS, format_of, tensor_bytes
 from llmtune.export.ggml import quantize
+from llmtune.export.jobs.convert import is_disk_full
 from llmtune.monitor import Monitor
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    # GGUF tensor name, its float32 values → its packed blocks, or None: round it as usual
-    Packer = Callable[[str, NDArray[np.float32]], NDArray[np.uint8] | None]
-
 # Written by the library itself.
 _AUTOMATIC = ("GGUF.version", "GGUF.tensor_count", "GGUF.kv_count", "general.architecture", "general.alignment")
+
+
+class Packer(Protocol):
+    """Where tensors come from that are rounded already (`repack.Repacker`)."""
+
+    def takes(self, name: str, values: NDArray[np.float32]) -> bool:
+        """Whether it has this tensor."""
+
+    def __call__(self, name: str, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The tensor's blocks in the file's main format."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +49,14 @@ class Naming:
 @dataclass
 class Written:
     """What was written. kinds: format of every tensor; bytes: of the file; weights_with_importance: how many tensors
-    were rounded with an importance; packed: how many took codes as they were."""
+    were rounded with an importance; packed: how many took codes as they were; kept: how many stayed unrounded beside
+    those, because the checkpoint has no codes of them."""
 
     kinds: dict[str, str] = field(default_factory=dict)
     bytes: int = 0
     weights_with_importance: int = 0
     packed: int = 0
+    kept: int = 0
 
 
 def write_gguf(
@@ -59,8 +72,10 @@ def write_gguf(
 ) -> Written:
     """Round the float32 GGUF `source` into `target`; the same inputs give the same bytes.
 
-    importance: GGUF tensor name → float32 (inputs,). Raises CannotRunHere naming the first tensor whose rows do not
-    fit its format, before anything is written.
+    importance: GGUF tensor name → float32 (inputs,)
+    packer: what it does not take would be rounded by nobody's wish, so it is kept as it is (embeddings: as set)
+    Raises CannotRunHere naming the first tensor whose rows do not fit its format, before anything is written; OSError
+    (ENOSPC) when the disk is full.
     """
     import gguf
 
@@ -68,35 +83,65 @@ def write_gguf(
     reader = gguf.GGUFReader(source)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     written = Written()
+    taken: set[str] = set()
     for name, tensor in tensors.items():
         shape = _rows_last(tensor)
-        written.kinds[name] = format_of(name, shape, main, embeddings)
-        tensor_bytes(name, shape, written.kinds[name])
+        kind = format_of(name, shape, main, embeddings)
+        if packer is not None and (kind != "f32" or name in EMBEDDINGS):
+            values = tensor.data.reshape(shape)
+            if packer.takes(name, values):
+                kind, taken = main, taken | {name}
+            elif name not in EMBEDDINGS:
+                kind = _exact_format(values)
+                written.kept += 1
+        written.kinds[name] = kind
+        tensor_bytes(name, shape, kind)
     writer = gguf.GGUFWriter(None, arch=_text(reader, "general.architecture"))
     writer.data_alignment = ALIGNMENT
     _metadata(reader, writer, naming, FORMATS[main].file, gguf)
     for name, tensor in tensors.items():
         _declare(writer, name, _rows_last(tensor), written.kinds[name], gguf)
-    writer.write_header_to_file(path=target)
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    with monitor.bar("rounding tensors", sum(int(tensor.n_elements) for tensor in tensors.values()), "weights") as bar:
+    total = sum(int(tensor.n_elements) for tensor in tensors.values())
+    with _disk_full_said(target), monitor.bar("rounding tensors", total, "weights") as bar:
+        writer.write_header_to_file(path=target)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
         for name, tensor in tensors.items():
             monitor.safe_point()
             kind = written.kinds[name]
             values = tensor.data.reshape(_rows_last(tensor))
-            packed = packer(name, values) if packer is not None else None
-            weights = (importance or {}).get(name) if FORMATS[kind].block > 1 else None
-            if packed is None:
-                packed = quantize(values, kind, weights, name=name)
-                written.weights_with_importance += weights is not None
+            if packer is not None and name in taken:
+                writer.write_tensor_data(packer(name, values))
             else:
-                written.packed += 1
-            writer.write_tensor_data(packed)
+                weights = (importance or {}).get(name) if FORMATS[kind].block > 1 else None
+                writer.write_tensor_data(quantize(values, kind, weights, name=name))
+                written.weights_with_importance += weights is not None
             bar.advance(int(tensor.n_elements))
-    writer.close()
+        writer.close()
+    written.packed = len(taken)
     written.bytes = target.stat().st_size
     return written
+
+
+def _exact_format(values: NDArray[np.float32]) -> str:
+    """The smallest plain format that holds the values as they are; bf16 before f16, since checkpoints mostly are."""
+    import numpy as np
+
+    if not np.any(np.ascontiguousarray(values).view(np.uint32) & 0xFFFF):
+        return "bf16"
+    with np.errstate(over="ignore"):
+        return "f16" if np.array_equal(values, values.astype(np.float16).astype(np.float32)) else "f32"
+
+
+@contextmanager
+def _disk_full_said(file: Path) -> Iterator[None]:
+    """A short write as the error that it is: numpy's names neither the reason nor the file."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file)) from error
 
 
 def _declare(writer: Any, name: str, shape: tuple[int, ...], kind: str, gguf: Any) -> None:

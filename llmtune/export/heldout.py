@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,23 +65,28 @@ def windows(corpus: Path | None, tokenizer: Any, context: int) -> tuple[list[Win
     """
     length = min(WINDOW_TOKENS, context)
     found: list[Window] = []
-    for text in _test_texts(corpus, tokenizer):
-        window = _window(text, tokenizer, length)
+    for document in _test_documents(corpus, tokenizer):
+        window = _window(document, tokenizer, length)
         if window is not None:
             found.append(window)
         if len(found) == WINDOWS:
             return found, "test split"
     source = "test split and built-in text" if found else "built-in text"
     for text in _BUILT_IN:
-        window = _window(text * 2, tokenizer, length)
+        window = _window(Document("built-in", text * 2, None, "built-in", None, "", ""), tokenizer, length)
         if window is not None and len(found) < WINDOWS:
             found.append(window)
     return found, source
 
 
-def _window(text: str, tokenizer: Any, length: int) -> Window | None:
-    """The text's first tokens, with positions spread evenly over their last three quarters; None when too short."""
-    tokens = list(tokenizer(text[: 32 * length])["input_ids"])[:length]
+def _window(document: Document, tokenizer: Any, length: int) -> Window | None:
+    """The document's first tokens, as training reads them, with positions spread evenly over their last three quarters;
+    None when too short."""
+    from llmtune.training.tokenize import tokenise
+
+    if document.text is not None:
+        document = replace(document, text=document.text[: 32 * length])
+    tokens = [int(token) for token in tokenise([document], tokenizer)[0][0][:length]]
     if len(tokens) < min(64, length):
         return None
     first = len(tokens) // 4
@@ -89,21 +94,16 @@ def _window(text: str, tokenizer: Any, length: int) -> Window | None:
     return Window(tokens, list(range(len(tokens) - 1, first, -step))[:POSITIONS_A_WINDOW][::-1])
 
 
-def _test_texts(corpus: Path | None, tokenizer: Any) -> Iterator[str]:
+def _test_documents(corpus: Path | None, tokenizer: Any) -> Iterator[Document]:
+    """The documents of the test split; conversations as plain text where the model has no template for them."""
     if corpus is None:
         return
     try:
         for document in read_split(corpus, "test"):
-            yield _text(document, tokenizer)
+            if document.messages is not None and not tokenizer.chat_template:
+                text = "\n\n".join(turn.content for turn in document.messages)
+                document = replace(document, text=text, messages=None)
+            yield document
     except BadArtifact:
         if (corpus / "test").exists():
             raise
-
-
-def _text(document: Document, tokenizer: Any) -> str:
-    if document.messages is None:
-        return document.text or ""
-    turns = [{"role": turn.role, "content": turn.content} for turn in document.messages]
-    if tokenizer.chat_template:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False))
-    return "\n\n".join(turn["content"] for turn in turns)

@@ -7,19 +7,10 @@ from pathlib import Path
 
 from llmtune.errors import BadArtifact
 from llmtune.files import read_json, write_json
+from llmtune.models.files import TOKENIZER, copy_files, files_of
 from llmtune.monitor import Monitor
 
-_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py", "LICEN[CS]E*", "NOTICE*")
-# Ours, or about training, or about the folder it was.
-_LEFT_OUT = frozenset({"artifact.json", "location.json", "trainer_state.json", "verification.json"})
-_TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "chat_template*")
 _CHUNK = 16 << 20
-
-
-def files_of(checkpoint: Path) -> list[Path]:
-    """The files that make the checkpoint, by name; nothing of subfolders, training state or other formats."""
-    found = {path for pattern in _FILES for path in checkpoint.glob(pattern)}
-    return sorted(path for path in found if path.is_file() and path.name not in _LEFT_OUT)
 
 
 def export_checkpoint(checkpoint: Path, target: Path, monitor: Monitor | None = None) -> int:
@@ -32,7 +23,9 @@ def export_checkpoint(checkpoint: Path, target: Path, monitor: Monitor | None = 
     total = sum(path.stat().st_size for path in files)
     with monitor.bar("copying", total, "bytes") as bar:
         for path in files:
-            with path.open("rb") as source, (target / path.name).open("wb") as copy:
+            place = target / path.relative_to(checkpoint)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("rb") as source, place.open("wb") as copy:
                 while block := source.read(_CHUNK):
                     monitor.safe_point()
                     copy.write(block)
@@ -56,7 +49,5 @@ def export_adapter(checkpoint: Path, base: Path, base_name: str, target: Path) -
     config = read_json(adapter / CONFIG)
     shutil.copyfile(adapter / WEIGHTS, target / WEIGHTS)
     write_json(target / CONFIG, config | {"base_model_name_or_path": config["base_model_name_or_path"] or base_name})
-    for pattern in _TOKENIZER:
-        for path in checkpoint.glob(pattern):
-            shutil.copyfile(path, target / path.name)
+    copy_files(checkpoint, target, TOKENIZER)
     return sum(path.stat().st_size for path in target.iterdir() if path.is_file())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 
 from llmtune.errors import LlmtuneError
 from llmtune.files import read_json
+from llmtune.heap import return_freed_memory
 from llmtune.monitor import Monitor
 
 _JOBS = Path(__file__).parent / "jobs"
@@ -32,6 +34,9 @@ def job_process(script: str, settings: dict[str, Any], folder: Path) -> Iterator
 
     The script runs isolated, on the CPU, and without looking for a network; what it prints goes to `folder/log.txt`.
     """
+    # A model that this process is done with must not stay beside the one that the job will load.
+    gc.collect()
+    return_freed_memory()
     (folder / "job.json").write_text(json.dumps(settings), encoding="utf-8")
     environment = {
         **os.environ,

@@ -27,10 +27,22 @@ def compare_readings(
                     "pre_tokenizer, or use format: hf",
                 )
     begin = tokenizer.bos_token or ""
+    if len(found["rendered"]) < len(expected["rendered"]):
+        raise VerificationFailed(
+            f"{runtime} has no chat template, the checkpoint has one",
+            where=where,
+            fix="the bundle's chat template was lost: export again",
+        )
     for index, ours in enumerate(expected["rendered"]):
         theirs = found["rendered"][index]
         if ours is None:
             continue
+        if theirs is None:
+            raise VerificationFailed(
+                f"{runtime} refuses to render conversation {index}, which the checkpoint's chat template takes",
+                where=where,
+                fix="the chat template in the bundle is not the checkpoint's",
+            )
         if ours.removeprefix(begin) != theirs.removeprefix(begin):
             at = _first_difference(ours.removeprefix(begin), theirs.removeprefix(begin))
             raise VerificationFailed(

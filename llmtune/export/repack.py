@@ -13,7 +13,6 @@ by its bytes among the checkpoint's rows. So every reordering, splitting or stac
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from llmtune.compress.codes import Codes, has_codes, quantization_config, read_c
 from llmtune.errors import BadArtifact, CannotRunHere
 from llmtune.export.formats import tensor_bytes
 from llmtune.files import read_json
+from llmtune.models.files import BESIDE_WEIGHTS, copy_files
 from llmtune.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ def unpack(checkpoint: Path, target: Path, monitor: Monitor | None = None) -> No
 
     monitor = monitor or Monitor()
     target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(checkpoint.iterdir()):
-        if path.is_file() and path.suffix in (".json", ".jinja", ".txt", ".model") and "index" not in path.name:
-            shutil.copyfile(path, target / path.name)
+    copy_files(checkpoint, target, BESIDE_WEIGHTS)
     config = read_json(checkpoint / "config.json")
     del config["quantization_config"]
     (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -133,42 +131,55 @@ class Repacker:
     """
 
     def __init__(self, checkpoint: Path, kind: str, monitor: Monitor | None = None) -> None:
+        import numpy as np
+
         check_repack(checkpoint, kind)
         self.kind = kind
         self.scales_exact = True
         self._weights: list[Codes] = []
-        self._rows: dict[bytes, _Row] = {}
+        self._rows: dict[bytes, _Row] = {}  # equal rows stand once, under the first weight that has them
+        self._places: list[list[_Row]] = []  # of each weight's rows in there
         for index, codes in enumerate(self._read(checkpoint, monitor or Monitor())):
             self._weights.append(codes)
             self.scales_exact &= codes.scales_fit_fp16()
-            for row, key in enumerate(_row_keys(codes.weight())):
-                self._rows.setdefault(key, _Row(index, row))
-        self._used: set[int] = set()
+            keys = enumerate(_row_keys(codes.weight()))
+            self._places.append([self._rows.setdefault(key, _Row(index, row)) for row, key in keys])
+        self._used = [np.zeros(codes.codes.shape[0], dtype=bool) for codes in self._weights]
 
-    def __call__(self, name: str, values: NDArray[np.float32]) -> NDArray[np.uint8] | None:
-        """uint8 (…, rows, bytes of a row), or None when this tensor was not rounded in the checkpoint."""
-        import numpy as np
+    def takes(self, name: str, values: NDArray[np.float32]) -> bool:
+        """Whether this tensor was rounded in the checkpoint. Raises BadArtifact when only some of its rows were."""
+        return values.ndim >= 2 and bool(self._found(name, values))
 
+    def _found(self, name: str, values: NDArray[np.float32]) -> list[_Row]:
+        """Where each row's codes are; [] when no row was rounded."""
         rows = [self._rows.get(key) for key in _row_keys(values)]
-        if values.ndim < 2 or all(row is None for row in rows):
-            return None
+        if all(row is None for row in rows):
+            return []
         if any(row is None for row in rows):
             raise BadArtifact(
                 "some rows of this tensor are codes of the checkpoint and some are not: the converter changed them",
                 where=name,
                 fix="leave out `from:`, so that the export starts from a checkpoint that is not quantized",
             )
-        found = [row for row in rows if row is not None]
+        return [row for row in rows if row is not None]
+
+    def __call__(self, name: str, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The codes of a tensor that it takes: uint8 (…, rows, bytes of a row)."""
+        import numpy as np
+
+        found = self._found(name, values)
         packed = np.empty((len(found), tensor_bytes(name, values.shape[-1:], self.kind)), dtype=np.uint8)
         for weight in sorted({row.weight for row in found}):
             places = [place for place, row in enumerate(found) if row.weight == weight]
-            packed[places] = self._pack(weight, [found[place].row for place in places])
-            self._used.add(weight)
+            rows = [found[place].row for place in places]
+            packed[places] = self._pack(weight, rows)
+            self._used[weight][rows] = True
         return packed.reshape(*values.shape[:-1], -1)
 
     def unused(self) -> list[str]:
         """Names of rounded weights of which no row was found in the GGUF file."""
-        return [codes.name for index, codes in enumerate(self._weights) if index not in self._used]
+        pairs = zip(self._weights, self._places, strict=True)
+        return [codes.name for codes, places in pairs if not any(self._used[one.weight][one.row] for one in places)]
 
     def _pack(self, weight: int, rows: list[int]) -> NDArray[np.uint8]:
         one = self._weights[weight]

@@ -59,6 +59,7 @@ def verify_gguf(
     *,
     converted: Path,
     corpus: Path | None = None,
+    trust_remote_code: bool = False,
     timeout: float = 600,
     monitor: Monitor | None = None,
 ) -> dict[str, Any]:
@@ -71,8 +72,8 @@ def verify_gguf(
     from llmtune.models.load import load_model, load_tokenizer
 
     monitor = monitor or Monitor()
-    tokenizer = load_tokenizer(checkpoint)
-    model = load_model(checkpoint, dtype="float32")
+    tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
+    model = load_model(checkpoint, dtype="float32", trust_remote_code=trust_remote_code)
     places, source = windows(corpus, tokenizer, _context(model.config))
     texts = texts_with_added_tokens(tokenizer)
     reference = predict(model, places, ASKED)

@@ -24,6 +24,7 @@ class ExportStage(Stage):
 
     kind: ClassVar[str] = "export"
     makes: ClassVar[str] = "bundle"
+    version: ClassVar[int] = 2
     needs: ClassVar[tuple[Need, ...]] = (Need("checkpoint", "checkpoint"), _CORPUS)
 
     format: Literal["hf", "adapter", "gguf"] = Field(
@@ -94,14 +95,21 @@ class ExportStage(Stage):
 
         source = inputs["checkpoint"]
         shape = source.shape
-        if shape is None:
-            return Plan(Forecast(self.makes, self.kind, bytes=source.bytes), memory=0, disk=source.bytes)
         problems: list[str] = []
         notes: list[str] = []
+        adapter = source.adapter if source.artifact is None else _adapter(source.artifact.lineage)
+        if self.format == "adapter" and not adapter:
+            problems.append(
+                "format: adapter needs a checkpoint that was trained with an adapter; give the train stage `adapter:`, "
+                "or use format: hf"
+            )
+        if shape is None:
+            makes = Forecast(self.makes, self.kind, bytes=source.bytes)
+            return Plan(makes, memory=0, disk=source.bytes, problems=tuple(problems))
         if self.format == "hf":
             found = estimate_copy(shape, source.bytes, with_base=False)
         elif self.format == "adapter":
-            found = estimate_copy(shape, adapter_bytes(shape, {}), with_base=True)
+            found = estimate_copy(shape, adapter_bytes(shape, adapter or {}), with_base=True)
         else:
             problems += self._gguf_problems(inputs)
             repack = source.made_by == "quantize"
@@ -145,7 +153,7 @@ class ExportStage(Stage):
                 monitor=context.monitor,
             )
         if self.format == "adapter":
-            adapter = (source.lineage.get("settings") or {}).get("adapter") or {}
+            adapter = _adapter(source.lineage)
             return export_adapter_alone(
                 source.folder,
                 inputs["base"].folder,
@@ -162,6 +170,7 @@ class ExportStage(Stage):
             GgufSettings(self.gguf_type, self.embeddings, self._importance_tokens(), self.pre_tokenizer),
             origin,
             work=context.work,
+            trust_remote_code=trust,
             corpus=corpus,
             seed=context.seed,
             monitor=context.monitor,
@@ -213,3 +222,8 @@ class ExportStage(Stage):
             corpus=read_json(card) if card is not None and card.is_file() else None,
             context=int(text.get("max_position_embeddings") or text.get("n_positions") or 2048),
         )
+
+
+def _adapter(lineage: Mapping[str, Any]) -> dict[str, Any]:
+    """The adapter settings of the stage that made a checkpoint; {} where it trained all weights."""
+    return dict((lineage.get("settings") or {}).get("adapter") or {})

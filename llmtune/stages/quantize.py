@@ -34,6 +34,7 @@ class QuantizeStage(Stage):
 
     kind: ClassVar[str] = "quantize"
     makes: ClassVar[str] = "checkpoint"
+    version: ClassVar[int] = 2
     needs: ClassVar[tuple[Need, ...]] = (_CHECKPOINT, _CORPUS)
 
     method: Literal["gptq", "round", "nf4", "int8"] = Field(
@@ -98,7 +99,7 @@ class QuantizeStage(Stage):
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         """Exact bytes from the shape; memory and time from the size of the model and of the calibration text."""
-        from llmtune.compress.estimate import estimate
+        from llmtune.compress.estimate import bytes_in_work, estimate
         from llmtune.compress.grid import (
             CONV1D_FAMILIES,
             check_group_size,
@@ -147,8 +148,9 @@ class QuantizeStage(Stage):
         )
         forecast = Forecast("checkpoint", self.kind, bytes=weight_bytes, shape=quantized_shape(shape, weight_bytes))
         notes.append(f"{8 * weight_bytes / shape.parameters:.2f} bits a weight in all")
-        # GPTQ keeps its finished layers, dequantized in bf16, until it is done.
-        work = sum(2 * size[0] * size[1] for size in rounded.values()) if tokens else 0
+        # GPTQ keeps its finished layers, dequantized, until it is done.
+        width = bytes_in_work(grid, bool(tokens), machine)
+        work = sum(width * size[0] * size[1] for size in rounded.values()) if tokens else 0
         return Plan(
             forecast,
             memory=need.memory,
@@ -167,7 +169,8 @@ class QuantizeStage(Stage):
             text = self.calibration or CalibrationSettings()
             seed = context.seed if text.seed is None else text.seed
             calibration = Calibration(inputs["corpus"].folder, text.rows, text.tokens, seed)
-        return quantize(
+        trust = bool(inputs["checkpoint"].metrics.get("trust_remote_code"))
+        metrics = quantize(
             inputs["checkpoint"].folder,
             context.output,
             method=self.method,
@@ -176,8 +179,10 @@ class QuantizeStage(Stage):
             scale_search=self.scales != "largest",
             ignore=self.ignore,
             work=context.work / "layers",
+            trust_remote_code=trust,
             monitor=context.monitor,
         )
+        return metrics | {"trust_remote_code": trust}
 
     def _modules(self) -> tuple[str, ...]:
         return ("bitsandbytes",) if self.method in ("nf4", "int8") else ("llmcompressor", "compressed_tensors")

@@ -43,6 +43,7 @@ class Forecast:
     bytes:  on disk
     tokens: of a corpus, by split, estimated for the recipe's tokenizer
     artifact: the thing itself once it exists
+    adapter: settings of the adapter that a checkpoint will hold beside its weights; None where there is none
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Forecast:
     shape: ModelShape | None = None
     tokens: dict[str, int] = field(default_factory=dict)
     artifact: Artifact | None = None
+    adapter: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,9 @@ class TrainStage(TrainSettings, Stage):
 
         checkpoint, corpus = inputs["checkpoint"], inputs["corpus"]
         estimate = forecast(self, checkpoint.shape, corpus.tokens, machine, read_launch(self.launch))
-        makes = Forecast(self.makes, self.kind, bytes=estimate.bytes or checkpoint.bytes, shape=checkpoint.shape)
+        size = estimate.bytes or checkpoint.bytes
+        adapter = self.adapter.model_dump(mode="json") if self.adapter else None
+        makes = Forecast(self.makes, self.kind, bytes=size, shape=checkpoint.shape, adapter=adapter)
         return Plan(
             makes,
             memory=estimate.memory,

@@ -146,3 +146,50 @@ def _Wrapped(linear):
     model = LlamaForCausalLM(config).to(linear.weight.dtype)
     model.lm_head = linear
     return model
+
+
+@pytest.mark.parametrize("flags", [frozenset(), frozenset({"amx_bf16"})], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "grid", [*GRIDS, Grid(8, 32, False)], ids=lambda grid: f"w{grid.bits}{'' if grid.symmetric else 'a'}"
+)
+def test_stored_codes_are_those_that_gptq_chose(tiny, corpus, tmp_path, monkeypatch, grid: Grid, flags) -> None:
+    """Codes on disk are round(W / scale) + zero of what GPTQ left, whatever format the machine computes in."""
+    from llmtune.compress import groupwise
+    from llmtune.machine import Machine
+
+    left: dict[str, tuple] = {}
+
+    def keep(modules) -> None:
+        for name, module in modules.items():
+            zero = getattr(module, "weight_zero_point", None)
+            zero = 0 if zero is None else np.repeat(zero.numpy().astype(float), 32, 1)
+            scale = np.repeat(module.weight_scale.double().numpy(), 32, 1)
+            left[f"{name}.weight"] = (module.weight.detach().double().numpy() / scale, zero)
+
+    monkeypatch.setattr(groupwise, "_check_all_rounded", keep)
+    machine = Machine(cores=1, memory=1 << 30, flags=flags, accelerators=())
+    monkeypatch.setattr("llmtune.compress.quantize.this_machine", lambda: machine)
+    quantize(tiny("llama"), tmp_path, method="gptq", grid=grid, calibration=Calibration(corpus, 4, 32, seed=1))
+    for name, codes, _, _ in read_codes(tmp_path):
+        places, zero = left.pop(name)
+        assert np.array_equal(codes, np.rint(places) + zero), name
+        # on the grid itself, not between two codes: nothing but the last digits was lost
+        assert np.abs(places - np.rint(places)).max() < (1e-3 if grid.bits > 4 or not flags else 0.05)
+    assert not left
+
+
+def test_wide_asymmetric_scales_keep_eight_bits() -> None:
+    """Q4_1 takes up to 4 bits; codes of 8 bits must not pay for it with their scales."""
+    from types import SimpleNamespace
+
+    import torch
+
+    from llmtune.compress.modifiers import _exact_in_fp16
+
+    scale = torch.tensor([1.2345, 0.00777, 3.999])
+    for bits, symmetric, kept in ((8, True, 8), (8, False, 8), (4, False, 7), (3, False, 8)):
+        arguments = SimpleNamespace(num_bits=bits, symmetric=symmetric)
+        found = _exact_in_fp16({"scale": scale.clone()}, arguments)["scale"]
+        assert ((found - scale).abs() <= scale * 2.0**-kept).all()
+        mantissa, _ = torch.frexp(found)
+        assert (mantissa * 2**kept == torch.round(mantissa * 2**kept)).all()

@@ -264,3 +264,124 @@ def test_other_families(tiny, tmp_path, family: str) -> None:
         base = AutoModelForCausalLM.from_pretrained(tiny(family))(tokens).logits.float()
         rounded = AutoModelForCausalLM.from_pretrained(tmp_path)(tokens).logits.float()
     assert (rounded - base).norm() < 0.06 * base.norm()
+
+
+def test_names_rounded_plainly_outlive_a_restart(tiny, corpus, tmp_path, monkeypatch) -> None:
+    """A second start that takes every layer from the first says the same of them. Layers are rounded one by one, so
+    that free GPU memory has no part in the result."""
+    import torch
+    from llmcompressor.modifiers.gptq import base
+
+    original = base.quantize_weight
+    together = []
+
+    def fails(**arguments):
+        quantized, losses, fallback = original(**arguments)
+        together.append(len(arguments["weights"]))
+        return quantized, losses, torch.ones_like(fallback)
+
+    monkeypatch.setattr(base, "quantize_weight", fails)
+    settings = {"method": "gptq", "grid": W4, "calibration": Calibration(corpus, 4, 32, seed=1), "work": tmp_path / "w"}
+    first = quantize(tiny("llama"), tmp_path / "one", **settings)
+    assert len(first["rounded_plainly"]) == 14
+    assert set(together) == {1}
+    monkeypatch.setattr(base, "quantize_weight", None)
+    second = quantize(tiny("llama"), tmp_path / "two", **settings)
+    assert sorted(second["rounded_plainly"]) == sorted(first["rounded_plainly"])
+
+
+def test_plan_counts_finished_layers_as_wide_as_they_are_kept(tiny) -> None:
+    shape = read_shape(tiny("llama"))
+    inputs = {
+        "checkpoint": Forecast("checkpoint", "model", bytes=0, shape=shape),
+        "corpus": Forecast("corpus", "corpus", bytes=0, tokens={"train": 1 << 20}),
+    }
+    count = sum(out * columns for out, columns in linears(shape, ("lm_head",)).values())
+    wide, narrow = MACHINE, Machine(cores=2, memory=8 << 30, flags=frozenset({"amx_bf16"}), accelerators=())
+    for bits, machine, width in ((4, wide, 4), (4, narrow, 2), (8, narrow, 4)):
+        plan = QuantizeStage(method="gptq", bits=bits).plan(inputs, machine)
+        assert plan.disk - plan.makes.bytes == width * count
+
+
+def _with_code_of_its_own(folder: Path, source: Path) -> Path:
+    """The tiny Llama under a model type that only Python code in its folder knows."""
+    import shutil
+
+    from llmtune.files import write_json
+
+    shutil.copytree(source, folder)
+    (folder / "modeling_own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n\n\nclass OwnConfig(LlamaConfig):\n"
+        "    model_type = 'own_llama'\n\n\nclass OwnForCausalLM(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    names = {"AutoConfig": "modeling_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+    config = read_json(folder / "config.json") | {"model_type": "own_llama", "auto_map": names}
+    write_json(folder / "config.json", config | {"architectures": ["OwnForCausalLM"]})
+    return folder
+
+
+@pytest.mark.parametrize("method", ["gptq", "nf4"])
+def test_a_model_with_code_of_its_own(tiny, corpus, tmp_path, method: str, monkeypatch) -> None:
+    """Its code is run only where that was allowed, and the result says that it was."""
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = _with_code_of_its_own(tmp_path / "model", tiny("llama"))
+    stage = QuantizeStage(method=method, **({"calibration": {"rows": 2, "tokens": 32}} if method == "gptq" else {}))
+    for trusted in (False, True):
+        artifact = Artifact("checkpoint", folder, "", "base", "model", metrics={"trust_remote_code": trusted})
+        inputs = {"checkpoint": artifact, "corpus": Artifact("corpus", corpus, "", "corpus", "corpus")}
+        output = tmp_path / f"output-{trusted}"
+        output.mkdir()
+        context = Context(output, tmp_path / "work", seed=7)
+        if trusted:
+            assert stage.run(inputs, context)["trust_remote_code"] is True
+            assert (output / "modeling_own.py").exists()
+        else:
+            with pytest.raises((LlmtuneError, ValueError), match=r"code|trust_remote_code"):
+                stage.run(inputs, context)
+
+
+def test_calibration_reads_text_as_training_does(tiny, tmp_path) -> None:
+    """Every row starts with the begin token, and a control token written in a document stays text."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    from llmtune.corpus.store import Document, write_split
+
+    documents = [Document(f"d{i}", "the table <end> w9 " * 20, None, "s", None, f"{i}", f"{i}") for i in range(4)]
+    write_split(tmp_path, "train", documents)
+    tokenizer = AutoTokenizer.from_pretrained(tiny("llama"))
+    tokenizer.add_special_tokens({"bos_token": "w299"})
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="w299 $A", special_tokens=[("w299", 299)])
+    rows = [row[0].tolist() for row in calibration_rows(tmp_path, tokenizer, 6, 30, seed=1)]
+    assert len(rows) == 6
+    assert {row[0] for row in rows} == {299}
+    assert all(len(row) == 30 for row in rows)
+    assert sum(row.count(tokenizer.eos_token_id) for row in rows) <= len(documents) * 4  # 80 are written in the text
+    with pytest.raises(LlmtuneError, match="importance_tokens") as caught:
+        calibration_rows(tmp_path, tokenizer, 1, 100_000, seed=1, setting="importance_tokens")
+    assert "calibration" not in str(caught.value)
+
+
+def test_every_file_of_a_checkpoint_goes_along(tiny, tmp_path) -> None:
+    import shutil
+
+    from llmtune.export.hf import export_checkpoint
+    from llmtune.export.repack import unpack
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny("llama"), folder)
+    (folder / "additional_chat_templates").mkdir()
+    for name in ("additional_chat_templates/tools.jinja", "NOTICE", "own.py", "spiece.model", "trainer_state.json"):
+        (folder / name).write_text("x")
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "own.py").write_text("x")
+    ours = {"additional_chat_templates/tools.jinja", "NOTICE", "own.py", "spiece.model", "tokenizer.json"}
+    quantize(folder, tmp_path / "quantized", method="round", grid=W4)
+    (tmp_path / "hf").mkdir()
+    export_checkpoint(tmp_path / "quantized", tmp_path / "hf")
+    unpack(tmp_path / "hf", tmp_path / "unpacked")
+    for name in ("quantized", "hf", "unpacked"):
+        place = tmp_path / name
+        found = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+        assert ours | {"config.json"} <= found
+        assert not {"trainer_state.json", "adapter/own.py"} & found

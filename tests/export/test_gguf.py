@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import struct
@@ -224,3 +225,26 @@ def test_runtime_predicts_streams_and_measures(llama: Converted) -> None:
         assert runtime.peak_memory() > 1 << 20
         process = runtime._process
     assert process.poll() is not None
+
+
+def test_a_full_disk_is_called_so(llama: Converted, tmp_path: Path) -> None:
+    """In the converter's process and in ours; numpy's own error of a short write has neither number nor file."""
+    from llmtune.export.jobs.convert import is_disk_full
+
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="requested and") as short:
+        np.zeros(1 << 20, np.uint8).tofile(full)
+    assert short.value.errno is None
+    assert is_disk_full(short.value)
+    assert not is_disk_full(OSError("we cannot load the tokenizer"))
+    for index, write in enumerate(
+        (
+            lambda file: convert(llama.checkpoint, file),
+            lambda file: write_gguf(llama.gguf, file, "q8_0", "q8_0", Naming("x")),
+        )
+    ):
+        file = tmp_path / f"{index}.gguf"
+        file.symlink_to("/dev/full")
+        with pytest.raises(OSError, match="No space left") as caught:
+            write(file)
+        assert caught.value.errno == errno.ENOSPC
+        assert caught.value.filename == str(file)

@@ -107,3 +107,66 @@ def test_another_grid_would_round_twice(tmp_path: Path) -> None:
     with pytest.raises(CannotRunHere, match="would quantize this checkpoint twice") as caught:
         export_gguf(quantized, tmp_path, GgufSettings("q8_0"), Origin("tiny", "base"), work=tmp_path)
     assert "q4_0" in str(caught.value.fix)
+
+
+@pytest.mark.slow
+def test_layers_that_were_kept_stay_as_they_are(tmp_path: Path) -> None:
+    """What `ignore` left in bf16 is not rounded on the way; a weight whose rows are another's is found like any."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from llmtune.compress.grid import Grid
+    from llmtune.compress.quantize import quantize
+    from llmtune.export.read_back import read_back
+    from llmtune.models.load import load_model
+
+    checkpoint = tiny_checkpoint(tmp_path / "plain", "qwen3", dtype="bfloat16")
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"] = weights["model.layers.0.mlp.up_proj.weight"].clone()
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    quantized = tmp_path / "quantized"
+    quantized.mkdir()
+    quantize(checkpoint, quantized, method="round", grid=Grid(4, 32, True), ignore=("lm_head", "down_proj"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "work").mkdir()
+    metrics = export_gguf(quantized, tmp_path / "out", GgufSettings("q4_0"), Origin("t", "b"), work=tmp_path / "work")
+    assert (metrics["repacked_tensors"], metrics["kept_tensors"]) == (12, 2)
+    file = next((tmp_path / "out").glob("*.gguf"))
+    kinds = {one.name: one.tensor_type.name for one in gguf.GGUFReader(file).tensors}
+    named = ("blk.0.ffn_down", "blk.1.ffn_down", "token_embd")
+    assert [kinds[f"{name}.weight"] for name in named] == ["BF16", "BF16", "Q8_0"]
+    assert "2 tensors that it left unrounded" in (tmp_path / "out" / "README.md").read_text()
+    model = load_model(tmp_path / "work" / "unpacked", dtype="float32")
+    read_back(file, model)
+    name = "model.layers.1.mlp.down_proj.weight"
+    assert torch.equal(model.state_dict()[name], weights[name].float())
+
+
+def test_the_plain_format_that_loses_nothing() -> None:
+    from llmtune.export.gguf_file import _exact_format
+
+    assert _exact_format(np.array([[1.0, -0.5, 2.0**120]], dtype=np.float32)) == "bf16"
+    assert _exact_format(np.array([[1.0 + 2.0**-10]], dtype=np.float32)) == "f16"  # 11 significant bits
+    assert _exact_format(np.array([[1.0 + 2.0**-20]], dtype=np.float32)) == "f32"
+    assert _exact_format(np.array([[1.0 + 2.0**-10, 2.0**120]], dtype=np.float32)) == "f32"
+
+
+def test_a_weight_whose_rows_are_anothers_counts_as_found(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from llmtune.compress.codes import read_codes
+    from llmtune.export.repack import Repacker
+
+    checkpoint = tiny_checkpoint(tmp_path / "plain", "llama", dtype="bfloat16")
+    weights = load_file(checkpoint / "model.safetensors")
+    same = ["model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight"]
+    weights[same[1]] = weights[same[0]].clone()
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    quantized = _quantized(tmp_path / "quantized", checkpoint, 4, 32, True)
+    packer = Repacker(quantized, "q4_0")
+    assert len(packer.unused()) == 14
+    codes = {one.name: one for one in read_codes(quantized)}
+    packer(same[0], codes[same[0]].weight())
+    assert len(packer.unused()) == 12
+    assert not set(same) & set(packer.unused())
+    assert not packer.takes("other", codes[same[0]].weight() + 1)

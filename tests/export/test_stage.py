@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from llmtune.artifacts import Artifact
 from llmtune.corpus.store import Document, write_split
 from llmtune.errors import BadArtifact, Stopped, VerificationFailed
-from llmtune.export.agreement import Predictions, agreement
+from llmtune.export.agreement import Limits, Predictions, agreement
 from llmtune.files import content_fingerprint, read_json, write_json
 from llmtune.machine import this_machine
 from llmtune.models.shape import read_shape
@@ -270,5 +270,103 @@ def test_agreement_hand_worked() -> None:
     assert found.kl == pytest.approx(0.143841, abs=1e-6)
     assert found.top1 == 1.0
     assert agreement(p, p).kl == 0.0
-    broken = Predictions(ids, np.array([[np.nan, np.nan]]))
-    assert agreement(p, broken).kl == float("inf")
+    for bad in (np.nan, -np.inf):
+        for at in (0, 1):
+            logprobs = np.log(np.array([[0.5, 0.5]]))
+            logprobs[0, at] = bad
+            broken = Predictions(ids, logprobs)
+            for found in (agreement(p, broken), agreement(broken, p), agreement(broken, broken)):
+                assert found.kl == float("inf")
+                assert not found.passes(Limits(0.0, 100.0))
+
+
+def test_adapter_is_refused_in_plan_where_all_weights_are_trained(tmp_path: Path) -> None:
+    from llmtune.stages.train import TrainStage
+
+    shape = read_shape(tiny_checkpoint(tmp_path / "model", "llama"))
+    base = Forecast("checkpoint", "model", shape.bytes, shape=shape)
+    corpus = Forecast("corpus", "corpus", 1000, tokens={"train": 100_000, "valid": 1000})
+    stage = ExportStage(format="adapter")
+
+    def plan(trained: Forecast) -> Any:
+        return stage.plan({"checkpoint": trained, "base": base}, this_machine())
+
+    def trained(settings: dict[str, Any]) -> Forecast:
+        return TrainStage.model_validate(settings).plan({"checkpoint": base, "corpus": corpus}, this_machine()).makes
+
+    (problem,) = plan(trained({})).problems
+    assert "adapter:" in problem
+    small, large = (plan(trained({"adapter": {"rank": rank, "targets": ["q_proj"]}})) for rank in (4, 8))
+    assert small.problems == large.problems == ()
+    # layers × (inputs + outputs of q_proj) × rank × 4 bytes
+    queries = [sum(size) for name, size in shape.tensors.items() if name.endswith("q_proj.weight")]
+    assert large.makes.bytes - small.makes.bytes == 4 * 4 * sum(queries)
+    made = Forecast("checkpoint", "train", 1000, shape=shape, artifact=_checkpoint(tmp_path, _lineage(lr=1e-3)))
+    assert plan(made).problems
+    lineage = _lineage(adapter={"type": "lora", "rank": 4})
+    made = Forecast("checkpoint", "train", 1000, shape=shape, artifact=_checkpoint(tmp_path, lineage))
+    assert plan(made).problems == ()
+
+
+def _reading(**changes: Any) -> dict[str, Any]:
+    return {"tokens": [[1]], "tokens_with_special": [[1]], "rendered": ["hi"], "tokens_of_rendered": [[1]]} | changes
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (_reading(rendered=[], tokens_of_rendered=[]), "has no chat template"),
+        (_reading(rendered=[None], tokens_of_rendered=[None]), "refuses to render conversation 0"),
+    ],
+)
+def test_a_conversation_that_is_not_rendered_fails_the_proof(found: dict[str, Any], message: str) -> None:
+    from types import SimpleNamespace
+
+    from llmtune.export.reading import compare_readings
+
+    tokenizer = SimpleNamespace(bos_token=None, bos_token_id=None)
+    compare_readings(_reading(), _reading(), ["a"], tokenizer, "bundle", "transformers")
+    with pytest.raises(VerificationFailed, match=message):
+        compare_readings(_reading(), found, ["a"], tokenizer, "bundle", "transformers")
+
+
+def test_what_is_done_with_is_given_back_before_a_child_starts(tmp_path: Path) -> None:
+    """A model in a reference cycle would stay in memory beside the child's own."""
+    import gc
+    import weakref
+
+    from llmtune.export.process import job_process
+
+    class Model:
+        pass
+
+    model = Model()
+    model.itself = model  # type: ignore[attr-defined]
+    alive = weakref.ref(model)
+    gc.disable()
+    try:
+        del model
+        with job_process("no-such-script", {}, tmp_path):
+            assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_held_out_text_is_read_as_in_training(tmp_path: Path) -> None:
+    """A control token written in a document stays text; conversations count as text where there is no template."""
+    from llmtune.corpus.store import Message
+    from llmtune.export.heldout import windows
+    from llmtune.models.load import load_tokenizer
+
+    tokenizer = load_tokenizer(tiny_checkpoint(tmp_path / "model", "llama"))
+    control = "<|im_end|>"
+    assert tokenizer.convert_tokens_to_ids(control) in tokenizer.all_special_ids
+    text = f"{TEXT[0]} {control} " * 20
+    write_split(tmp_path, "test", [Document("a", text, None, "s", None, "0", "a")])
+    found, source = windows(tmp_path, tokenizer, 160)
+    assert source == "test split and built-in text"
+    assert tokenizer.convert_tokens_to_ids(control) not in found[0].tokens[:-1]
+    tokenizer.chat_template = None
+    turns = (Message("user", TEXT[1] * 9), Message("assistant", TEXT[2] * 9))
+    write_split(tmp_path / "chat", "test", [Document("c", None, turns, "s", None, "0", "c")])
+    assert windows(tmp_path / "chat", tokenizer, 160)[1] == "test split and built-in text"

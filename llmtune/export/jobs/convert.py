@@ -1,11 +1,13 @@
 """Convert a Hugging Face folder to a float32 GGUF with llama.cpp's converter. Run by `llmtune.export.convert`.
 
-Input (JSON): checkpoint, target, result (paths); pre_tokenizer (name or null); pre_tokenizers (structure → name).
+Input (JSON): checkpoint, target, result (paths); pre_tokenizer (name or null); pre_tokenizers (structure → name);
+trust_remote_code.
 Result (JSON): {"pre_tokenizer": …} or {"error": kind, "message": …}.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -47,16 +49,25 @@ def convert(job: dict[str, Any]) -> dict[str, str]:
         return used["pre_tokenizer"]
 
     model_class.get_vocab_base_pre = pre_tokenizer
-    check_tokenizer_fits(job["checkpoint"])
     with torch.inference_mode():
         try:
+            # First of all: the converter itself would run a tokenizer's own code without asking.
+            check_tokenizer_fits(job["checkpoint"], job["trust_remote_code"])
             model = model_class(
                 Path(job["checkpoint"]), gguf.LlamaFileType.ALL_F32, Path(job["target"]), hparams=settings
             )
             model.write()
         except (LookupError, ValueError, NotImplementedError, TypeError, AssertionError, OSError) as error:
-            raise Refused("architecture", f"{architecture}: {type(error).__name__}: {error}") from error
+            kind = "disk" if is_disk_full(error) else "architecture"
+            raise Refused(kind, f"{architecture}: {type(error).__name__}: {error}") from error
     return used
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether a write found no space. numpy's `tofile` gives no number: "… requested and … written"."""
+    return isinstance(error, OSError) and (
+        error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and " requested and " in str(error))
+    )
 
 
 def converter_class(checkpoint: str) -> tuple[Any, str, dict[str, Any]]:
@@ -109,12 +120,12 @@ def splitting(backend: dict[str, Any]) -> dict[str, Any]:
     return {"cuts": cuts, "whole_words": bool((backend.get("model") or {}).get("ignore_merges", False))}
 
 
-def check_tokenizer_fits(checkpoint: str) -> None:
+def check_tokenizer_fits(checkpoint: str, trust_remote_code: bool) -> None:
     """Refuse a tokenizer with ids that the embedding has no rows for."""
     from transformers import AutoConfig, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    config = AutoConfig.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=trust_remote_code)
     rows = getattr(config.get_text_config(), "vocab_size", None)
     largest = max(tokenizer.get_vocab().values())
     if rows is not None and largest >= rows:
