@@ -13,13 +13,17 @@ from pathlib import Path
 
 from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError
 from llmtune.files import read_json, write_text
+from llmtune.models.files import BESIDE_WEIGHTS
 from llmtune.models.shape import INDEX, SINGLE, ModelShape, StoredTensor, logical_shapes, weight_files
 
 # Never pickles; Python code only for those who allow it.
 WANTED = (
-    "model*.safetensors", INDEX, "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json",
-    "added_tokens.json", "vocab.*", "merges.txt", "*.model", "chat_template*", "README.md", "LICENSE*",
-)  # fmt: skip
+    "model*.safetensors",
+    INDEX,
+    "config.json",
+    "README.md",
+    *(pattern for pattern in BESIDE_WEIGHTS if pattern != "*.py"),
+)
 TIMEOUT = 15.0  # seconds without an answer
 
 
