@@ -18,13 +18,16 @@ def reply(model: Any, tokenizer: Any, prompt: str, tokens: int, *, asked: bool =
     import torch
     from transformers import GenerationConfig
 
-    from llmtune.evaluate.likelihood import context_limit
+    from llmtune.corpus.store import Message
+    from llmtune.evaluate.likelihood import context_limit, encode
+    from llmtune.training.chat_template import render
 
     if asked and tokenizer.chat_template:
-        turns = [{"role": "user", "content": prompt}]
-        ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"]
+        # rendered as in training, with its fixed date: the answer must not depend on the day
+        text = render(tokenizer, [Message("user", prompt)], "the prompt", prompt=True)
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     else:
-        ids = tokenizer(prompt, verbose=False)["input_ids"]
+        ids = encode(prompt, tokenizer) if tokenizer.is_fast else tokenizer(prompt, verbose=False)["input_ids"]
     limit = context_limit(model)
     if limit:
         tokens = min(tokens, limit // 2)

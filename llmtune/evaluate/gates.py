@@ -75,6 +75,8 @@ def parse_gate(metric: str, text: str) -> Gate:
         known = ", ".join(name for name in units if name)
         raise LlmtuneError(f"found the unit '{unit}' in '{text}'; expected none or one of: {known}")
     number = float(digits.replace("_", "")) * units[unit]
+    if metric.endswith("_accuracy") and of is None and number > 1:
+        raise LlmtuneError(f"found '{text}'; an accuracy is a share: expected for example '>= 0.9' or '>= 90 %'")
     previous = of == PREVIOUS
     return Gate(metric, compare, number, None if previous else of, previous, str(text).strip())
 

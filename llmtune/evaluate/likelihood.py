@@ -117,7 +117,8 @@ def _encode(text: str, tokenizer: Any) -> tuple[list[int], list[int]]:
             f"{type(tokenizer).__name__} cannot say which characters a token stands for",
             fix="use a model with a tokenizer.json",
         )
-    encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    # as in training: the name of a control token that a document writes is text
+    encoded = tokenizer(text, return_offsets_mapping=True, split_special_tokens=True, verbose=False)
     tokens, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
     count = len(tokens)
     while count and offsets[count - 1][0] == offsets[count - 1][1]:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from llmtune.evaluate.comparable import same_text
-from llmtune.evaluate.intervals import paired_difference
+from llmtune.evaluate.intervals import sign_test
 
 
 @dataclass(frozen=True)
@@ -75,28 +75,10 @@ class Scorecard:
             for (name, row), previous in zip(self.scores.items(), before, strict=False)
         ]
 
-    def as_json(self) -> list[dict[str, Any]]:
-        """The rows for a program: of each model its figures, and their ratios as numbers (None: nothing to compare)."""
-        models = list(self.scores.values())
-        return [
-            {
-                "model": name,
-                "figures": {
-                    column.field: {
-                        "value": row.get(column.field),
-                        "of_first": _ratio(column, row, models[0]) if place else None,
-                        "of_previous": _ratio(column, row, models[place - 1]) if place else None,
-                        "tone": cell.tone,
-                    }
-                    for column, cell in zip(self.columns, cells, strict=True)
-                },
-            }
-            for place, ((name, cells), row) in enumerate(zip(self.rows(), models, strict=True))
-        ]
-
     def table(self) -> Table:
         """For the terminal: a line a figure, a column a model, so that it fits a narrow one."""
-        table = Table(title="Scorecard", title_justify="left")
+        title = "Scorecard" + (" (× the first model, in brackets × the one before)" if len(self.scores) > 2 else "")
+        table = Table(title=title, title_justify="left")
         table.add_column("")
         rows = self.rows()
         for name, _ in rows:
@@ -109,8 +91,9 @@ class Scorecard:
 
 
 def _shown(cell: Cell, colour: str) -> str:
-    """A cell of the terminal's table: the figure and its ratio to the first model's."""
-    return cell.text + (f" [{colour}]{cell.ratio}[/]" if cell.ratio else "")
+    """A cell of the terminal's table: the figure, its ratio to the first model's and to that of the model before."""
+    before = f" [dim]({cell.previous})[/]" if cell.previous else ""
+    return cell.text + (f" [{colour}]{cell.ratio}[/]" if cell.ratio else "") + before
 
 
 def _cell(column: Column, row: Mapping[str, Any], first: Mapping[str, Any], previous: Mapping[str, Any]) -> Cell:
@@ -145,5 +128,4 @@ def _is_clear(column: Column, ratio: float, row: Mapping[str, Any], first: Mappi
     if column.field == answers or answers not in row or answers not in first:
         return abs(ratio - 1) >= 0.005
     before, after = ([one == "1" for one in scores[answers]] for scores in (first, row))
-    _, low, high = paired_difference(before, after)
-    return low > 0 or high < 0
+    return sign_test(before, after) < 0.05

@@ -6,6 +6,7 @@ The scores (`scores.json`) are described in docs/evaluate.md.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,11 +215,13 @@ class Evaluation:
             return list(score(spans, self.model[0], bar, self.monitor.safe_point))
 
     def _replies(self, question: OwnQuestion) -> bool:
-        """Whether the greedy reply contains the answer, upper and lower case alike."""
+        """Whether the greedy reply contains the answer as whole words, upper and lower case alike: "no" is not in
+        "know"."""
         from llmtune.evaluate.answers import reply
 
         said = reply(*self.model, question.question, _ANSWER_TOKENS, asked=not question.continued)
-        return question.answer.strip().casefold() in said.casefold()
+        answer = re.escape(question.answer.strip().casefold())
+        return re.search(rf"(?<!\w){answer}(?!\w)", said.casefold()) is not None
 
     def _speed(self) -> dict[str, Any]:
         from llmtune.evaluate.speed import REPEATS, forget_peak_memory, lengths, measure_speed, middle, peak_memory

@@ -19,7 +19,7 @@ class ReportSettings(Settings):
     """What the report shows."""
 
     samples: bool = Field(True, description="Show text samples of the corpus and of the model's answers in the report.")
-    prompts: list[str] = Field(
+    prompts: list[Annotated[str, Field(min_length=1)]] = Field(
         default_factory=list,
         description="Prompts that the base model and the last model answer, side by side in the report; empty: none.",
     )
@@ -83,6 +83,6 @@ def id_problems(ids: Sequence[str]) -> list[tuple[int, str]]:
     for index, name in enumerate(ids):
         if name in ids[:index]:
             problems.append((index, f"id '{name}' is taken by stage {list(ids).index(name) + 1}; give one another id"))
-        elif name == BASE or name in Recipe.model_fields:
+        elif name in (BASE, "previous") or name in Recipe.model_fields:
             problems.append((index, f"id '{name}' has a meaning of its own in a recipe; choose another"))
     return problems

@@ -29,7 +29,12 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [{"type": "string", "minLength": 1}, {"$ref": model.pop("$ref")}],
         **model,
     }
-    return {"$schema": DIALECT, **recipe, "title": "llmtune recipe", "$defs": blocks}
+    return {
+        "$schema": DIALECT,
+        **_with_underscores(recipe),
+        "title": "llmtune recipe",
+        "$defs": _with_underscores(blocks),
+    }
 
 
 def _one_key(kind: str, cls: type[Stage], reference: dict[str, Any]) -> dict[str, Any]:
@@ -46,6 +51,18 @@ def _one_key(kind: str, cls: type[Stage], reference: dict[str, Any]) -> dict[str
         "additionalProperties": False,
     }
     return {"anyOf": [block, {"const": kind, "description": about}], "description": about} if bare else block
+
+
+def _with_underscores(schema: Any) -> Any:
+    """The schema with `140_000` allowed where an integer is: to an editor's YAML 1.2 that is a string."""
+    if isinstance(schema, list):
+        return [_with_underscores(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _with_underscores(part) for key, part in schema.items()}
+    if found.get("type") == "integer":
+        found |= {"type": ["integer", "string"], "pattern": "^[0-9]+(_[0-9]+)+$"}
+    return found
 
 
 def summary(cls: type) -> str:

@@ -78,10 +78,12 @@ def _corpus(stage: FinishedStage, charts: dict[str, dict[str, Any]], show_sample
 
 
 def _export(stage: FinishedStage) -> dict[str, Any]:
+    proof = stage.read("verification.json")
     return {
         "id": stage.record.id,
         "metrics": _figures(stage.record.metrics),
-        "proof": json.dumps(stage.read("verification.json"), indent=1, ensure_ascii=False),
+        "compared": [proof[step] for step in ("conversion", "quantization") if step in proof] if proof else [],
+        "proof": json.dumps(proof, indent=1, ensure_ascii=False),
         "verified": stage.record.metrics.get("verified"),
     }
 

@@ -329,8 +329,9 @@ class Run:
     def _gates(self, planned: PlannedNode, folder: Path, records: dict[str, StageRecord], last: bool) -> None:
         """After an evaluation: check the gates of the stage it measured, and the recipe's after the last one."""
         subject = planned.node.inputs["model"]
-        gates = dict(self._stages_by_id[subject].gates) | (self.recipe.gates if last else {})
-        results = check_gates(gates, subject, records)
+        results = check_gates(self._stages_by_id[subject].gates, subject, records)
+        if last:
+            results += check_gates(self.recipe.gates, subject, records)
         if not results:
             return
         record = records[planned.node.id]

@@ -25,6 +25,7 @@ class EvaluateStage(Stage):
 
     kind: ClassVar[str] = "evaluate"
     makes: ClassVar[str] = "scores"
+    version: ClassVar[int] = 2  # control tokens written in a text are text
     # `model` may be a checkpoint or a bundle; the recipe's wiring sees to it. `base`: the run's base model, whose size
     # says how much text the time is enough for; without it, the model's own size does.
     needs: ClassVar[tuple[Need, ...]] = (

@@ -94,7 +94,13 @@ def test_mistakes_in_a_gate(metric: str, text: str, words: str) -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_takes_a_plain_number_and_a_share(metric: str) -> None:
-    assert parse_gate(metric, "<= 1_5e-1").number == 1.5
+    assert parse_gate(metric, "<= 1_5e-2").number == 0.15
     gate = parse_gate(metric, "<= 0.5 of previous")
     assert (gate.of, gate.previous, gate.number) == (None, True, 0.5)
     assert parse_gate(metric, "<= 0.5 of train").of == "train"
+
+
+def test_an_accuracy_is_a_share() -> None:
+    assert parse_gate("domain_accuracy", ">= 90 %").number == 0.9
+    with pytest.raises(LlmtuneError, match="an accuracy is a share"):
+        parse_gate("domain_accuracy", ">= 90")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmtune.evaluate.intervals import paired_difference, wilson
+from llmtune.evaluate.intervals import sign_test, wilson
 
 
 def test_wilson_by_hand() -> None:
@@ -16,19 +16,14 @@ def test_wilson_by_hand() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
 
 
-def test_paired_difference() -> None:
-    first = [False] * 60 + [True] * 40
-    better = [False] * 40 + [True] * 60
-    difference, low, high = paired_difference(first, better)
-    assert difference == pytest.approx(0.2)
-    assert 0.11 < low < 0.14 < 0.26 < high < 0.29  # 0.2 ± 1.96 · sqrt(0.2 · 0.8 / 100) = 0.122 … 0.278
-    assert paired_difference(better, first)[0] == pytest.approx(-0.2)
-    assert paired_difference(first, first) == (0.0, 0.0, 0.0)
-    assert paired_difference(first, better) == (difference, low, high)
-
-
-def test_paired_difference_needs_the_same_questions() -> None:
-    with pytest.raises(ValueError, match="3 and 2"):
-        paired_difference([True] * 3, [True] * 2)
-    with pytest.raises(ValueError, match="0 and 0"):
-        paired_difference([], [])
+@pytest.mark.parametrize(
+    ("gained", "lost", "p"),
+    [(0, 0, 1.0), (1, 0, 1.0), (4, 0, 0.125), (6, 0, 0.03125), (3, 3, 1.0), (8, 1, 2 * (1 + 9) / 512)],
+)
+def test_sign_test_hand_worked(gained: int, lost: int, p: float) -> None:
+    """Twice the chance of as few heads in as many throws of a coin as there are questions answered differently."""
+    same = [True, False] * 5
+    first = [*same, *[False] * gained, *[True] * lost]
+    second = [*same, *[True] * gained, *[False] * lost]
+    assert sign_test(first, second) == pytest.approx(p)
+    assert sign_test(second, first) == pytest.approx(p)

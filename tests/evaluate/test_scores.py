@@ -112,12 +112,12 @@ def test_own_questions(measure: Any, tmp_path: Path, template: bool) -> None:
     for seed in range(20):  # some of these models say nothing
         folder = tiny_checkpoint(tmp_path / str(seed), seed=seed, **changes)
         (answer,) = answers_of(folder, ["What does the planner keep?"], 8)
-        if answer:
+        if len(answer.split()) > 1:  # the last word may go on in a longer answer
             break
     choices = ["the cheapest path", "the"]
     file = write_questions(
         tmp_path / "own.jsonl",
-        {"question": "What does the planner keep?", "answer": answer[:3].upper()},
+        {"question": "What does the planner keep?", "answer": answer.split()[0].upper()},
         {"question": "What does the planner keep?", "answer": "nothing of the kind"},
         {"question": "The planner keeps", "choices": choices, "answer": 0},
         {"question": "The planner keeps", "choices": choices, "answer": 1},

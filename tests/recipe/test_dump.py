@@ -36,7 +36,7 @@ def test_every_field_of_every_stage_is_written(load: Callable[..., Recipe]) -> N
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    prompts=st.lists(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=20), max_size=4),
+    prompts=st.lists(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=20), max_size=4),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_any_text_survives(tmp_path: Path, prompts: list[str], seed: int) -> None:

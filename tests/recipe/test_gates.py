@@ -49,3 +49,25 @@ def test_a_corpus_has_no_scores(problems: Problems) -> None:
 def test_gates_without_an_evaluation(problems: Problems) -> None:
     (told,) = problems(GOOD.replace("evaluate: {}", "gates: {bytes: '<= 80 MB'}"))
     assert told == "recipe.yaml:15:8: gates: nothing is measured in this recipe; add `evaluate: {}`"
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "gate", "reason"),
+    [
+        ("{}", "{own_accuracy: '>= 0.9'}", "own_questions is not set"),
+        ("{general: null}", "{general_perplexity: '<= 9'}", "evaluate.general is null"),
+        ("{speed: false}", "{decode_tokens_per_second: '>= 9'}", "evaluate.speed is false"),
+        ("{questions: 0}", "{domain_accuracy: '>= 0.5'}", "evaluate.questions is 0"),
+        ("{tokens: 0}", "{domain_bits_per_byte: '<= 1'}", "evaluate.tokens is 0"),
+    ],
+)
+def test_a_gate_on_what_is_not_measured(problems: Problems, evaluate: str, gate: str, reason: str) -> None:
+    (told,) = problems(GOOD.replace("evaluate: {}", f"evaluate: {evaluate}") + f"gates: {gate}\n")
+    assert "it is not measured here" in told
+    assert reason in told
+
+
+def test_a_model_is_not_compared_with_itself(problems: Problems) -> None:
+    text = GOOD.replace("tokens: 250_000", "gates: {domain_perplexity: '<= 0.9 of train'}")
+    assert "no model 'train' to compare with" in problems(text)[0]
+    assert "no model 'export-2' to compare with" in problems(GOOD + "gates: {bytes: '<= 0.9 of export-2'}\n")[0]

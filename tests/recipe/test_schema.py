@@ -69,3 +69,13 @@ def test_an_editor_and_the_loader_say_the_same(write: Callable[[str], Path], old
     except RecipeError:
         loads = False
     assert Draft202012Validator(json_schema()).is_valid(read(text)) == loads
+
+
+def test_digits_in_groups_are_integers_to_an_editor_too() -> None:
+    """`250_000` is a string to YAML 1.2, which editors read."""
+    validator = Draft202012Validator(json_schema())
+    recipe = read(GOOD)
+    recipe["stages"][1]["train"]["tokens"] = "250_000"
+    assert validator.is_valid(recipe)
+    recipe["stages"][1]["train"]["tokens"] = "many"
+    assert not validator.is_valid(recipe)
