@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from llmtune.evaluate.scorecard import Cell, Scorecard
