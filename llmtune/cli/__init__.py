@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:
         try:
             _leave(_show(error, with_traceback=bool(debug)))
-        except (MemoryError, ImportError):  # no memory for the message either
+        except (MemoryError, ImportError, OSError):  # no memory for the message either
             sys.stderr.write(f"error: {NO_MEMORY}\n")
             _leave(1)
     _leave(0)
