@@ -126,6 +126,7 @@ def round_to_codes(
     with quiet():
         from llmcompressor import oneshot
 
+        import llmtune.compress.block_update  # noqa: F401 - registers itself
         from llmtune.compress.modifiers import ResumableGPTQ, rounding_modifier
 
         trusted = {"trust_remote_code_model": trust_remote_code}

@@ -13,7 +13,7 @@ from llmtune.settings import Settings
 
 LEARNING_RATE = {"full": 3e-4, "adapter": 1e-3}
 # Bytes of one chunk's logits in fp32 (loss.py): enough rows for a full-speed matrix product, little beside the model.
-CHUNK_BYTES = {"cpu": 96 << 20, "cuda": 256 << 20}
+CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}
 
 
 class ScheduleSettings(Settings):
