@@ -47,11 +47,11 @@ def general_documents(source: str | Path, tokens: int) -> list[Document]:
     return general_text(source, tokens * CHARACTERS_PER_TOKEN)
 
 
-def texts_of(documents: Iterable[Document], tokens: int, row_tokens: int = 512) -> list[str]:
+def texts_of(documents: Iterable[Document], tokens: int, row_tokens: int = 512) -> list[str | Document]:
     """About `tokens` tokens of text, spread over the documents, every part of them as likely to be in it as any other.
 
-    Documents are cut at word borders into windows of two rows (of `row_tokens`), and windows taken in the order of a
-    hash until there are enough: a smaller amount is the beginning of a larger.
+    Texts are cut at word borders into windows of two rows (of `row_tokens`); a conversation is taken whole. They are
+    drawn in the order of a hash until there is enough: a smaller amount is the beginning of a larger.
 
     documents: anything that can be gone through twice
     """
@@ -59,10 +59,12 @@ def texts_of(documents: Iterable[Document], tokens: int, row_tokens: int = 512) 
     drawn = set()
     for document in documents:
         size = len(document_text(document))
-        for start in range(0, size, window):
+        step = window if document.messages is None else max(size, 1)
+        for start in range(0, size, step):
             draw = hashlib.sha256(f"{document.sha256}\0{start}".encode()).digest()
-            drawn.add((draw, document.sha256, start, min(window, size - start)))
-    enough, wanted = left + window, {}  # a window more: a word border may make one shorter
+            drawn.add((draw, document.sha256, start, min(step, size - start)))
+    enough = left + window  # a window more: a word border may make one shorter
+    wanted: dict[tuple[str, int], str | Document] = {}
     for _, sha256, start, size in sorted(drawn):
         if left <= 0 or enough <= 0:
             break
@@ -70,14 +72,21 @@ def texts_of(documents: Iterable[Document], tokens: int, row_tokens: int = 512) 
         enough -= size
     for document in documents:
         text = document_text(document)
+        if document.messages is not None:
+            if (document.sha256, 0) in wanted:
+                wanted[document.sha256, 0] = document
+            continue
         for start in range(0, len(text), window):
             if (document.sha256, start) in wanted:
                 wanted[document.sha256, start] = text[_border(text, start) : _border(text, start + window)]
-    chosen = []
-    for text in wanted.values():
-        piece = text[:left]
-        left -= len(piece)
-        if piece.strip():
+    chosen: list[str | Document] = []
+    for one in wanted.values():
+        if left <= 0:
+            break
+        piece = one[:left] if isinstance(one, str) else one
+        words = piece if isinstance(piece, str) else document_text(piece)
+        left -= len(words)
+        if words.strip():
             chosen.append(piece)
     return chosen
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtune.corpus.store import Document
+from llmtune.corpus.text import document_text
 from llmtune.errors import CannotRunHere
 from llmtune.evaluate.intervals import wilson
 from llmtune.evaluate.own import OwnQuestion, read_own_questions
@@ -140,13 +141,21 @@ class Evaluation:
         documents = general_documents(source, tokens)
         return self._perplexity("general", texts_of(documents, tokens, self.settings.row_tokens), "general text")
 
-    def _perplexity(self, name: str, texts: Sequence[str], what: str) -> dict[str, Any]:
-        """exp of the mean loss over every token but the first of each text, and bits per byte of the same."""
+    def _perplexity(self, name: str, texts: Sequence[str | Document], what: str) -> dict[str, Any]:
+        """exp of the mean loss over every token but the first of each text, or over the answers of each conversation,
+        and bits per byte of the same."""
+        from llmtune.evaluate.conversations import spans_of_answers
         from llmtune.evaluate.likelihood import context_limit, spans_of_text
 
         model, tokenizer = self.model
         row_tokens = min(self.settings.row_tokens, context_limit(model) or self.settings.row_tokens)
-        spans = [span for text in texts for span in spans_of_text(text, tokenizer, row_tokens)]
+        by_template = bool(tokenizer.chat_template)
+        spans: list[Span] = []
+        for text in texts:
+            if isinstance(text, Document) and by_template:
+                spans += spans_of_answers(text, tokenizer, row_tokens)
+            else:
+                spans += spans_of_text(_words(text), tokenizer, row_tokens)
         scored = self._scored(spans, what)
         count = sum(one.tokens for one in scored)
         if not count:
@@ -156,7 +165,7 @@ class Evaluation:
             f"{name}_perplexity": math.exp(min(nats / count, 700.0)),  # beyond, no float holds it
             f"{name}_bits_per_byte": nats / math.log(2) / size,
             f"{name}_tokens": count,
-            f"{name}_text": text_fingerprint(texts),
+            f"{name}_text": _identity(texts, by_template),
         }
 
     def _questions(self) -> dict[str, Any]:
@@ -251,6 +260,18 @@ class Evaluation:
         """Tokens that a modest CPU reads in this share of the time."""
         parameters = self.reference_parameters or read_json(self.work / "size.json")["parameters"]
         return int(share * self.settings.minutes * 60 * REFERENCE_FLOPS / (2 * parameters))
+
+
+def _words(text: str | Document) -> str:
+    return document_text(text) if isinstance(text, Document) else text
+
+
+def _identity(texts: Sequence[str | Document], by_template: bool) -> str:
+    """What was scored: answers alone (through a chat template) are not what all the words of a conversation are."""
+    through = (
+        ("answers", _words(text)) if by_template and isinstance(text, Document) else (_words(text),) for text in texts
+    )
+    return text_fingerprint(part for parts in through for part in parts)
 
 
 def _accuracy(name: str, right: list[bool]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class Origin:
 
     name: what the model is called; base: name of the base model; base_id: its id on the hub, None elsewhere
     licence: of the base, as it says itself; lineage: of the checkpoint (`artifacts.Artifact.lineage`)
-    corpus: the corpus' `card.json`, None without a corpus; context: longest input, in tokens
+    corpus: the `card.json` of the corpus that the export takes, None without one; corpus_fingerprint: that corpus
+    context: longest input, in tokens
     """
 
     name: str
@@ -28,6 +29,7 @@ class Origin:
     licence: str | None = None
     lineage: Mapping[str, Any] = field(default_factory=dict)
     corpus: Mapping[str, Any] | None = None
+    corpus_fingerprint: str | None = None
     context: int = 2048
 
     @property
@@ -41,6 +43,7 @@ def origin_of(
     name: str | None = None,
     folder_licence: str | None = None,
     corpus: Mapping[str, Any] | None = None,
+    corpus_fingerprint: str | None = None,
     context: int = 2048,
 ) -> Origin:
     """Read a checkpoint's lineage. name: None: the base's, with "-tuned" where something was trained.
@@ -52,7 +55,7 @@ def origin_of(
     tuned = any(stage.get("made_by") not in ("model", "quantize") for stage in chain)
     own = f"{base_name.rpartition('/')[2]}{'-tuned' if tuned else ''}"
     licence = base.get("licence") or folder_licence
-    return Origin(name or own, base_name, hub, licence, lineage, corpus, context)
+    return Origin(name or own, base_name, hub, licence, lineage, corpus, corpus_fingerprint, context)
 
 
 def stages_of(lineage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -76,8 +79,7 @@ def model_card(
         "## How to run it\n\n" + _usage(origin, form, file, details),
         "## How it was made\n\n" + _road(origin),
     ]
-    if origin.corpus:
-        parts.append("## Text it was trained on\n\n" + _corpus(origin.corpus))
+    parts += _texts(origin)
     parts.append("## Verification\n\n" + _proof(proof))
     parts.append("## Licence\n\n" + _licence(origin))
     return "\n\n".join(parts) + "\n"
@@ -158,6 +160,30 @@ def _settings(stage: Mapping[str, Any]) -> str:
         if key not in _SETTINGS_LEFT_OUT and value not in (None, [], {}, "")
     ]
     return "<br>".join(shown)
+
+
+def _texts(origin: Origin) -> list[str]:
+    """What the model was trained on, or a corpus that only calibrated and checked it; nothing where neither was."""
+    read = [stage["inputs"]["corpus"] for stage in stages_of(origin.lineage) if _trained(stage)]
+    others = [corpus for corpus in read if corpus.get("fingerprint") != origin.corpus_fingerprint]
+    parts = []
+    if origin.corpus:
+        trained = len(others) < len(read)
+        title = "Text it was trained on" if trained else "Text it was calibrated and checked with"
+        parts.append(f"## {title}\n\n" + _corpus(origin.corpus))
+    if others:
+        names = dict.fromkeys(f"- corpus `{corpus.get('stage')}`: {_sources(corpus)}" for corpus in others)
+        parts.append(f"## {'More text' if origin.corpus else 'Text'} it was trained on\n\n" + "\n".join(names))
+    return parts
+
+
+def _trained(stage: Mapping[str, Any]) -> bool:
+    return stage.get("made_by") == "train" and bool((stage.get("inputs") or {}).get("corpus"))
+
+
+def _sources(corpus: Mapping[str, Any]) -> str:
+    sources = (corpus.get("settings") or {}).get("sources") or []
+    return ", ".join(str(source.get("name") or source.get("format") or "?") for source in sources) or "?"
 
 
 def _corpus(card: Mapping[str, Any]) -> str:

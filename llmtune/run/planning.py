@@ -80,4 +80,4 @@ def _known(forecast: Forecast, artifact: Artifact) -> Forecast:
 
         shape = read_shape(artifact.folder)
     tokens = artifact.metrics.get("tokens_by_split") or forecast.tokens
-    return Forecast(artifact.kind, artifact.made_by, folder_bytes(artifact.folder), shape, tokens, artifact)
+    return replace(forecast, bytes=folder_bytes(artifact.folder), shape=shape, tokens=tokens, artifact=artifact)

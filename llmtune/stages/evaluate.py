@@ -25,7 +25,7 @@ class EvaluateStage(Stage):
 
     kind: ClassVar[str] = "evaluate"
     makes: ClassVar[str] = "scores"
-    version: ClassVar[int] = 2  # control tokens written in a text are text
+    version: ClassVar[int] = 3  # of conversations the answers are scored
     # `model` may be a checkpoint or a bundle; the recipe's wiring sees to it. `base`: the run's base model, whose size
     # says how much text the time is enough for; without it, the model's own size does.
     needs: ClassVar[tuple[Need, ...]] = (
@@ -45,7 +45,7 @@ class EvaluateStage(Stage):
         settings, model = self.settings, inputs["model"]
         makes = Forecast(self.makes, self.kind, bytes=8192)
         problems = self._problems()
-        if model.shape is None:
+        if model.shape is None or model.format == "adapter":
             return Plan(makes, memory=_LIBRARIES, disk=16384, problems=problems)
         tokens = settings.general_tokens if settings.general is not None else 0
         if "corpus" in inputs:
@@ -53,8 +53,8 @@ class EvaluateStage(Stage):
         seconds = min(tokens * 2 * model.shape.parameters / REFERENCE_FLOPS, settings.minutes * 60)
         weights = 2 * model.shape.parameters
         width = 2 if machine.accelerators or machine.cpu_has_bf16 else 4  # bytes of a number in computing
-        # A GGUF file is read back into a bf16 checkpoint first; how a bundle is packed is not known before it is made.
-        reading_back, disk = (_READING_BACK * weights, weights) if model.kind == "bundle" else (0, 0)
+        # A GGUF file is read back into a bf16 checkpoint first.
+        reading_back, disk = (_READING_BACK * weights, weights) if model.format == "gguf" else (0, 0)
         batch = 4096 * (12 * model.shape.hidden_size + 4 * model.shape.intermediate_size) * width + (300 << 20)
         memory = _LIBRARIES + max(reading_back, width * model.shape.parameters + batch)
         return Plan(makes, memory=memory, disk=16384 + disk, seconds=_LOAD_SECONDS + seconds, problems=problems)

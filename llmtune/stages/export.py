@@ -127,7 +127,7 @@ class ExportStage(Stage):
                 found = estimate_gguf(shape, "f16", "f16", repack=repack, importance_tokens=0)
                 notes.append(f"sizes are those of f16; the rows of width {shape.hidden_size} take {usable}")
         return Plan(
-            Forecast(self.makes, self.kind, bytes=found.bytes, shape=shape),
+            Forecast(self.makes, self.kind, bytes=found.bytes, shape=shape, format=self.format),
             memory=found.memory,
             disk=found.disk,
             seconds=found.seconds,
@@ -220,6 +220,7 @@ class ExportStage(Stage):
             name=self.name,
             folder_licence=licence(source.folder),
             corpus=read_json(card) if card is not None and card.is_file() else None,
+            corpus_fingerprint=corpus.fingerprint if corpus is not None else None,
             context=int(text.get("max_position_embeddings") or text.get("n_positions") or 2048),
         )
 

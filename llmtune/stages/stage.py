@@ -44,6 +44,7 @@ class Forecast:
     tokens: of a corpus, by split, estimated for the recipe's tokenizer
     artifact: the thing itself once it exists
     adapter: settings of the adapter that a checkpoint will hold beside its weights; None where there is none
+    format: of a bundle (hf, adapter, gguf); None for everything else
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Forecast:
     tokens: dict[str, int] = field(default_factory=dict)
     artifact: Artifact | None = None
     adapter: dict[str, Any] | None = None
+    format: str | None = None
 
 
 @dataclass(frozen=True)

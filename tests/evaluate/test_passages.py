@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from llmtune.corpus.store import Document
 from llmtune.evaluate.passages import Split, questions_of, text_fingerprint, texts_of
 from tests.evaluate.conftest import document, documents
+
+
+def strings(documents: Iterable[Document], tokens: int) -> list[str]:
+    """`texts_of` of documents that are no conversations."""
+    return [text for text in texts_of(documents, tokens) if isinstance(text, str)]
 
 
 def test_neither_texts_nor_questions_depend_on_the_order_of_the_documents() -> None:
     made = documents()
     shuffled = random.Random(5).sample(made, len(made))
-    assert texts_of(made, 3000) == texts_of(shuffled, 3000)
+    assert strings(made, 3000) == strings(shuffled, 3000)
     assert questions_of(made, 7, 3) == questions_of(shuffled, 7, 3)
     assert questions_of(made, 7, 3) != questions_of(made, 7, 4)
 
 
 def test_a_smaller_amount_is_the_beginning_of_a_larger() -> None:
     made = documents()
-    assert "".join(texts_of(made, 3000)).startswith("".join(texts_of(made, 1000)))
+    assert "".join(strings(made, 3000)).startswith("".join(strings(made, 1000)))
     assert questions_of(made, 9, 0)[:4] == questions_of(made, 4, 0)
 
 
 def test_the_amount_of_text() -> None:
-    assert sum(map(len, texts_of(documents(), 1000))) == 4000
-    assert sum(map(len, texts_of(documents(2), 10_000))) == sum(len(one.text or "") for one in documents(2))
-    assert texts_of(documents(), 0) == []
+    assert sum(map(len, strings(documents(), 1000))) == 4000
+    assert sum(map(len, strings(documents(2), 10_000))) == sum(len(one.text or "") for one in documents(2))
+    assert strings(documents(), 0) == []
 
 
 def test_the_text_is_spread_over_the_documents() -> None:
     """Ten windows out of twenty documents of two: at least six of them, whatever the draw; and whole words."""
     made = documents(20, 7000)
-    chosen = texts_of(made, 10_000)
+    chosen = strings(made, 10_000)
     assert 10 <= len(chosen) <= 14
     assert sum(map(len, chosen)) == 40_000
     found = [next(one for one in made if piece in (one.text or "")) for piece in chosen]
@@ -47,19 +54,19 @@ def test_the_text_is_spread_over_the_documents() -> None:
 
 def test_all_of_a_long_document_is_read_when_there_is_room() -> None:
     text = " ".join(str(number) for number in range(9000))
-    pieces = texts_of([document(text, "long")], 20_000)
+    pieces = strings([document(text, "long")], 20_000)
     assert len(pieces) == 11
     assert sorted(" ".join(pieces).split(), key=int) == text.split()
     assert sum(map(len, pieces)) == len(text)
 
 
 def test_a_split_is_read_from_its_shards(corpus: Path) -> None:
-    assert texts_of(Split(corpus, "test"), 3000) == texts_of(documents(), 3000)
+    assert strings(Split(corpus, "test"), 3000) == strings(documents(), 3000)
     assert questions_of(Split(corpus, "test"), 5, 0) == questions_of(documents(), 5, 0)
 
 
 def test_empty_documents_are_passed_over() -> None:
-    assert texts_of([document("", "a"), document("  \n", "b"), document("words", "c")], 100) == ["words"]
+    assert strings([document("", "a"), document("  \n", "b"), document("words", "c")], 100) == ["words"]
     assert questions_of([document("", "a"), document("short", "b")], 10, 0) == []
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from llmtune.artifacts import Artifact
-from llmtune.corpus.store import Document, write_split
+from llmtune.corpus.store import Document, Message, read_split, write_split
+from llmtune.corpus.text import content_hash
 from llmtune.errors import BadArtifact, CannotRunHere, Stopped
 from llmtune.evaluate import scores as scores_module
 from llmtune.evaluate.passages import texts_of
@@ -50,6 +51,7 @@ def test_perplexity_and_bits_per_byte_by_hand(measure: Any, checkpoint: Path) ->
     model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
     nats = count = size = 0.0
     for text in texts_of(documents(), 600, 64):
+        assert isinstance(text, str)
         tokens = tokenizer(text)["input_ids"]
         size += len(text.encode()) - len(tokenizer.decode(tokens[:1]).encode())
         count += len(tokens) - 1
@@ -302,12 +304,16 @@ def test_the_plan(checkpoint: Path, tmp_path: Path) -> None:
     shape = read_shape(checkpoint)
     # large enough that reading the bundle back into a checkpoint, which comes first, takes most
     large = replace(shape, tensors={**shape.tensors, "more.weight": (10**5, 10**4)})
-    whole, bundle = (
-        EvaluateStage(settings=EvaluateSettings()).plan({"model": Forecast(kind, "export", 1, large)}, this_machine())
-        for kind in ("checkpoint", "bundle")
+    gguf, whole, adapter = (
+        EvaluateStage(settings=EvaluateSettings()).plan(
+            {"model": Forecast("bundle", "export", 1, large, format=form)}, this_machine()
+        )
+        for form in ("gguf", "hf", "adapter")
     )
-    assert bundle.memory > whole.memory > plain.memory
-    assert bundle.disk > whole.disk
+    assert gguf.memory > whole.memory > plain.memory
+    assert gguf.disk > whole.disk
+    assert adapter.memory < whole.memory
+    assert adapter.seconds is None
 
 
 def test_identity_holds_the_contents_of_the_user_s_files_and_not_their_places(tmp_path: Path) -> None:
@@ -329,14 +335,45 @@ def test_identity_holds_the_contents_of_the_user_s_files_and_not_their_places(tm
     assert set(one["settings"]) == set(EvaluateSettings.model_fields)
 
 
-def test_conversations_are_measured_by_their_words(measure: Any, tmp_path: Path) -> None:
-    from llmtune.corpus.store import Message
-    from llmtune.corpus.text import content_hash
-
-    turns = (Message("user", "What does the planner keep?"), Message("assistant", "The cheapest path."))
+@pytest.fixture
+def chat_corpus(tmp_path: Path) -> Path:
+    turns = (
+        Message("system", "Be brief."),
+        Message("user", "What does the planner keep?"),
+        Message("assistant", "The cheapest path."),
+        Message("user", "And a generator?"),
+        Message("assistant", "The next value, é."),
+    )
     corpus = tmp_path / "chat"
     write_split(corpus, "test", [Document("a", None, turns, "toy", None, content_hash(None, turns), "g")])
-    assert measure(at=corpus)["domain_tokens"] > 5
+    return corpus
+
+
+def test_of_conversations_the_answers_are_measured(measure: Any, checkpoint: Path, chat_corpus: Path) -> None:
+    """Against transformers' own rendering: each answer, with its end token, from all that stands before it."""
+    model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
+    turns = [vars(message) for message in next(iter(read_split(chat_corpus, "test"))).messages or ()]
+    nats, count = 0.0, 0
+    for place in (2, 4):
+        before = tokenizer.apply_chat_template(turns[:place], add_generation_prompt=True, tokenize=False)
+        ids = tokenizer(before, add_special_tokens=False)["input_ids"]
+        answer = tokenizer(turns[place]["content"] + "<|im_end|>", add_special_tokens=False)["input_ids"]
+        nats, count = nats + naive(model, ids + answer, len(ids)), count + len(answer)
+    found = measure(at=chat_corpus, row_tokens=512)
+    assert found["domain_tokens"] == count
+    assert found["domain_perplexity"] == pytest.approx(math.exp(nats / count), rel=1e-5)
+    size = len("The cheapest path.The next value, é.".encode())
+    assert found["domain_bits_per_byte"] == pytest.approx(nats / math.log(2) / size, rel=1e-5)
+    assert measure(at=chat_corpus, row_tokens=16)["domain_tokens"] == count
+
+
+def test_without_a_chat_template_conversations_are_measured_by_their_words(
+    measure: Any, tmp_path: Path, chat_corpus: Path
+) -> None:
+    plain = tiny_checkpoint(tmp_path / "plain", "llama", chat_template=None)
+    by_words, by_answers = measure(plain, chat_corpus), measure(at=chat_corpus)
+    assert by_words["domain_tokens"] > by_answers["domain_tokens"]
+    assert by_words["domain_text"] != by_answers["domain_text"]  # not to be compared
 
 
 def test_parts_are_saved_whole(monkeypatch: pytest.MonkeyPatch, checkpoint: Path, tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""What a model card says of the text that a model was made with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llmtune.export.card import model_card, origin_of
+
+BASE = {"stage": "base", "made_by": "model", "settings": {"name": "toy", "licence": "mit"}, "inputs": {}}
+CARD = {"splits": {"train": {"documents": 4, "characters": 99}}, "total": {"documents": 5}, "licences": {"CC0-1.0": 5}}
+PROOF: dict[str, Any] = {
+    "runtime": {"name": "llama.cpp", "version": "1"},
+    "tokenization": {"texts": 3, "tokens": 9},
+    "chat_template": None,
+    "text": "test split",
+}
+
+
+def corpus(name: str) -> dict[str, Any]:
+    settings = {"sources": [{"name": f"{name}-pages", "format": "html"}]}
+    return {"stage": name, "made_by": "corpus", "fingerprint": name, "settings": settings, "inputs": {}}
+
+
+def stage(kind: str, checkpoint: dict[str, Any], text: str | None) -> dict[str, Any]:
+    inputs = {"checkpoint": checkpoint} | ({"corpus": corpus(text)} if text else {})
+    return {"stage": kind, "made_by": kind, "settings": {}, "inputs": inputs}
+
+
+def card(lineage: dict[str, Any], text: str | None) -> str:
+    origin = origin_of(lineage, corpus=CARD if text else None, corpus_fingerprint=text)
+    return model_card(origin, "hf", PROOF, None, {})
+
+
+@pytest.mark.parametrize("later", [None, "quantize"])
+def test_the_text_it_was_trained_on(later: str | None) -> None:
+    trained = stage("train", BASE, "a")
+    said = card(stage(later, trained, "a") if later else trained, "a")
+    assert "## Text it was trained on\n" in said
+    assert "CC0-1.0 (5 documents)" in said
+    assert "More text" not in said
+
+
+def test_two_corpora_are_both_named() -> None:
+    said = card(stage("train", stage("train", BASE, "a"), "b"), "b")
+    assert "## Text it was trained on\n" in said
+    assert "## More text it was trained on\n\n- corpus `a`: a-pages\n" in said
+
+
+def test_untrained_models_are_not_called_trained() -> None:
+    said = card(stage("quantize", BASE, "a"), "a")
+    assert "## Text it was calibrated and checked with" in said
+    assert "trained on\n" not in said
+
+
+def test_an_export_without_a_corpus_names_what_trained_it() -> None:
+    assert "## Text it was trained on\n\n- corpus `a`: a-pages\n" in card(stage("train", BASE, "a"), None)
