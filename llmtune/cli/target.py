@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmtune.errors import BadArtifact, LlmtuneError
+from llmtune.models.files import model_in
 from llmtune.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -65,14 +66,6 @@ def artifacts_of_run(run: Path) -> list[tuple[StageRecord, Artifact]]:
     store = Store(run.resolve().parent / ".artifacts")
     records = [record for _, record in RunFolder(run).records()]
     return [(record, artifact) for record in records if (artifact := store.find(record.artifact))]
-
-
-def model_in(folder: Path) -> Path | None:
-    """The GGUF file in a folder, or the folder when it is a Hugging Face model; None when it is neither."""
-    ggufs = sorted(folder.glob("*.gguf"))
-    if ggufs:
-        return ggufs[0]
-    return folder if (folder / "config.json").is_file() else None
 
 
 def _model_of_run(run: Path) -> Path:

@@ -17,7 +17,13 @@ from llmtune.errors import CannotRunHere
 from llmtune.evaluate.intervals import wilson
 from llmtune.evaluate.own import OwnQuestion, read_own_questions
 from llmtune.evaluate.passages import Split, general_documents, questions_of, text_fingerprint, texts_of
-from llmtune.evaluate.settings import QUESTION_TOKENS, REFERENCE_FLOPS, EvaluateSettings
+from llmtune.evaluate.settings import (
+    DOMAIN_SHARE,
+    GENERAL_SHARE,
+    QUESTION_TOKENS,
+    QUESTIONS_SHARE,
+    EvaluateSettings,
+)
 from llmtune.evaluate.subject import find_subject
 from llmtune.files import read_json, write_json
 from llmtune.monitor import Monitor
@@ -25,7 +31,6 @@ from llmtune.monitor import Monitor
 if TYPE_CHECKING:
     from llmtune.evaluate.likelihood import Span
 
-_DOMAIN, _GENERAL, _QUESTIONS = 0.5, 0.2, 0.3  # shares of the time
 _ANSWER_TOKENS = 64  # of a free answer
 
 Part = Callable[[], dict[str, Any]]
@@ -126,7 +131,7 @@ class Evaluation:
         }
 
     def _domain(self) -> dict[str, Any]:
-        tokens = min(self.settings.tokens, self._affordable(_DOMAIN))
+        tokens = min(self.settings.tokens, self._affordable(DOMAIN_SHARE))
         return (
             self._perplexity("domain", texts_of(self._held_out(), tokens, self.settings.row_tokens), "held-out text")
             if tokens
@@ -134,7 +139,7 @@ class Evaluation:
         )
 
     def _general(self) -> dict[str, Any]:
-        tokens = min(self.settings.general_tokens, self._affordable(_GENERAL))
+        tokens = min(self.settings.general_tokens, self._affordable(GENERAL_SHARE))
         source = self.settings.general
         if not tokens or source is None:
             return {}
@@ -169,7 +174,7 @@ class Evaluation:
         }
 
     def _questions(self) -> dict[str, Any]:
-        count = min(self.settings.questions, self._affordable(_QUESTIONS) // QUESTION_TOKENS)
+        count = min(self.settings.questions, self._affordable(QUESTIONS_SHARE) // QUESTION_TOKENS)
         questions = questions_of(self._held_out(), count, self.seed) if count else []
         if not questions:
             return {"questions": 0}
@@ -259,7 +264,7 @@ class Evaluation:
     def _affordable(self, share: float) -> int:
         """Tokens that a modest CPU reads in this share of the time."""
         parameters = self.reference_parameters or read_json(self.work / "size.json")["parameters"]
-        return int(share * self.settings.minutes * 60 * REFERENCE_FLOPS / (2 * parameters))
+        return self.settings.affordable_tokens(share, parameters)
 
 
 def _words(text: str | Document) -> str:

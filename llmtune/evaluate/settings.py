@@ -13,6 +13,7 @@ from llmtune.settings import RecipePath, Settings
 
 # A modest CPU: tokens a second × 2 × parameters. Only bounds how much is measured, the same on every machine.
 REFERENCE_FLOPS = 1.5e11
+DOMAIN_SHARE, GENERAL_SHARE, QUESTIONS_SHARE = 0.5, 0.2, 0.3  # of the time
 QUESTION_TOKENS = 220  # of one question made from held-out text: a passage, four continuations of it, padding
 
 
@@ -48,6 +49,10 @@ class EvaluateSettings(Settings):
         "model continues the prompt with must contain it).",
     )
     speed: bool = Field(True, description="Measure prefill and decode speed.")
+
+    def affordable_tokens(self, share: float, parameters: int) -> int:
+        """Tokens that a modest CPU reads with a model of so many parameters in this share of the time."""
+        return int(share * self.minutes * 60 * REFERENCE_FLOPS / (2 * parameters))
 
     def identity(self) -> dict[str, Any]:
         """The settings with what they name replaced by its contents: other licences give other scores too."""

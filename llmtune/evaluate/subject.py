@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtune.errors import BadArtifact
+from llmtune.models.files import model_in
 from llmtune.monitor import Monitor
 
 
@@ -65,12 +66,9 @@ def find_subject(folder: Path, trust_remote_code: bool = False) -> Subject:
     """What to measure in an artifact's folder, or of a file; raises BadArtifact when there is no model."""
     if folder.is_file() and folder.suffix == ".gguf":
         return Subject(folder.parent, folder)
-    ggufs = sorted(folder.glob("*.gguf"))
-    has_config = (folder / "config.json").is_file()
-    if has_config and (any(folder.glob("*.safetensors")) or not ggufs):
-        return Subject(folder, None, trust_remote_code)
-    if ggufs:
-        return Subject(folder, ggufs[0])
+    found = model_in(folder)
+    if found is not None:
+        return Subject(folder, None, trust_remote_code) if found == folder else Subject(folder, found)
     raise BadArtifact(
         "no config.json and no .gguf file: not a model that can be measured alone",
         where=str(folder),

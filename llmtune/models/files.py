@@ -29,3 +29,13 @@ def copy_files(folder: Path, target: Path, patterns: Sequence[str]) -> None:
         copy = target / path.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
+
+
+def model_in(folder: Path) -> Path | None:
+    """The model that a folder holds: the folder itself when it is a Hugging Face model with its weights, else a GGUF
+    file in it (the first by name), else the folder when it has at least a config.json; None when it holds none."""
+    has_config = (folder / "config.json").is_file()
+    if has_config and any(folder.glob("*.safetensors")):
+        return folder
+    gguf = min(folder.glob("*.gguf"), default=None)
+    return gguf or (folder if has_config else None)

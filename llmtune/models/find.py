@@ -12,15 +12,16 @@ from typing import Any
 from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError
 from llmtune.models import hub
 from llmtune.models.cache import digest, made_once
+from llmtune.models.files import TOKENIZER
 from llmtune.models.gguf_header import gguf_shape, read_gguf_header
 from llmtune.models.reference import KNOWN, ModelReference
 from llmtune.models.shape import ModelShape, read_config, read_shape
 from llmtune.monitor import Monitor
 
 # Raise when `convert_gguf` comes to make other files from the same GGUF: they are then converted again.
-CONVERSION = 1
+CONVERSION = 2
 # What decides how a model folder behaves; its card and other papers do not.
-DECIDING = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt", "*.py")
+DECIDING = ("*.safetensors", "*.json", "*.jinja", "*.py", *TOKENIZER)
 NOT_DECIDING = frozenset({"artifact.json", "README.md"})
 
 

@@ -104,7 +104,7 @@ class _Reader:
         """Everything but the stages' own settings, which are known to be right or wrong already."""
         self.source.problems += booleans_as_numbers(data, Recipe, self.source)
         try:
-            return Recipe.model_validate(data, context=self.context)
+            return Recipe.model_validate(data, context=self.context, by_alias=True, by_name=False)
         except ValidationError as error:
             details = error.errors(include_url=False)
             own = [fault for fault in details if not stages_checked or fault["loc"][:1] != ("stages",)]
@@ -129,7 +129,7 @@ class _Reader:
         settings = {} if settings is None else settings
         self.source.problems += booleans_as_numbers(settings, kinds[kind], self.source, (*here, kind))
         try:
-            return kinds[kind].model_validate(settings, context=self.context)
+            return kinds[kind].model_validate(settings, context=self.context, by_alias=True, by_name=False)
         except ValidationError as error:
             details = error.errors(include_url=False)
             self.source.problems += problems_of(details, kinds[kind], self.source, (*here, kind))

@@ -78,7 +78,8 @@ class RunFolder:
 
     def stage_folders(self) -> list[Path]:
         """The folders of all stages that were begun, in the run's order."""
-        return sorted(path for path in self.folder.glob("[0-9][0-9]-*") if path.is_dir())
+        numbered = ((path.name.partition("-")[0], path) for path in self.folder.glob("[0-9]*-*") if path.is_dir())
+        return [path for _, path in sorted((int(number), path) for number, path in numbered if number.isdecimal())]
 
     def records(self) -> list[tuple[Path, StageRecord]]:
         """The finished stages in the run's order, with their folders."""

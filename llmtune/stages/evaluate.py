@@ -10,7 +10,13 @@ from pydantic import Field
 
 from llmtune.artifacts import Artifact
 from llmtune.errors import LlmtuneError
-from llmtune.evaluate.settings import QUESTION_TOKENS, REFERENCE_FLOPS, EvaluateSettings
+from llmtune.evaluate.settings import (
+    DOMAIN_SHARE,
+    QUESTION_TOKENS,
+    QUESTIONS_SHARE,
+    REFERENCE_FLOPS,
+    EvaluateSettings,
+)
 from llmtune.files import write_json
 from llmtune.machine import Machine
 from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
@@ -56,8 +62,27 @@ class EvaluateStage(Stage):
         # A GGUF file is read back into a bf16 checkpoint first.
         reading_back, disk = (_READING_BACK * weights, weights) if model.format == "gguf" else (0, 0)
         batch = 4096 * (12 * model.shape.hidden_size + 4 * model.shape.intermediate_size) * width + (300 << 20)
+        notes = self._notes(inputs)
         memory = _LIBRARIES + max(reading_back, width * model.shape.parameters + batch)
-        return Plan(makes, memory=memory, disk=16384 + disk, seconds=_LOAD_SECONDS + seconds, problems=problems)
+        return Plan(
+            makes, memory=memory, disk=16384 + disk, seconds=_LOAD_SECONDS + seconds, notes=notes, problems=problems
+        )
+
+    def _notes(self, inputs: Mapping[str, Forecast]) -> tuple[str, ...]:
+        """Said once, of the base model: what of the text that was asked for is left out for lack of time."""
+        base, settings = inputs.get("base"), self.settings
+        if base is None or base.shape is None or base.made_by != inputs["model"].made_by or "corpus" not in inputs:
+            return ()
+        parameters = base.shape.parameters
+        tokens = settings.affordable_tokens(DOMAIN_SHARE, parameters)
+        questions = settings.affordable_tokens(QUESTIONS_SHARE, parameters) // QUESTION_TOKENS
+        if tokens >= settings.tokens and questions >= settings.questions:
+            return ()
+        minutes = f"{settings.minutes:g} minute{'' if settings.minutes == 1 else 's'}"
+        return (
+            f"in {minutes} a model of this size is measured on at most {tokens:,} held-out tokens and {questions} "
+            "questions; raise evaluate.minutes for more",
+        )
 
     def _problems(self) -> tuple[str, ...]:
         """What is wrong with the files that the settings name."""

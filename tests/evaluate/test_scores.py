@@ -316,6 +316,21 @@ def test_the_plan(checkpoint: Path, tmp_path: Path) -> None:
     assert adapter.seconds is None
 
 
+def test_the_plan_says_how_much_the_time_is_enough_for(checkpoint: Path) -> None:
+    shape = read_shape(checkpoint)
+    small = Forecast("checkpoint", "model", 1, shape)
+    large = Forecast("checkpoint", "model", 1, replace(shape, tensors={"a.weight": (10**5, 7 * 10**4)}))
+
+    def notes(model: Forecast, base: Forecast) -> tuple[str, ...]:
+        inputs = {"model": model, "base": base, "corpus": small}
+        return EvaluateStage(settings=EvaluateSettings(minutes=5)).plan(inputs, this_machine()).notes
+
+    assert notes(small, small) == ()
+    # 5 min × 1.5e11 FLOP/s / (2 × 7e9) = 3214 tokens; half of them of text, three tenths in questions of 220 tokens
+    assert "at most 1,607 held-out tokens and 4 questions" in notes(large, large)[0]
+    assert notes(replace(large, made_by="train"), large) == ()  # said once
+
+
 def test_identity_holds_the_contents_of_the_user_s_files_and_not_their_places(tmp_path: Path) -> None:
     def identity(folder: str, text: str) -> dict[str, Any]:
         place = tmp_path / folder

@@ -71,6 +71,7 @@ def test_an_anchor_and_its_alias(load: Load) -> None:
         ("rank: 8", "rank: []", "recipe.yaml:9:35: train.adapter.rank: found a list of 0, expected a whole number"),
         ("html", "htlm", "recipe.yaml:7:41: corpus.sources.0.format: found 'htlm', expected 'auto', 'html' or 'markdown'; did you mean 'html'?"),
         ("rank: 8", "targets: 3", "recipe.yaml:9:38: train.adapter.targets: found 3, expected a list or 'all'"),
+        ("tokens", "from_", "recipe.yaml:10:7: unknown key 'from_' in train; did you mean 'from'?"),
         ("quantize", "quantise", "recipe.yaml:12:5: unknown stage 'quantise'; did you mean 'quantize'?"),
         ("quantize", "fly", "recipe.yaml:12:5: unknown stage 'fly'; expected one of: corpus, train, quantize, export, merge"),
         ("name: toy", "name: 5", "recipe.yaml:2:7: name: found 5, expected text (put it in quotes)"),

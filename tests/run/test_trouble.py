@@ -279,3 +279,13 @@ def test_a_worker_whose_supervisor_is_gone_does_nothing(line: CommandLine) -> No
         worker = [sys.executable, "-m", "llmtune.run.worker", str(job)]
         assert subprocess.run(worker, env=environment).returncode == expected
         assert (line.folder / "result.json").exists() is (expected == 0)
+
+
+def test_more_than_a_hundred_stages_stand_in_their_order(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    made = [run.stage_folder(number, "a") for number in (0, 9, 99, 100, 101)]
+    for folder in reversed(made):
+        folder.mkdir()
+    (tmp_path / "previous").mkdir()
+    (tmp_path / "1-file").touch()
+    assert run.stage_folders() == made
