@@ -13,6 +13,7 @@ from llmtune.machine import Machine
 from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
 
 _LIBRARIES = 800 << 20  # Python with torch and transformers
+_RUNTIME = 120 << 20  # llama.cpp and a Python without torch
 _TOKENS_PER_SECOND = 20.0  # of a small model on a modest CPU
 
 
@@ -29,8 +30,11 @@ class AnswersStage(Stage):
     tokens: int = Field(96, ge=1, description="Longest answer.")
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
-        shape = inputs["model"].shape
-        memory = _LIBRARIES + 4 * (shape.parameters if shape else 0)
+        model = inputs["model"]
+        if model.format == "gguf":
+            memory = _RUNTIME + model.bytes
+        else:
+            memory = _LIBRARIES + 4 * (model.shape.parameters if model.shape else 0)
         seconds = 8 + len(self.prompts) * self.tokens / _TOKENS_PER_SECOND
         return Plan(Forecast(self.makes, self.kind, bytes=4096), memory=memory, disk=4096, seconds=seconds)
 

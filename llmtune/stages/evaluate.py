@@ -23,7 +23,7 @@ from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
 
 _LIBRARIES = 800 << 20  # Python with torch and transformers
 _LOAD_SECONDS = 8.0
-_READING_BACK = 8  # copies of the bf16 weights at the peak of reading a GGUF file back
+_READING_BACK = 4  # copies of the bf16 weights at the peak of reading a GGUF file back
 
 
 class EvaluateStage(Stage):

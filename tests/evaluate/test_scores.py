@@ -25,6 +25,7 @@ from llmtune.machine import this_machine
 from llmtune.models.load import load_model, load_tokenizer
 from llmtune.models.shape import read_shape
 from llmtune.monitor import Monitor
+from llmtune.stages.answers import AnswersStage
 from llmtune.stages.evaluate import EvaluateStage
 from llmtune.stages.stage import Context, Forecast
 from tests.evaluate.conftest import documents, write_corpus
@@ -314,6 +315,15 @@ def test_the_plan(checkpoint: Path, tmp_path: Path) -> None:
     assert gguf.disk > whole.disk
     assert adapter.memory < whole.memory
     assert adapter.seconds is None
+
+
+def test_the_plan_of_answers_knows_llama_cpp(checkpoint: Path) -> None:
+    shape = read_shape(checkpoint)
+    whole, gguf = (
+        AnswersStage(prompts=["a"]).plan({"model": Forecast("bundle", "export", 7, shape, format=form)}, this_machine())
+        for form in ("hf", "gguf")
+    )
+    assert gguf.memory < whole.memory / 4
 
 
 def test_the_plan_says_how_much_the_time_is_enough_for(checkpoint: Path) -> None:
