@@ -1,7 +1,7 @@
 """GPTQ's inner step on a CPU: columns rounded one after the other, the error of each spread over those left.
 
-llmcompressor's own step walks over the columns of a row-major matrix, with some twenty kernels a column; here a column
-is contiguous and takes ten (docs/quantize.md). Same formulas: Frantar et al., https://arxiv.org/abs/2210.17323,
+llmcompressor's own step walks over the columns of a row-major matrix; here a column is contiguous, and takes half as
+many kernels (benchmarks/gptq_step.py). Same formulas: Frantar et al., https://arxiv.org/abs/2210.17323,
 algorithm 1. Importing this module registers it with llmcompressor; import it late.
 """
 

@@ -126,7 +126,7 @@ class ResumableGPTQ(GPTQModifier):
     def compress_modules(self) -> None:
         """Round the calibrated linears; small ones on one CPU thread.
 
-        GPTQ goes column by column, some fifteen tiny kernels each. With several threads every kernel ends in a barrier,
+        GPTQ goes column by column, some ten tiny kernels each. With several threads every kernel ends in a barrier,
         and on a machine that does other work too those waits take most of the time. Which way is taken depends on the
         shapes alone, so the result does not depend on the load."""
         small = all(

@@ -71,7 +71,7 @@ class EvaluateStage(Stage):
     def _notes(self, inputs: Mapping[str, Forecast]) -> tuple[str, ...]:
         """Said once, of the base model: what of the text that was asked for is left out for lack of time."""
         base, settings = inputs.get("base"), self.settings
-        if base is None or base.shape is None or base.made_by != inputs["model"].made_by or "corpus" not in inputs:
+        if base is None or base.shape is None or base is not inputs["model"] or "corpus" not in inputs:
             return ()
         parameters = base.shape.parameters
         tokens = settings.affordable_tokens(DOMAIN_SHARE, parameters)
