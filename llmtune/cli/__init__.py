@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -31,9 +32,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:
         try:
             _leave(_show(error, with_traceback=bool(debug)))
-        except (MemoryError, ImportError, OSError):  # no memory for the message either
-            sys.stderr.write(f"error: {NO_MEMORY}\n")
-            _leave(1)
+        except (MemoryError, ImportError, OSError) as second:
+            if not isinstance(second, OSError) or second.errno == errno.ENOMEM:  # no memory for the message either
+                sys.stderr.write(f"error: {NO_MEMORY}\n")
+            _leave(getattr(error, "exit_code", 1))  # else nobody can read it
     _leave(0)
 
 

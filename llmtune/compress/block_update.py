@@ -38,7 +38,7 @@ def gptq_block_update_on_cpu(
 ) -> None:
     """Fill `Q1` (rounded weights), `Err1` (errors by the diagonal) and `losses1` (their squares); all (B, R, C) fp32.
 
-    W1:    weights (B, R, C): B matrices of R rows, C columns of the block; used up
+    W1:    weights (B, R, C): B matrices of R rows, C columns of the block; left as they are
     Hinv1: upper Cholesky factor of the inverse Hessian, (B, C, C) of the block
     scale, zero_point, g_idx: of all columns; i1 is the block's first
     """
@@ -46,9 +46,10 @@ def gptq_block_update_on_cpu(
     window = {"num_rows": rows, "i1": i1, "i2": i1 + width}
     scales_BRC, zeros_BRC = column_scale_window(scale, zero_point, global_scale, g_idx, quant_args, **window)
     low, high = (float(bound) for bound in calculate_range(quant_args, W1.device))
+    narrow = scale.dtype != torch.float32
     for item in range(len(W1)):
-        left_CR, scales_CR = W1[item].t().contiguous(), _by_column(scales_BRC, item, rows)
-        zeros_CR = None if zeros_BRC is None else _by_column(zeros_BRC, item, rows)
+        left_CR, scales_CR = W1[item].t().clone(memory_format=torch.contiguous_format), _by_column(scales_BRC[item])
+        zeros_CR = None if zeros_BRC is None else _by_column(zeros_BRC[item])
         rounded_CR, errors_CR = torch.empty_like(left_CR), torch.empty_like(left_CR)
         diagonal = Hinv1[item].diagonal().tolist()
         for column in range(width):
@@ -59,12 +60,12 @@ def gptq_block_update_on_cpu(
             else:
                 rounded_R.add_(zeros_CR[column]).round_().clamp_(low, high).sub_(zeros_CR[column])
             rounded_R.mul_(scales_CR[column])
+            if narrow:  # what the codes give back is rounded to it, so the error that is spread holds that too
+                rounded_R.copy_(rounded_R.to(scale.dtype))
             torch.sub(weight_R, rounded_R, out=error_R).div_(diagonal[column])
             left_CR[column + 1 :].addr_(Hinv1[item, column, column + 1 :], error_R, alpha=-1)
         Q1[item], Err1[item], losses1[item] = rounded_CR.t(), errors_CR.t(), errors_CR.square().t()
 
 
-def _by_column(of_weights_BRC: Tensor, item: int, rows: int) -> Tensor:
-    """Scales or zero points of one matrix as (C, R) fp32; of all rows alike, they stand there once a row."""
-    of_weights_RC = of_weights_BRC[min(item, len(of_weights_BRC) - 1)].to(torch.float32)
-    return of_weights_RC.expand(rows, -1).t().contiguous()
+def _by_column(of_weights_RC: Tensor) -> Tensor:
+    return of_weights_RC.to(torch.float32).t().contiguous()

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from llmtune.corpus.store import Document
-from llmtune.evaluate.likelihood import Span
-from llmtune.training.chat_template import tokenise_conversations
+from llmtune.evaluate.likelihood import Span, check_offsets
+from llmtune.training.chat_template import Conversation, encode_conversations
 
 
 def spans_of_answers(document: Document, tokenizer: Any, row_tokens: int) -> list[Span]:
-    """Every token of every answer, its end token included, is scored once, from what stands before it in the
-    conversation, as far as `row_tokens` (2 or more) reach back. None where there is no answer.
+    """The conversation in rows of `row_tokens` (2 or more) that overlap by half, so that each token is read twice at
+    most; every token of every answer, its end token included, is scored once. No row where nothing is scored.
 
-    Raises LlmtuneError when the chat template refuses the conversation or the tokenizer is a slow one.
+    Raises LlmtuneError when the chat template refuses the conversation, CannotRunHere for a slow tokenizer.
     """
-    ((tokens, answers),) = tokenise_conversations([document], tokenizer)
-    edges = np.flatnonzero(np.diff(answers.astype(np.int8), prepend=0, append=0))
-    spans = []
-    for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        # An answer longer than half a row in pieces, so that each token has half a row before it.
-        step = max(1, row_tokens // 2)
-        for first in range(max(start, 1), end, step):
-            last = min(first + step, end)
-            begin = max(0, last - row_tokens)
-            size = len(tokenizer.decode(tokens[first:last], skip_special_tokens=True).encode())
-            spans.append(Span(tokens[begin:last], first - begin, size))
+    check_offsets(tokenizer)
+    (conversation,) = encode_conversations([document], tokenizer)
+    sizes = _bytes_of_tokens(conversation, set(tokenizer.all_special_ids))
+    tokens, answers = conversation.tokens, conversation.answers
+    spans, done, end = [], 1, min(row_tokens, len(tokens))
+    while done < end:
+        begin, scored = max(0, end - row_tokens), answers[done:end]
+        if scored.any():
+            size = sum(size for size, one in zip(sizes[done:end], scored, strict=True) if one)
+            spans.append(Span(tokens[begin:end], done - begin, size, tuple(scored.tolist())))
+        done, end = end, min(end + row_tokens // 2, len(tokens))
     return spans
+
+
+def _bytes_of_tokens(conversation: Conversation, control: set[int]) -> list[int]:
+    """UTF-8 bytes of the text that each token stands for; none for control tokens, whose names differ by model."""
+    starts = [0, *conversation.ends[:-1].tolist()]
+    pieces = zip(conversation.tokens, starts, conversation.ends.tolist(), strict=True)
+    return [0 if token in control else len(conversation.text[start:end].encode()) for token, start, end in pieces]

@@ -28,11 +28,18 @@ class Scored:
 
 @dataclass(frozen=True)
 class Span:
-    """Token ids of a text, of which those from `first` (≥ 1) on are scored, and the bytes that these stand for."""
+    """Token ids of a text, of which those from `first` (≥ 1) on are scored, and the bytes that these stand for.
+    among: which of those from `first` on are scored; None: all."""
 
     tokens: list[int]
     first: int
     bytes: int
+    among: tuple[bool, ...] | None = None
+
+    @property
+    def scored(self) -> int:
+        """Number of tokens that are scored."""
+        return len(self.tokens) - self.first if self.among is None else sum(self.among)
 
 
 def context_limit(model: Any) -> int | None:
@@ -76,7 +83,7 @@ def score(
         batch = [order.pop() for _ in range(min(len(order), max(1, _BATCH_TOKENS // longest)))]
         for index, nats in zip(batch, _batch_nats([spans[i] for i in batch], longest, model), strict=True):
             span = spans[index]
-            results[index] = Scored(nats, len(span.tokens) - span.first, span.bytes)
+            results[index] = Scored(nats, span.scored, span.bytes)
         if bar:
             bar.advance(sum(len(spans[i].tokens) for i in batch))
         if safe_point:
@@ -94,7 +101,8 @@ def _batch_nats(spans: Sequence[Span], length: int, model: Any) -> list[float]:
     scored = torch.zeros((len(spans), length - 1), dtype=torch.bool)
     for row, span in enumerate(spans):
         input_ids[row, : len(span.tokens)] = torch.tensor(span.tokens)
-        scored[row, span.first - 1 : len(span.tokens) - 1] = True
+        among = True if span.among is None else torch.tensor(span.among)
+        scored[row, span.first - 1 : len(span.tokens) - 1] = among
     losses = token_losses(model, {"input_ids": input_ids.to(model.device)}).cpu().double()
     sums: list[float] = losses.where(scored, torch.zeros((), dtype=torch.double)).sum(1).tolist()
     return finite(sums)
@@ -107,16 +115,21 @@ def finite(nats: list[float]) -> list[float]:
     return nats
 
 
-def _encode(text: str, tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Token ids, begin token included where the tokenizer sets one, and the character behind each (never going back).
-
-    Tokens that a tokenizer sets at the end are left out: they stand for no text.
-    """
+def check_offsets(tokenizer: Any) -> None:
+    """Raise CannotRunHere for a tokenizer that cannot say which text a token stands for."""
     if not tokenizer.is_fast:
         raise CannotRunHere(
             f"{type(tokenizer).__name__} cannot say which characters a token stands for",
             fix="use a model with a tokenizer.json",
         )
+
+
+def _encode(text: str, tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Token ids, begin token included where the tokenizer sets one, and the character behind each (never going back).
+
+    Tokens that a tokenizer sets at the end are left out: they stand for no text.
+    """
+    check_offsets(tokenizer)
     # as in training: the name of a control token that a document writes is text
     encoded = tokenizer(text, return_offsets_mapping=True, split_special_tokens=True, verbose=False)
     tokens, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from random import Random
 
 from llmtune.corpus.general import general_text
-from llmtune.corpus.store import Document, read_split
+from llmtune.corpus.store import Document, Message, read_split
 from llmtune.corpus.text import document_text
 
 CHARACTERS_PER_TOKEN = 4
@@ -50,14 +50,16 @@ def general_documents(source: str | Path, tokens: int) -> list[Document]:
 def texts_of(documents: Iterable[Document], tokens: int, row_tokens: int = 512) -> list[str | Document]:
     """About `tokens` tokens of text, spread over the documents, every part of them as likely to be in it as any other.
 
-    Texts are cut at word borders into windows of two rows (of `row_tokens`); a conversation is taken whole. They are
-    drawn in the order of a hash until there is enough: a smaller amount is the beginning of a larger.
+    Texts are cut at word borders into windows of two rows (of `row_tokens`); a conversation is one window, its later
+    turns left out where it is longer. They are drawn in the order of a hash until there is enough: a smaller amount is
+    the beginning of a larger.
 
     documents: anything that can be gone through twice
     """
     window, left = 2 * row_tokens * CHARACTERS_PER_TOKEN, tokens * CHARACTERS_PER_TOKEN
     drawn = set()
     for document in documents:
+        document = _shortened(document, window)
         size = len(document_text(document))
         step = window if document.messages is None else max(size, 1)
         for start in range(0, size, step):
@@ -71,11 +73,11 @@ def texts_of(documents: Iterable[Document], tokens: int, row_tokens: int = 512) 
         wanted[sha256, start] = ""
         enough -= size
     for document in documents:
-        text = document_text(document)
         if document.messages is not None:
             if (document.sha256, 0) in wanted:
-                wanted[document.sha256, 0] = document
+                wanted[document.sha256, 0] = _shortened(document, window)
             continue
+        text = document_text(document)
         for start in range(0, len(text), window):
             if (document.sha256, start) in wanted:
                 wanted[document.sha256, start] = text[_border(text, start) : _border(text, start + window)]
@@ -89,6 +91,19 @@ def texts_of(documents: Iterable[Document], tokens: int, row_tokens: int = 512) 
         if words.strip():
             chosen.append(piece)
     return chosen
+
+
+def _shortened(document: Document, characters: int) -> Document:
+    """A conversation without the turns that begin behind so many characters, its first answer always kept; another
+    document as it is."""
+    kept: list[Message] = []
+    size, answered = 0, False
+    for message in document.messages or ():
+        if size >= characters and answered:
+            return replace(document, messages=tuple(kept))
+        kept.append(message)
+        size, answered = size + len(message.content), answered or message.role == "assistant"
+    return document
 
 
 def _border(text: str, place: int) -> int:

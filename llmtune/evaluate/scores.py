@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmtune.corpus.store import Document
 from llmtune.corpus.text import document_text
-from llmtune.errors import CannotRunHere
+from llmtune.errors import CannotRunHere, LlmtuneError
 from llmtune.evaluate.intervals import wilson
 from llmtune.evaluate.own import OwnQuestion, read_own_questions
 from llmtune.evaluate.passages import Split, general_documents, questions_of, text_fingerprint, texts_of
@@ -154,13 +154,22 @@ class Evaluation:
 
         model, tokenizer = self.model
         row_tokens = min(self.settings.row_tokens, context_limit(model) or self.settings.row_tokens)
-        by_template = bool(tokenizer.chat_template)
         spans: list[Span] = []
+        read: list[str] = []  # what stands for each text in the fingerprint
         for text in texts:
-            if isinstance(text, Document) and by_template:
+            words = document_text(text) if isinstance(text, Document) else text
+            if isinstance(text, str) or not tokenizer.chat_template:
+                spans += spans_of_text(words, tokenizer, row_tokens)
+                read.append(words)
+                continue
+            try:
                 spans += spans_of_answers(text, tokenizer, row_tokens)
-            else:
-                spans += spans_of_text(_words(text), tokenizer, row_tokens)
+            except CannotRunHere:
+                raise
+            except LlmtuneError as error:  # the template refuses it
+                self.monitor.note(f"Not measured: {error}")
+                continue
+            read.append(f"answers\0{words}")  # not to be compared with all the words of it
         scored = self._scored(spans, what)
         count = sum(one.tokens for one in scored)
         if not count:
@@ -170,7 +179,7 @@ class Evaluation:
             f"{name}_perplexity": math.exp(min(nats / count, 700.0)),  # beyond, no float holds it
             f"{name}_bits_per_byte": nats / math.log(2) / size,
             f"{name}_tokens": count,
-            f"{name}_text": _identity(texts, by_template),
+            f"{name}_text": text_fingerprint(read),
         }
 
     def _questions(self) -> dict[str, Any]:
@@ -265,18 +274,6 @@ class Evaluation:
         """Tokens that a modest CPU reads in this share of the time."""
         parameters = self.reference_parameters or read_json(self.work / "size.json")["parameters"]
         return self.settings.affordable_tokens(share, parameters)
-
-
-def _words(text: str | Document) -> str:
-    return document_text(text) if isinstance(text, Document) else text
-
-
-def _identity(texts: Sequence[str | Document], by_template: bool) -> str:
-    """What was scored: answers alone (through a chat template) are not what all the words of a conversation are."""
-    through = (
-        ("answers", _words(text)) if by_template and isinstance(text, Document) else (_words(text),) for text in texts
-    )
-    return text_fingerprint(part for parts in through for part in parts)
 
 
 def _accuracy(name: str, right: list[bool]) -> dict[str, Any]:

@@ -165,15 +165,16 @@ def _settings(stage: Mapping[str, Any]) -> str:
 def _texts(origin: Origin) -> list[str]:
     """What the model was trained on, or a corpus that only calibrated and checked it; nothing where neither was."""
     read = [stage["inputs"]["corpus"] for stage in stages_of(origin.lineage) if _trained(stage)]
-    others = [corpus for corpus in read if corpus.get("fingerprint") != origin.corpus_fingerprint]
+    shown = origin.corpus_fingerprint if origin.corpus else None
+    others = [corpus for corpus in read if shown is None or corpus.get("fingerprint") != shown]
+    trained = len(others) < len(read)
     parts = []
     if origin.corpus:
-        trained = len(others) < len(read)
         title = "Text it was trained on" if trained else "Text it was calibrated and checked with"
         parts.append(f"## {title}\n\n" + _corpus(origin.corpus))
     if others:
         names = dict.fromkeys(f"- corpus `{corpus.get('stage')}`: {_sources(corpus)}" for corpus in others)
-        parts.append(f"## {'More text' if origin.corpus else 'Text'} it was trained on\n\n" + "\n".join(names))
+        parts.append(f"## {'More text' if trained else 'Text'} it was trained on\n\n" + "\n".join(names))
     return parts
 
 

@@ -51,7 +51,7 @@ def identity(reference: ModelReference) -> dict[str, Any]:
     elif reference.path is not None:
         folder = _folder(reference)
         read_config(folder)
-        found = {"files": {path.name: digest(path) for path in _deciding_files(folder)}}
+        found = {"files": {path.relative_to(folder).as_posix(): digest(path) for path in _deciding_files(folder)}}
     else:
         repository, commit = _hub_commit(reference)
         found = {"hub": repository, "commit": commit}

@@ -12,6 +12,7 @@ from llmtune.artifacts import Artifact
 from llmtune.errors import LlmtuneError
 from llmtune.evaluate.settings import (
     DOMAIN_SHARE,
+    GENERAL_SHARE,
     QUESTION_TOKENS,
     QUESTIONS_SHARE,
     REFERENCE_FLOPS,
@@ -71,17 +72,27 @@ class EvaluateStage(Stage):
     def _notes(self, inputs: Mapping[str, Forecast]) -> tuple[str, ...]:
         """Said once, of the base model: what of the text that was asked for is left out for lack of time."""
         base, settings = inputs.get("base"), self.settings
-        if base is None or base.shape is None or base is not inputs["model"] or "corpus" not in inputs:
+        if base is None or base.shape is None or base is not inputs["model"]:
             return ()
-        parameters = base.shape.parameters
-        tokens = settings.affordable_tokens(DOMAIN_SHARE, parameters)
-        questions = settings.affordable_tokens(QUESTIONS_SHARE, parameters) // QUESTION_TOKENS
-        if tokens >= settings.tokens and questions >= settings.questions:
+
+        def enough_for(share: float) -> int:
+            assert base is not None
+            assert base.shape is not None
+            return settings.affordable_tokens(share, base.shape.parameters)
+
+        amounts = []
+        if "corpus" in inputs:
+            questions = enough_for(QUESTIONS_SHARE) // QUESTION_TOKENS
+            amounts.append((enough_for(DOMAIN_SHARE), settings.tokens, "held-out tokens"))
+            amounts.append((questions, settings.questions, "questions"))
+        if settings.general is not None:
+            amounts.append((enough_for(GENERAL_SHARE), settings.general_tokens, "tokens of general text"))
+        cut = [f"{able:,} of {asked:,} {what}" for able, asked, what in amounts if able < asked]
+        if not cut:
             return ()
         minutes = f"{settings.minutes:g} minute{'' if settings.minutes == 1 else 's'}"
         return (
-            f"in {minutes} a model of this size is measured on at most {tokens:,} held-out tokens and {questions} "
-            "questions; raise evaluate.minutes for more",
+            f"{minutes} with a model of this size are enough for {', '.join(cut)}; raise evaluate.minutes for more",
         )
 
     def _problems(self) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ class ExportStage(Stage):
                 "or use format: hf"
             )
         if shape is None:
-            makes = Forecast(self.makes, self.kind, bytes=source.bytes)
+            makes = Forecast(self.makes, self.kind, bytes=source.bytes, format=self.format)
             return Plan(makes, memory=0, disk=source.bytes, problems=tuple(problems))
         if self.format == "hf":
             found = estimate_copy(shape, source.bytes, with_base=False)

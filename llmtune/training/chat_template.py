@@ -35,11 +35,27 @@ class Rendered:
     answers: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True)
+class Conversation:
+    """A conversation as tokens. answers: (n,) bool, which are targets; ends: (n,) where each ends in characters of
+    `text`, never going back (of an end token that the template does not write, with the token before it)."""
+
+    text: str
+    tokens: list[int]
+    answers: np.ndarray
+    ends: np.ndarray
+
+
 def tokenise_conversations(
     documents: list[Document], tokenizer: PreTrainedTokenizerBase
 ) -> list[tuple[list[int], np.ndarray]]:
     """Ids and targets (bool, same length) of each conversation; empty where it has no answer. What follows the last
     answer is left out. Raises LlmtuneError naming the document."""
+    return [(one.tokens, one.answers) for one in encode_conversations(documents, tokenizer)]
+
+
+def encode_conversations(documents: list[Document], tokenizer: PreTrainedTokenizerBase) -> list[Conversation]:
+    """As `tokenise_conversations`, with the text that each token stands for."""
     if not documents:
         return []
     _check_able(tokenizer, documents[0])
@@ -49,7 +65,7 @@ def tokenise_conversations(
         [one.text for one in rendered], add_special_tokens=False, return_offsets_mapping=True, verbose=False
     )
     return [
-        _targets(one, ids, np.array(offsets).reshape(-1, 2), None if ending else tokenizer.eos_token_id)
+        _with_targets(one, ids, np.array(offsets).reshape(-1, 2), None if ending else tokenizer.eos_token_id)
         for one, ids, offsets in zip(rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True)
     ]
 
@@ -136,21 +152,19 @@ def _end_behind(text: str, end: int, ending: str | None) -> int:
     return behind + len(ending) if text.startswith(ending, behind) else end
 
 
-def _targets(
-    rendered: Rendered, ids: list[int], offsets: np.ndarray, append: int | None
-) -> tuple[list[int], np.ndarray]:
+def _with_targets(rendered: Rendered, ids: list[int], offsets: np.ndarray, append: int | None) -> Conversation:
     """Tokens and targets of a conversation: those that lie whole in an answer. offsets: (n, 2) characters.
     append: an end token to put behind the last answer."""
     trained = np.zeros(len(ids), bool)
     for start, end in rendered.answers:
         trained |= (offsets[:, 0] >= start) & (offsets[:, 1] <= end) & (offsets[:, 0] < end)
     if not trained.any():
-        return [], np.zeros(0, bool)
+        return Conversation(rendered.text, [], np.zeros(0, bool), np.zeros(0, int))
     length = int(np.flatnonzero(trained)[-1]) + 1
-    ids, trained = ids[:length], trained[:length]
+    ids, trained, ends = ids[:length], trained[:length], np.maximum.accumulate(offsets[:length, 1])
     if append is not None and ids[-1] != append:
-        ids, trained = [*ids, append], np.append(trained, True)
-    return ids, trained
+        ids, trained, ends = [*ids, append], np.append(trained, True), np.append(ends, ends[-1])
+    return Conversation(rendered.text, ids, trained, ends)
 
 
 def _render(

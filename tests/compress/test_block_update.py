@@ -10,7 +10,8 @@ pytest.importorskip("llmcompressor")
 @pytest.mark.parametrize("bits", [3, 4, 8])
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("strategy", ["group", "channel"])
-def test_same_codes_as_the_library(bits: int, symmetric: bool, strategy: str) -> None:
+@pytest.mark.parametrize("scales", ["float32", "bfloat16"])
+def test_same_codes_as_the_library(bits: int, symmetric: bool, strategy: str, scales: str) -> None:
     import torch
     from compressed_tensors.quantization import QuantizationArgs
     from compressed_tensors.utils.impl_backend import ImplBackend
@@ -28,6 +29,7 @@ def test_same_codes_as_the_library(bits: int, symmetric: bool, strategy: str) ->
     weights = torch.randn(batch, rows, columns)
     levels = 2**bits - 1
     scale = weights.unflatten(-1, (-1, group)).abs().amax(-1) * 2 / levels
+    scale = scale.to(getattr(torch, scales))
     zero_point = None if symmetric else torch.randint(-3, 3, scale.shape, dtype=torch.int8)
     found = []
     first = columns - width

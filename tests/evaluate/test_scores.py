@@ -13,9 +13,10 @@ import pytest
 
 from llmtune.artifacts import Artifact
 from llmtune.corpus.store import Document, Message, read_split, write_split
-from llmtune.corpus.text import content_hash
+from llmtune.corpus.text import content_hash, document_text
 from llmtune.errors import BadArtifact, CannotRunHere, Stopped
 from llmtune.evaluate import scores as scores_module
+from llmtune.evaluate.conversations import spans_of_answers
 from llmtune.evaluate.passages import texts_of
 from llmtune.evaluate.scores import Evaluation, evaluate_model
 from llmtune.evaluate.settings import EvaluateSettings
@@ -28,9 +29,10 @@ from llmtune.monitor import Monitor
 from llmtune.stages.answers import AnswersStage
 from llmtune.stages.evaluate import EvaluateStage
 from llmtune.stages.stage import Context, Forecast
+from llmtune.training.chat_template import tokenise_conversations
 from tests.evaluate.conftest import documents, write_corpus
 from tests.evaluate.test_likelihood import naive
-from tests.tiny import tiny_checkpoint
+from tests.tiny import CHAT_TEMPLATE, tiny_checkpoint
 
 SMALL: dict[str, Any] = {"tokens": 600, "general": None, "questions": 6, "speed": False, "row_tokens": 128}
 
@@ -337,7 +339,8 @@ def test_the_plan_says_how_much_the_time_is_enough_for(checkpoint: Path) -> None
 
     assert notes(small, small) == ()
     # 5 min × 1.5e11 FLOP/s / (2 × 7e9) = 3214 tokens; half of them of text, three tenths in questions of 220 tokens
-    assert "at most 1,607 held-out tokens and 4 questions" in notes(large, large)[0]
+    said = "5 minutes with a model of this size are enough for 1,607 of 10,000 held-out tokens, 4 of 60 questions, "
+    assert notes(large, large)[0].startswith(said + "642 of 5,000 tokens of general text;")
     assert notes(replace(large, made_by="train"), large) == ()  # said once
 
 
@@ -390,6 +393,60 @@ def test_of_conversations_the_answers_are_measured(measure: Any, checkpoint: Pat
     size = len("The cheapest path.The next value, é.".encode())
     assert found["domain_bits_per_byte"] == pytest.approx(nats / math.log(2) / size, rel=1e-5)
     assert measure(at=chat_corpus, row_tokens=16)["domain_tokens"] == count
+
+
+def conversation(*turns: tuple[str, str]) -> Document:
+    messages = tuple(Message(role, content) for role, content in turns)
+    sha256 = content_hash(None, messages)
+    return Document(sha256[:6], None, messages, "toy", None, sha256, sha256)
+
+
+@pytest.mark.parametrize("row_tokens", [2, 7, 16, 64, 512])
+def test_bytes_and_tokens_of_answers_do_not_depend_on_the_rows(checkpoint: Path, row_tokens: int) -> None:
+    tokenizer = load_tokenizer(checkpoint)
+    answer = "😀é漢字" * 20
+    talk = conversation(("user", "Write."), ("assistant", answer), ("user", "Again."), ("assistant", answer))
+    spans = spans_of_answers(talk, tokenizer, row_tokens)
+    assert sum(span.bytes for span in spans) == 2 * len(answer.encode())
+    ((_, trained),) = tokenise_conversations([talk], tokenizer)
+    assert sum(span.scored for span in spans) == trained.sum()
+    assert all(len(span.tokens) <= row_tokens for span in spans)
+
+
+def test_many_short_answers_are_read_twice_at_most(checkpoint: Path) -> None:
+    tokenizer = load_tokenizer(checkpoint)
+    talk = conversation(*[("user", "Really?"), ("assistant", "yes indeed")] * 60)
+    ((tokens, _),) = tokenise_conversations([talk], tokenizer)
+    assert sum(len(span.tokens) for span in spans_of_answers(talk, tokenizer, 128)) <= 2 * len(tokens)
+
+
+def test_a_long_conversation_keeps_to_the_budget() -> None:
+    talk = conversation(*[("user", "Really?"), ("assistant", "yes indeed")] * 20_000)
+    (kept,) = texts_of([talk], 100, 64)
+    assert isinstance(kept, Document)
+    assert 512 <= len(document_text(kept)) < 700
+
+
+def test_a_conversation_that_the_template_refuses_is_left_out_by_name(tmp_path: Path) -> None:
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    model = tiny_checkpoint(tmp_path / "strict", "llama", chat_template=refusing + CHAT_TEMPLATE)
+    refused = conversation(("system", "Be brief."), ("user", "Why?"), ("assistant", "Because."))
+    good = conversation(("user", "Why not?"), ("assistant", "The cheapest path."))
+    notes: list[str] = []
+
+    class Notes(Monitor):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    found = []
+    for name, talks in (("both", [refused, good]), ("good", [good])):
+        write_split(tmp_path / name, "test", talks)
+        settings = EvaluateSettings(**SMALL | {"questions": 0})
+        found.append(evaluate_model(model, settings, tmp_path / name, tmp_path / f"{name}-work", 0, Notes()))
+    assert found[0] == found[1]
+    assert len(notes) == 1
+    assert refused.id in notes[0]
+    assert "no system role" in notes[0]
 
 
 def test_without_a_chat_template_conversations_are_measured_by_their_words(

@@ -48,6 +48,17 @@ def test_two_corpora_are_both_named() -> None:
     assert "## More text it was trained on\n\n- corpus `a`: a-pages\n" in said
 
 
+def test_a_corpus_that_only_checked_it_beside_the_one_that_trained_it() -> None:
+    said = card(stage("train", BASE, "a"), "b")
+    assert "## Text it was calibrated and checked with" in said
+    assert "## Text it was trained on\n\n- corpus `a`: a-pages\n" in said
+
+
+def test_a_corpus_without_a_card_is_named_all_the_same() -> None:
+    origin = origin_of(stage("train", BASE, "a"), corpus=None, corpus_fingerprint="a")
+    assert "- corpus `a`: a-pages" in model_card(origin, "hf", PROOF, None, {})
+
+
 def test_untrained_models_are_not_called_trained() -> None:
     said = card(stage("quantize", BASE, "a"), "a")
     assert "## Text it was calibrated and checked with" in said
