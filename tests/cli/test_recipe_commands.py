@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -77,9 +78,12 @@ def test_a_command_without_memory_says_so(tmp_path: Path) -> None:
             continue  # this Python itself takes more
         assert done.returncode in (0, 1), done.stderr
         told += done.returncode
-        assert done.returncode == 0 or done.stderr.startswith("error: the command itself ran out of memory"), (
-            done.stderr
+        # What CPython itself writes, from C, when it has no memory even to report a generator it throws away.
+        said = re.sub(
+            r"\A(Exception ignored on building sys\.unraisablehook arguments: .*\nMemoryError: \n)+", "", done.stderr
         )
+        assert done.returncode == 0 or said.startswith("error: the command itself ran out of memory"), done.stderr
+        assert "Traceback" not in said
     assert told, "none of the limits was reached"
 
 
