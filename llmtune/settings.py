@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import BaseModel, ConfigDict, ValidationInfo, WrapValidator
 
 
-def _relative_to_recipe(path: Path, info: ValidationInfo) -> Path:
+class Typed(str):
+    """Text typed on the command line: a path is relative to where it was typed, not to the recipe."""
+
+
+def folder_of(value: Any, info: ValidationInfo) -> Path | None:
+    """The folder that a path written as `value` is relative to; None when no recipe is being loaded."""
     folder = (info.context or {}).get("folder")
+    return Path.cwd() if folder is not None and isinstance(value, Typed) else folder
+
+
+def _absolute(value: Any, check: Callable[[Any], Path], info: ValidationInfo) -> Path:
+    path = check(value)
     try:
         path = path.expanduser()
     except RuntimeError:
         raise ValueError(f"no home folder of {path.parts[0]} is known here; write the whole path") from None
-    return (Path(folder) / path).resolve() if folder is not None and not path.is_absolute() else path
+    folder = folder_of(value, info)
+    return (folder / path).resolve() if folder is not None and not path.is_absolute() else path
 
 
 # A path in a recipe: relative to the recipe's own folder, absolute once the recipe is loaded.
-RecipePath = Annotated[Path, AfterValidator(_relative_to_recipe)]
+RecipePath = Annotated[Path, WrapValidator(_absolute)]
 
 
 class Settings(BaseModel):

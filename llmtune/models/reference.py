@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from llmtune.settings import Settings
+from llmtune.settings import Settings, folder_of
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ class ModelReference(Settings):
             return value
         return cls.model_validate({"name": value} if isinstance(value, str) else dict(value))
 
-    @field_validator("name")
+    @field_validator("name", mode="wrap")
     @classmethod
-    def _relative_to_recipe(cls, name: str, info: ValidationInfo) -> str:
+    def _absolute(cls, value: Any, check: Callable[[Any], str], info: ValidationInfo) -> str:
         """Make a path absolute when the recipe's folder is known, so that it means the same from anywhere."""
-        folder = (info.context or {}).get("folder")
+        name, folder = check(value), folder_of(value, info)
         if name in KNOWN or folder is None:
             return name
-        path = Path(folder) / Path(name).expanduser()
+        path = folder / Path(name).expanduser()
         return str(path.resolve()) if looks_like_path(name) or path.exists() else name
 
     @model_validator(mode="after")

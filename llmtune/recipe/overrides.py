@@ -8,12 +8,14 @@ from typing import Any
 from llmtune.recipe.faults import nearest
 from llmtune.recipe.recipe import Recipe, stage_ids
 from llmtune.recipe.source import Path, Place, Problem, Source, parse
+from llmtune.settings import Typed
 
 
 def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
     """Change `source.data` in place, in the order given; the places of what changed become the command line.
 
-    Values are YAML; one that is not (`>= 0.9 of train`) is taken as text. Faults go to `source.problems`; a key that
+    Values are YAML; one that is not (`>= 0.9 of train`) is taken as text. A path is relative to the working folder, as
+    on any command line. Faults go to `source.problems`; a key that
     no block has is found when the recipe is validated, like any other."""
     for text in overrides:
         place = Place(f"command line '{text}'")
@@ -33,7 +35,16 @@ def _apply(source: Source, text: str, place: Place) -> str | None:
         return problem
     parsed = parse(written.encode(), str(place))
     value = written.strip() if parsed.problems else parsed.data
-    return _set(source, path, value, place)
+    return _set(source, path, _typed(value), place)
+
+
+def _typed(value: Any) -> Any:
+    """`value` with its texts marked as typed on the command line."""
+    if isinstance(value, dict):
+        return {key: _typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_typed(item) for item in value]
+    return Typed(value) if isinstance(value, str) else value
 
 
 def _resolve(data: dict[str, Any], parts: list[str]) -> tuple[Path, str | None]:

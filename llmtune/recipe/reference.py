@@ -31,7 +31,7 @@ a recipe as you type, write the schema to a file and make this the recipe's firs
 
 A recipe is a YAML file. A path in it is relative to the recipe's folder. Any field can be changed on the command line
 as `key.path=value`: `seed=3`, `evaluate.minutes=1`, or by stage id `train.tokens=100_000`,
-`corpus.sources.0.path=manual`.
+`corpus.sources.0.path=manual`; there a path is relative to the folder in which you type.
 """
 SHARED = ("id", "from_", "gates")  # every stage has these; told once
 LIMITS: tuple[tuple[type, str, str], ...] = (

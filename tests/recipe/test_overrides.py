@@ -14,7 +14,7 @@ Load = Callable[..., Recipe]
 Problems = Callable[..., list[str]]
 
 
-def test_any_field_by_stage_id_or_name(load: Load, tmp_path: Path) -> None:
+def test_any_field_by_stage_id_or_name(load: Load) -> None:
     overrides = [
         "seed=3",
         "train.tokens=1_000",
@@ -22,7 +22,6 @@ def test_any_field_by_stage_id_or_name(load: Load, tmp_path: Path) -> None:
         "train.adapter.targets=[q_proj, v_proj]",
         "quantize.bits=8",
         "export-2.format=hf",
-        "corpus.sources.0.path=other",
         "corpus.near_duplicates=null",
         "evaluate={}",
         "model.trust_remote_code=true",
@@ -33,9 +32,20 @@ def test_any_field_by_stage_id_or_name(load: Load, tmp_path: Path) -> None:
     assert (recipe.seed, train.tokens, train.learning_rate, quantize.bits) == (3, 1000, 1e-5, 8)
     assert (train.adapter.targets, train.adapter.rank) == (["q_proj", "v_proj"], 8)
     assert (second.format, second.from_) == ("hf", "train")
-    assert (corpus.sources[0].path, corpus.near_duplicates) == (tmp_path / "other", None)
+    assert corpus.near_duplicates is None
     assert (recipe.model.name, recipe.model.trust_remote_code) == ("smollm2-135m-instruct-q4", True)
     assert recipe.report.samples is False
+
+
+def test_a_path_is_relative_to_where_it_is_typed(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    (here / "models" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    assert load(GOOD, ["corpus.sources.0.path=other"]).stages[0].sources[0].path == here / "other"
+    assert load(GOOD, ["corpus.sources=[{path: a}, {path: /b}]"]).stages[0].sources[0].path == here / "a"
+    assert load(GOOD, ["model=models/mine"]).model.name == str(here / "models" / "mine")
+    assert load(GOOD, ["model.name=./gone"]).model.name == str(here / "gone")
+    assert load(GOOD, ["seed=1"]).stages[0].sources[0].path == tmp_path / "manual"
 
 
 def test_a_stage_with_an_id_of_its_own_is_found_by_it(load: Load) -> None:
