@@ -8,6 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmtune.errors import CannotRunHere
+
 # CPU features that make products in bf16 faster than in fp32 (the last is ARM's). Without them bf16 is computed by
 # converting back and forth: right, but four to ten times slower.
 BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
@@ -50,11 +52,25 @@ def this_machine() -> Machine:
     import psutil
 
     return Machine(
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1),
+        cores=_usable_cores(),
         memory=min(psutil.virtual_memory().total, _memory_limit()),
         flags=_cpu_flags(),
         accelerators=_nvidia(),
     )
+
+
+def cpu_threads(processes: int = 1) -> int:
+    """Threads for each of so many processes that compute side by side: their share of the physical cores. The
+    environment variable LLMTUNE_THREADS says otherwise; raises CannotRunHere where it holds no number of threads."""
+    import psutil
+
+    asked = os.environ.get("LLMTUNE_THREADS", "").strip()
+    if not asked:
+        cores = _usable_cores()
+        return max(1, min(psutil.cpu_count(logical=False) or cores, cores) // processes)
+    if not asked.isdecimal() or int(asked) < 1:
+        raise CannotRunHere(f"LLMTUNE_THREADS={asked}: expected a number of threads, 1 or more")
+    return int(asked)
 
 
 def out_of_memory_kills() -> int:
@@ -67,6 +83,10 @@ def out_of_memory_kills() -> int:
             if key == "oom_kill":
                 return int(value)
     return 0
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def _memory_limit() -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmtune import machine
+from llmtune.errors import CannotRunHere
 
 
 @pytest.fixture
@@ -62,3 +63,25 @@ def test_the_gpus_that_cuda_leaves_us(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert [gpu.name for gpu in machine._nvidia()] == expected
+
+
+@pytest.mark.parametrize(
+    ("physical", "usable", "processes", "expected"),
+    [(8, 16, 1, 8), (8, 4, 1, 4), (None, 6, 1, 6), (8, 16, 3, 2), (2, 2, 4, 1)],
+)
+def test_threads_are_a_share_of_the_physical_cores(
+    physical: int | None, usable: int, processes: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LLMTUNE_THREADS", raising=False)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: physical)
+    monkeypatch.setattr(machine, "_usable_cores", lambda: usable)
+    assert machine.cpu_threads(processes) == expected
+
+
+def test_the_user_s_number_of_threads_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMTUNE_THREADS", "3")
+    assert machine.cpu_threads(2) == 3
+    for wrong in ("none", "0", "-1", "1.5"):
+        monkeypatch.setenv("LLMTUNE_THREADS", wrong)
+        with pytest.raises(CannotRunHere, match="expected a number of threads"):
+            machine.cpu_threads()

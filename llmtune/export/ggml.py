@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llmtune.errors import BadArtifact, CannotRunHere
 from llmtune.export.formats import FORMATS, tensor_bytes
 from llmtune.extras import missing
+from llmtune.machine import cpu_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,11 +90,7 @@ def quantize(
 
     step = max(1, _VALUES_A_CHUNK // row)
     starts = range(0, flat.shape[0], step)
-    with ThreadPoolExecutor(_threads()) as pool:
+    with ThreadPoolExecutor(cpu_threads()) as pool:
         for _ in pool.map(lambda first: chunk(first, min(first + step, flat.shape[0])), starts):
             pass
     return result.reshape(*values.shape[:-1], row_bytes)
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from llmtune.errors import BadArtifact
 from llmtune.export.process import JobFailed, job_process, last_words, wait_for
 from llmtune.extras import have, missing
 from llmtune.files import read_json
+from llmtune.machine import cpu_threads
 from llmtune.monitor import Monitor
 
 
@@ -31,7 +31,6 @@ class LlamaRuntime:
 
     gguf:    path of the file
     context: tokens that a prompt and its answer may have together
-    threads: of the CPU; default: the cores this process may use
     exact:   keys and values in float32 and no flash attention, for comparing numbers; slower, on the CPU only
     timeout: seconds that loading, or one answer, may take
 
@@ -43,7 +42,6 @@ class LlamaRuntime:
         self,
         gguf: Path,
         context: int = 2048,
-        threads: int | None = None,
         *,
         exact: bool = False,
         timeout: float = 300,
@@ -62,7 +60,7 @@ class LlamaRuntime:
         job = {
             "gguf": str(gguf.resolve()),
             "context": context,
-            "threads": threads or _cores(),
+            "threads": cpu_threads(),
             "exact": exact,
             "key": self._key,
             "result": str(ready),
@@ -207,7 +205,3 @@ class LlamaRuntime:
         if code is not None:
             how = f"crashed (exit code {code}) at"
         return JobFailed(f"llama.cpp {how} {path}", fix=last_words(self._folder))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

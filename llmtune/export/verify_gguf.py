@@ -8,7 +8,6 @@ checkpoint's: what is left is what rounding cost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +42,6 @@ COST_LIMITS = (
 )
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """What one look at the file gave."""
-
-    reading: dict[str, Any]
-    predictions: Predictions
-    version: str
-
-
 def verify_gguf(
     gguf_file: Path,
     checkpoint: Path,
@@ -76,25 +66,27 @@ def verify_gguf(
     model = load_model(checkpoint, dtype="float32", trust_remote_code=trust_remote_code)
     places, source = windows(corpus, tokenizer, _context(model.config))
     texts = texts_with_added_tokens(tokenizer)
-    reference = predict(model, places, ASKED)
-    found = _look(gguf_file, texts, places, monitor, timeout)
     where = gguf_file.name
     expected = read(tokenizer, texts, CONVERSATIONS)
-    compare_readings(expected, found.reading, texts, tokenizer, where, "llama.cpp")
+    with _runtime(gguf_file, places, monitor, timeout) as runtime:
+        compare_readings(expected, _read(runtime, texts), texts, tokenizer, where, "llama.cpp")
+        found, version = _predictions(runtime, places, monitor), runtime.version
+    reference = predict(model, places, ASKED)
     back = read_back(gguf_file, model, monitor)
     _check_tensors(back, where)
     limits = CONVERSION_LIMITS[main if main in CONVERSION_LIMITS else "quantized"]
     if back.unread:
         # No inverse for this architecture: show that the float32 file it was rounded from predicts as the checkpoint.
-        exact = _look(converted, texts[:1], places, monitor, timeout)
-        conversion, how, limits = agreement(reference, exact.predictions), "float32 file", CONVERSION_LIMITS["f32"]
+        with _runtime(converted, places, monitor, timeout) as runtime:
+            exact = _predictions(runtime, places, monitor)
+        conversion, how, limits = agreement(reference, exact), "float32 file", CONVERSION_LIMITS["f32"]
     else:
-        conversion = agreement(predict(model, places, ASKED), found.predictions)
+        conversion = agreement(predict(model, places, ASKED), found)
         how = "own weights read back"
-    cost, cost_limits = agreement(reference, found.predictions), _cost_limits(main)
+    cost, cost_limits = agreement(reference, found), _cost_limits(main)
     proof = {
         "verified": True,
-        "runtime": {"name": "llama.cpp", "package": "xllamacpp", "version": found.version},
+        "runtime": {"name": "llama.cpp", "package": "xllamacpp", "version": version},
         "text": source,
         **reading_figures(expected, texts),
         "conversion": {"compared_with": how, **conversion.figures(limits)},
@@ -108,26 +100,27 @@ def verify_gguf(
     return proof
 
 
-def _look(gguf_file: Path, texts: list[str], places: list[Window], monitor: Monitor, timeout: float) -> _Measured:
-    """How llama.cpp reads the texts and what it predicts at the positions."""
+def _runtime(gguf_file: Path, places: list[Window], monitor: Monitor, timeout: float) -> LlamaRuntime:
+    context = max(len(place.tokens) for place in places) + 64
+    return LlamaRuntime(gguf_file, context, exact=True, timeout=timeout, monitor=monitor)
+
+
+def _predictions(runtime: LlamaRuntime, places: list[Window], monitor: Monitor) -> Predictions:
+    """What llama.cpp predicts at the positions."""
     import numpy as np
 
-    context = max(len(place.tokens) for place in places) + 64
     ids: list[list[int]] = []
     logprobs: list[list[float]] = []
-    with LlamaRuntime(gguf_file, context, exact=True, timeout=timeout, monitor=monitor) as runtime:
-        reading = _read(runtime, texts)
-        total = sum(len(place.positions) for place in places)
-        with monitor.bar("comparing predictions", total, "positions") as bar:
-            for place in places:
-                for position in place.positions:
-                    monitor.safe_point()
-                    top = runtime.next_token_top(place.tokens[: position + 1], ASKED)
-                    ids.append([token for token, _ in top])
-                    logprobs.append([value for _, value in top])
-                    bar.advance(1)
-        version = runtime.version
-    return _Measured(reading, Predictions(np.array(ids), np.array(logprobs)), version)
+    total = sum(len(place.positions) for place in places)
+    with monitor.bar("comparing predictions", total, "positions") as bar:
+        for place in places:
+            for position in place.positions:
+                monitor.safe_point()
+                top = runtime.next_token_top(place.tokens[: position + 1], ASKED)
+                ids.append([token for token, _ in top])
+                logprobs.append([value for _, value in top])
+                bar.advance(1)
+    return Predictions(np.array(ids), np.array(logprobs))
 
 
 def _read(runtime: LlamaRuntime, texts: list[str]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import psutil
 import torch
 
 from llmtune.errors import CannotRunHere
 from llmtune.heap import keep_freed_memory
+from llmtune.machine import cpu_threads
 
 # Kinds of launch, in accelerate's words; MULTI_CPU are ranks that torchrun started.
 SUPPORTED = ("NO", "MULTI_GPU", "MULTI_CPU", "DEEPSPEED")
@@ -114,13 +114,6 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
 
 
 def set_threads() -> None:
-    """Share the cores among the ranks of this machine (`accelerate launch` would leave each of them one).
-
-    The environment variable LLMTUNE_THREADS says otherwise: threads of each process. Another number of threads gives
-    other last bits.
-    """
-    cores = psutil.cpu_count(logical=False) or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = min(cores, len(os.sched_getaffinity(0)))
-    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(int(os.environ.get("LLMTUNE_THREADS") or max(1, cores // ranks_here)))
+    """Share the cores among the ranks of this machine (`accelerate launch` would leave each of them one). Another
+    number of threads gives other last bits."""
+    torch.set_num_threads(cpu_threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

@@ -281,6 +281,7 @@ def test_parquet(tmp_path: Path) -> None:
         read(path, "parquet")
 
 
+@pytest.mark.slow
 def test_python_docs_against_the_interpreter() -> None:
     import textwrap
     from pydoc_data.topics import topics

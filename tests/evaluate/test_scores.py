@@ -135,6 +135,7 @@ def test_own_questions(measure: Any, tmp_path: Path, template: bool) -> None:
     assert found["own_accuracy"] == found["own_right"].count("1") / 5
 
 
+@pytest.mark.slow
 def test_every_setting_changes_something(measure: Any, tmp_path: Path) -> None:
     plain = measure()
     general = tmp_path / "general.txt"

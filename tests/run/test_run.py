@@ -11,6 +11,8 @@ import pytest
 
 from tests.run.conftest import CommandLine
 
+pytestmark = pytest.mark.slow
+
 
 def test_stages_run_in_order_and_a_second_run_only_looks(line: CommandLine) -> None:
     line.recipe("count: {upto: 4}\ndouble: {times: 2}", head="seed: 7")

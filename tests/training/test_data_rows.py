@@ -143,6 +143,7 @@ def test_the_cache_is_used_and_follows_tokenizer_and_corpus(tmp_path, monkeypatc
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_the_hash_seed(tmp_path):
     corpus_of(tmp_path / "corpus", *(text(str(i), TEXT[i % 6] * (i % 4 + 1)) for i in range(20)))
     program = (

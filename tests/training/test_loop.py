@@ -67,6 +67,7 @@ def test_accumulation_does_not_change_the_gradient(place: Path, micro_batch: int
     assert norms[0][:3] == pytest.approx(norms[1][:3], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "adapter"), [("bf16", None), ("bf16", LORA), ("fp32", {**LORA, "type": "dora"})])
 def test_interrupted_anywhere_the_result_is_the_same_to_the_bit(
     place: Path, precision: str, adapter: dict[str, Any] | None
@@ -124,6 +125,7 @@ def test_a_diverging_run_is_stopped_by_its_gradient(place: Path) -> None:
         small_train(place, "explode", objective=Exploding())
 
 
+@pytest.mark.slow
 def test_best_weights_are_kept(place: Path) -> None:
     """At a rate that ruins the model ever more the best validation is the first; the weights saved are of the best."""
     settings = {"lr": 3.0, "tokens": 4000, "validation": {"every": 1}, "schedule": {"type": "constant", "warmup": 0}}
@@ -146,6 +148,7 @@ def test_best_weights_are_kept(place: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_what_was_trained(place: Path) -> None:
     """The last validation loss, computed again from the saved folder by transformers alone."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
