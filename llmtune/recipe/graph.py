@@ -9,7 +9,7 @@ is scored as soon as the corpus is there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from llmtune.errors import RecipeError
@@ -62,17 +62,31 @@ def resolve_inputs(recipe: Recipe) -> list[Node]:
 def wire(recipe: Recipe) -> Wiring:
     """As `resolve_inputs`, with the problems as values."""
     base = stage_class("model").model_validate({"id": BASE, "model": recipe.model})
+    wiring = _wire_stages(base, recipe.stages)
+    if wiring.problems:
+        return wiring
+    nodes = wiring.nodes
+    if recipe.evaluate is not None:
+        nodes = _with_evaluations(recipe, nodes)
+    if recipe.report.prompts:
+        nodes = [*nodes, *_answers(recipe.report.prompts, nodes)]
+    return Wiring(nodes, [])
+
+
+def input_problems(stages: Sequence[Stage], wrong: Container[int]) -> list[WiringProblem]:
+    """What is wrong with the inputs of stages that have ids, whatever else may be wrong in their recipe. wrong: the
+    positions of stages of which only the kind is known; what they take is not looked at."""
+    return _wire_stages(stage_class("model").model_construct(id=BASE), stages, wrong).problems
+
+
+def _wire_stages(base: Stage, stages: Sequence[Stage], wrong: Container[int] = ()) -> Wiring:
     nodes = [Node(BASE, base, {})]
     problems: list[WiringProblem] = []
-    for index, stage in enumerate(recipe.stages):
-        later = [str(other.id) for other in recipe.stages[index:]]
-        inputs, faults = _inputs(stage, nodes, later)
+    for index, stage in enumerate(stages):
+        later = [str(other.id) for other in stages[index:]]
+        inputs, faults = ({}, []) if index in wrong else _inputs(stage, nodes, later)
         problems += [WiringProblem(index, key, text) for key, text in faults]
         nodes.append(Node(str(stage.id), stage, inputs))
-    if recipe.evaluate is not None and not problems:
-        nodes = _with_evaluations(recipe, nodes)
-    if recipe.report.prompts and not problems:
-        nodes = [*nodes, *_answers(recipe.report.prompts, nodes)]
     return Wiring(nodes, problems)
 
 

@@ -12,7 +12,7 @@ from llmtune import stages as stage_registry
 from llmtune.errors import RecipeError
 from llmtune.recipe.faults import booleans_as_numbers, nearest, problems_of, show
 from llmtune.recipe.gates import gate_problems
-from llmtune.recipe.graph import wire
+from llmtune.recipe.graph import input_problems
 from llmtune.recipe.overrides import apply_overrides, kind_and_id
 from llmtune.recipe.recipe import Recipe, id_problems, stage_ids
 from llmtune.recipe.source import Place, Problem, Source, parse
@@ -85,23 +85,46 @@ class _Reader:
     def read(self) -> Recipe | None:
         """The recipe; None when anything is wrong (then `source.problems` says what)."""
         data = dict(self.source.data)
-        written = data.get("stages")
-        if isinstance(written, list) and written:
+        written = data.get("stages") or []
+        built: list[Stage | None] = []
+        if isinstance(written, list):
             built = [self.stage(index, item) for index, item in enumerate(written)]
             self.check_ids(written)
+        if built:
             data["stages"] = [stage for stage in built if stage is not None]
-        recipe = self.top(data, stages_checked=isinstance(written, list) and bool(written))
-        if recipe is None or self.source.problems:
+        recipe = self.top(data, stages_checked=bool(built))
+        stages = self.as_far_as_known(written, built) if built else None
+        if stages is not None:
+            self.check_between(recipe, stages, built)
+        return recipe if not self.source.problems else None
+
+    def as_far_as_known(self, written: list[Any], built: list[Stage | None]) -> list[Stage] | None:
+        """The stages, a wrong one as its kind alone, so that what is wrong between stages is found beside what is wrong
+        in them. None where that would tell what is not so: a stage is of no known kind, or an id is taken twice."""
+        kinds = stage_registry.stage_kinds()
+        named = [kind_and_id(item) for item in written]
+        known = [(kind, name) for kind, name in named if kind in kinds]
+        ids = stage_ids([(str(kind), name) for kind, name in known])
+        if len(known) < len(written) or id_problems(ids):
             return None
-        for problem in wire(recipe).problems:
-            block = ("stages", problem.index, recipe.stages[problem.index].kind)
+        return [
+            kinds[str(kind)].model_construct(id=name) if stage is None else stage.model_copy(update={"id": name})
+            for stage, (kind, _), name in zip(built, known, ids, strict=True)
+        ]
+
+    def check_between(self, recipe: Recipe | None, stages: list[Stage], built: list[Stage | None]) -> None:
+        """The inputs of the stages that are right in themselves, and all gates where the recipe's own blocks are."""
+        wrong = {index for index, stage in enumerate(built) if stage is None}
+        for problem in input_problems(stages, wrong):
+            block = ("stages", problem.index, stages[problem.index].kind)
             self.fault((*block, problem.key) if problem.key else block, problem.text, key=problem.key is None)
-        for path, text in gate_problems(recipe):
-            self.fault(path, text)
-        return recipe
+        if recipe is not None:
+            for path, text in gate_problems(recipe.model_copy(update={"stages": stages})):
+                self.fault(path, text)
 
     def top(self, data: dict[str, Any], stages_checked: bool) -> Recipe | None:
-        """Everything but the stages' own settings, which are known to be right or wrong already."""
+        """Everything but the stages' own settings, which are known to be right or wrong already; None when it is
+        wrong."""
         self.source.problems += booleans_as_numbers(data, Recipe, self.source)
         try:
             return Recipe.model_validate(data, context=self.context, by_alias=True, by_name=False)

@@ -132,6 +132,27 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(problems: Proble
     assert len(told) == 8
 
 
+def test_what_is_wrong_between_stages_is_told_beside_what_is_wrong_in_them(problems: Problems) -> None:
+    text = (
+        GOOD.replace("quantize\n", "quantize: {bit: 3}\n")
+        .replace("- export:\n", "- export: {format: ggfu}\n")
+        .replace("from: train", "from: trian")
+        + "gates: {bites: '<= 1 MB', bytes: '<= 0.5 of trian'}\n"
+    )
+    told = [line.removeprefix("recipe.yaml:") for line in problems(text)]
+    assert [line.split(":")[0] for line in told] == ["12", "13", "14", "16", "16"]
+    for line, part in zip(told, ("'bit'", "'ggfu'", "no stage 'trian'", "'bites'", "no model 'trian'"), strict=True):
+        assert part in line
+
+
+def test_a_wrong_stage_is_not_the_cause_of_other_faults(problems: Problems) -> None:
+    """It still makes what stages of its kind make; where its kind is not known, nobody can tell what the others lack."""
+    assert len(problems(GOOD.replace("format: html", "format: htlm"))) == 1
+    assert len(problems(GOOD.replace("- corpus", "- corpsu"))) == 1
+    assert len(problems(GOOD.replace("format: gguf, from: train", "format: gguf, from: export, id: train"))) == 1
+    assert len(problems(GOOD.replace("evaluate", "evalaute") + "gates: {bytes: '<= 1 MB'}\n")) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
