@@ -23,6 +23,7 @@ from llmtune.export.process import JobFailed, job_process, last_words, wait_for
 from llmtune.extras import have, missing
 from llmtune.files import read_json
 from llmtune.machine import cpu_threads
+from llmtune.models.gguf_header import read_gguf_header
 from llmtune.monitor import Monitor
 
 
@@ -51,6 +52,9 @@ class LlamaRuntime:
             raise missing("xllamacpp", "running a GGUF file")
         if not gguf.is_file():
             raise BadArtifact("no such GGUF file", where=str(gguf))
+        self.has_template: bool = "tokenizer.chat_template" in read_gguf_header(gguf).metadata
+        """Whether the file has a chat template of its own. llama.cpp would take ChatML where it has none, a form that a
+        model without a template was never trained on."""
         self._key = secrets.token_hex(16)
         self._timeout = timeout
         self._plain: int | None = None
@@ -106,7 +110,10 @@ class LlamaRuntime:
         return str(self._post("/detokenize", {"tokens": list(tokens)})["content"])
 
     def apply_template(self, messages: Sequence[dict[str, str]]) -> str:
-        """A conversation as llama.cpp renders it with the file's own chat template, up to where the answer begins."""
+        """A conversation as llama.cpp renders it with the file's own chat template, up to where the answer begins; of a
+        file without one, the text of the last message, which is continued."""
+        if not self.has_template:
+            return messages[-1]["content"]
         return str(self._post("/apply-template", {"messages": list(messages)})["prompt"])
 
     def next_token_top(self, tokens: Sequence[int], k: int) -> list[tuple[int, float]]:
@@ -131,16 +138,15 @@ class LlamaRuntime:
     def stream(
         self, messages: Sequence[dict[str, str]], max_tokens: int, temperature: float, seed: int
     ) -> Iterator[str]:
-        """Pieces of the answer to a conversation, as they come. temperature 0: the likeliest token each time."""
-        request = {
-            "messages": list(messages),
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "seed": seed,
-            "stream": True,
-            "reasoning_format": "none",
-        }
-        response = self._request("/v1/chat/completions", request)
+        """Pieces of the answer to a conversation (without a chat template: of what continues its last message), as they
+        come. temperature 0: the likeliest token each time."""
+        request = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "stream": True}
+        if self.has_template:
+            response = self._request(
+                "/v1/chat/completions", request | {"messages": list(messages), "reasoning_format": "none"}
+            )
+        else:
+            response = self._request("/v1/completions", request | {"prompt": self.apply_template(messages)})
         try:
             for line in response:
                 data = line.decode("utf-8").strip().removeprefix("data: ")
@@ -150,7 +156,7 @@ class LlamaRuntime:
                 if "error" in event:
                     raise JobFailed(f"llama.cpp stopped its answer: {event['error'].get('message', event['error'])}")
                 for choice in event.get("choices", ()):
-                    piece = choice.get("delta", {}).get("content")
+                    piece = choice.get("delta", {}).get("content") if self.has_template else choice.get("text")
                     if piece:
                         yield piece
         finally:

@@ -124,7 +124,7 @@ def _predictions(runtime: LlamaRuntime, places: list[Window], monitor: Monitor) 
 
 
 def _read(runtime: LlamaRuntime, texts: list[str]) -> dict[str, Any]:
-    rendered = [runtime.apply_template(messages) for messages in CONVERSATIONS]
+    rendered = [runtime.apply_template(messages) for messages in CONVERSATIONS if runtime.has_template]
     return {
         "tokens": [runtime.tokenize(text) for text in texts],
         "tokens_with_special": [runtime.tokenize(text, add_special=True) for text in texts],

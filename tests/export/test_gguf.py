@@ -195,7 +195,7 @@ def test_more_tokens_than_rows_is_refused(tmp_path: Path) -> None:
 def test_a_truncated_file_is_a_clear_error(llama: Converted, tmp_path: Path) -> None:
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(llama.gguf.read_bytes()[:200_000])
-    with pytest.raises(BadArtifact, match=r"cut\.gguf: llama\.cpp cannot load this GGUF file"):
+    with pytest.raises(BadArtifact, match=r"cut\.gguf: not a whole GGUF file"):
         LlamaRuntime(cut)
 
 
@@ -225,6 +225,22 @@ def test_runtime_predicts_streams_and_measures(llama: Converted) -> None:
         assert runtime.peak_memory() > 1 << 20
         process = runtime._process
     assert process.poll() is not None
+
+
+def test_a_model_without_a_template_continues_the_text(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """llama.cpp alone would ask it in ChatML, which it was never trained on."""
+    from llmtune.evaluate.answers import reply
+    from llmtune.models.load import load_model, load_tokenizer
+
+    made = make(tmp_path_factory, "llama", chat_template=None)
+    text = "A generator yields"
+    with LlamaRuntime(made.gguf, context=256, exact=True) as runtime:
+        assert not runtime.has_template
+        assert runtime.apply_template([{"role": "user", "content": text}]) == text
+        pieces = "".join(runtime.stream([{"role": "user", "content": text}], 8, 0.0, seed=1))
+    model = load_model(made.checkpoint, dtype="float32")
+    assert pieces.strip() == reply(model, load_tokenizer(made.checkpoint), text, 8)
+    assert verify_gguf(made.gguf, made.checkpoint, "f32", converted=made.gguf)["chat_template"] == "the model has none"
 
 
 def test_a_full_disk_is_called_so(llama: Converted, tmp_path: Path) -> None:
