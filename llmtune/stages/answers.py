@@ -14,6 +14,7 @@ from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
 
 _LIBRARIES = 800 << 20  # Python with torch and transformers
 _RUNTIME = 120 << 20  # llama.cpp and a Python without torch
+_TOKENS = 96  # of the longest answer
 _TOKENS_PER_SECOND = 20.0  # of a small model on a modest CPU
 
 
@@ -27,7 +28,6 @@ class AnswersStage(Stage):
     needs: ClassVar[tuple[Need, ...]] = (Need("model", "checkpoint"),)
 
     prompts: list[str] = Field(min_length=1, description="What to ask.")
-    tokens: int = Field(96, ge=1, description="Longest answer.")
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         model = inputs["model"]
@@ -35,7 +35,7 @@ class AnswersStage(Stage):
             memory = _RUNTIME + model.bytes
         else:
             memory = _LIBRARIES + 4 * (model.shape.parameters if model.shape else 0)
-        seconds = 8 + len(self.prompts) * self.tokens / _TOKENS_PER_SECOND
+        seconds = 8 + len(self.prompts) * _TOKENS / _TOKENS_PER_SECOND
         return Plan(Forecast(self.makes, self.kind, bytes=4096), memory=memory, disk=4096, seconds=seconds)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class AnswersStage(Stage):
 
         model = inputs["model"]
         trust = bool(model.metrics.get("trust_remote_code"))
-        answers = answers_of(model.folder, self.prompts, self.tokens, trust)
+        answers = answers_of(model.folder, self.prompts, _TOKENS, trust)
         pairs = [{"prompt": p, "answer": a} for p, a in zip(self.prompts, answers, strict=True)]
         write_json(context.output / "answers.json", pairs)
         return {"answers": len(pairs)}
