@@ -22,6 +22,7 @@ class TrainStage(TrainSettings, Stage):
 
     kind: ClassVar[str] = "train"
     makes: ClassVar[str] = "checkpoint"
+    version: ClassVar[int] = 2
     needs: ClassVar[tuple[Need, ...]] = (
         Need("checkpoint", "checkpoint", not_made_by=("quantize",)),
         Need("corpus", "corpus"),

@@ -117,6 +117,11 @@ class Rows(Sequence[Row]):
         return self.counts.trained
 
     @property
+    def has_conversations(self) -> bool:
+        """Whether any document is a conversation."""
+        return any(bool(part.chat.any()) for part in self._split.parts)
+
+    @property
     def padding_if_padded(self) -> int:
         """Tokens of padding if each piece had a row of its own, as long as the longest piece: what packing saves."""
         return self.counts.pieces * self.counts.longest - self.counts.tokens

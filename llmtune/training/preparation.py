@@ -13,6 +13,7 @@ from llmtune.models.adapters import attach, load_for_qlora, merge, save_adapter
 from llmtune.models.load import load_model, load_tokenizer, refuse_quantized
 from llmtune.models.save import save_checkpoint
 from llmtune.models.shape import read_config
+from llmtune.training.chat_template import end_of_turn
 from llmtune.training.checkpoint import load_weights
 from llmtune.training.engine import AUTOCAST
 from llmtune.training.isolation import Isolation, crosses_documents, isolation_of
@@ -60,10 +61,13 @@ def save_trained(
     weights: Mapping[str, Tensor],
     output: Path,
     *,
+    conversations: bool,
     trust_remote_code: bool,
 ) -> None:
     """Put trained weights into the checkpoint's model, freshly loaded, and save it to `output` in bf16 (an adapter
-    merged, and alone in `output/adapter`). The same whatever the devices it was trained on."""
+    merged, and alone in `output/adapter`). The same whatever the devices it was trained on.
+
+    conversations: whether it learned to end answers as the chat template does; generation then stops there."""
     model = _with_adapter(checkpoint, settings, adapter_seed, torch.device("cpu"), trust_remote_code)
     load_weights(model, weights)
     if settings.adapter is not None:
@@ -74,7 +78,20 @@ def save_trained(
             model = model.float()  # merged weights are rounded once, to bf16, not to fp16 before
         model = merge(model)
     tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
+    if conversations:
+        _stop_at_end_of_turn(model, tokenizer)
     save_checkpoint(model, tokenizer, output, dtype="bfloat16", trust_remote_code=trust_remote_code)
+
+
+def _stop_at_end_of_turn(model: Any, tokenizer: Any) -> None:
+    """Add the token that ends an answer to those at which generation stops. A base model's own end is often another
+    one (Qwen's `<|endoftext|>` beside `<|im_end|>`): it would write the trained end, and go on."""
+    ending = end_of_turn(tokenizer)
+    token = tokenizer.convert_tokens_to_ids(ending) if ending else tokenizer.eos_token_id
+    known = model.generation_config.eos_token_id
+    ends = [end for end in (known if isinstance(known, list) else [known]) if end is not None]
+    if token is not None and token not in ends:
+        model.generation_config.eos_token_id = [*ends, token] if ends else token
 
 
 def _with_adapter(

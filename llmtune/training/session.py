@@ -83,7 +83,7 @@ def train(
     loop = session.loop(devices, objective or NextToken())
     loop.run()
     metrics, weights = session.metrics(loop), session.chosen_weights(loop)
-    history = loop.progress.history
+    history, conversations = loop.progress.history, loop.rows.has_conversations
     devices.end()
     del loop
     gc.collect()
@@ -91,7 +91,15 @@ def train(
     if not devices.first:
         return {}
     kept = read_tensors(weights, work)
-    save_trained(checkpoint, settings, session.adapter_seed, kept, output, trust_remote_code=trust_remote_code)
+    save_trained(
+        checkpoint,
+        settings,
+        session.adapter_seed,
+        kept,
+        output,
+        conversations=conversations,
+        trust_remote_code=trust_remote_code,
+    )
     write_text(output / HISTORY, "".join(json.dumps(record) + "\n" for record in history))
     return metrics
 
