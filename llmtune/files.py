@@ -113,7 +113,7 @@ def content_fingerprint(paths: Iterable[Path]) -> str:
     for top in paths:
         for path in files_below(top):
             name = path.name if path == top else path.relative_to(top).as_posix()
-            digest.update(f"{name}\0{sha256_file(path)}\n".encode())
+            digest.update(os.fsencode(name) + f"\0{sha256_file(path)}\n".encode())
         digest.update(b"\1")
     return digest.hexdigest()
 

@@ -13,7 +13,7 @@ _INVISIBLE = re.compile(
     "\ufffe\uffff]"
 )
 _WIDE_SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f]")
-_TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
+_TRAILING = re.compile(r"(?<![ \t])[ \t]++$", re.MULTILINE)  # each run of blanks is looked at once
 _BLANK_LINES = re.compile(r"\n{4,}")
 
 

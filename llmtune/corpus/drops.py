@@ -11,7 +11,7 @@ from llmtune.corpus.text import printable
 TOO_SHORT = "too short"
 NO_TEXT = "no text"
 FORMAT = "no reader for this format"
-LINK = "link out of the folder"
+LINK = "link not followed"
 EXACT = "exact duplicate"
 NEAR = "near-duplicate"
 

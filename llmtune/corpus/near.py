@@ -18,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from llmtune.corpus.text import UNSPACED
 from llmtune.extras import need
 from llmtune.monitor import Monitor
 
@@ -30,7 +31,7 @@ _BATCH_DOCUMENTS = 4096  # the same; their signatures are Python's numbers for a
 _KNOWN_WORDS = 200_000  # whose hashes are remembered: 30 MB
 _WINDOW = 4096  # documents of one bucket compared all with all; larger buckets in windows of this size
 # Scripts written without spaces between words count by character; all else by runs of letters and digits.
-_TOKEN = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+")
+_TOKEN = re.compile(rf"[{UNSPACED}]|[^\W_]+")
 
 Signatures = NDArray[np.uint32]  # (documents, PERMUTATIONS)
 

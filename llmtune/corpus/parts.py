@@ -11,15 +11,21 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 
+from llmtune.corpus.text import UNSPACED
+
 SHARED = 0.25  # of the shorter document's paragraphs, by characters, from which two documents belong together
-_WORDS = 8  # shorter paragraphs are phrases that stand anywhere: headings, "See also"
+# Shorter paragraphs are phrases that stand anywhere: headings, "See also". A character of a script without spaces
+# between words is half a word.
+_WORDS = 8
 _BOILERPLATE = 20  # a paragraph in more documents than this says nothing of how they are related
 _BREAK = re.compile(r"\n\s*\n")
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+
+_CHARACTER = re.compile(f"[{UNSPACED}]")
 
 
 class Parts:
@@ -34,8 +40,8 @@ class Parts:
         found: dict[int, int] = {}
         for paragraph in _BREAK.split(text):
             words = _WORD.findall(paragraph.casefold())
-            if len(words) >= _WORDS:
-                plain = " ".join(words)
+            plain = " ".join(words)
+            if len(words) - len(_CHARACTER.findall(plain)) / 2 >= _WORDS:
                 found[int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=8).digest(), "big")] = len(plain)
         self._owners.extend([len(self._totals)] * len(found))
         self._hashes.extend(found.keys())
@@ -46,13 +52,13 @@ class Parts:
         """Pairs of documents, by number, that share at least SHARED of the shorter one's paragraphs."""
         hashes, sizes, owners = np.array(self._hashes, np.uint64), self._sizes, self._owners
         order = np.argsort(hashes, kind="stable")
-        edges = [0, *(np.flatnonzero(np.diff(hashes[order])) + 1).tolist(), len(order)]
+        starts = np.flatnonzero(np.diff(hashes[order], prepend=~hashes[order[:1]]))
+        standing = np.diff(starts, append=len(order))  # in how many documents each paragraph stands
         shared: Counter[tuple[int, int]] = Counter()
-        for start, end in pairwise(edges):
-            if 2 <= end - start <= _BOILERPLATE:
-                places = order[start:end].tolist()
-                for one, other in combinations(sorted(owners[place] for place in places), 2):
-                    shared[one, other] += sizes[places[0]]
+        for which in np.flatnonzero((standing >= 2) & (standing <= _BOILERPLATE)):
+            places = order[starts[which] : starts[which] + standing[which]].tolist()
+            for one, other in combinations(sorted(owners[place] for place in places), 2):
+                shared[one, other] += sizes[places[0]]
         for (one, other), characters in sorted(shared.items()):
             if characters >= SHARED * min(self._totals[one], self._totals[other]):
                 yield one, other

@@ -58,7 +58,7 @@ def files_of(source: Source) -> list[FileOf]:
 
         return [FileOf(library(), "", source.format, 0)]
     top, pattern = _split_glob(source.path)
-    if not top.exists():
+    if not _is_there(top):
         raise _missing(top)
     found = list(_found(top))
     meant = [
@@ -107,8 +107,8 @@ def _found(top: Path) -> Iterator[tuple[Path, str, tuple[str, str] | None]]:
         yield top, top.name, None
         return
     closed: list[OSError] = []
-    for root, _, names in os.walk(top, onerror=closed.append):
-        for name in names:
+    for root, folders, names in os.walk(top, onerror=closed.append):
+        for name in [*(folder for folder in folders if Path(root, folder).is_symlink()), *names]:
             path = Path(root, name)
             if path.is_symlink() or path.is_file():
                 yield path, path.relative_to(top).as_posix(), _problem_of_link(path, top)
@@ -122,11 +122,15 @@ def _found(top: Path) -> Iterator[tuple[Path, str, tuple[str, str] | None]]:
 def _problem_of_link(path: Path, top: Path) -> tuple[str, str] | None:
     if not path.is_symlink():
         return None
-    if not path.exists():
-        return UNREADABLE, "the link leads nowhere"
-    if not path.resolve().is_relative_to(top.resolve()):
+    try:
+        if not path.exists():
+            return UNREADABLE, "the link leads nowhere"
+        outside = not path.resolve().is_relative_to(top.resolve())
+    except OSError as error:
+        return UNREADABLE, f"the link: {error.strerror}"
+    if outside:
         return LINK, "name what it leads to as a source of its own"
-    return None
+    return (LINK, "a link to a folder of this source") if path.is_dir() else None
 
 
 def _file(path: Path, name: str, source: Source, problem: tuple[str, str] | None, *, alone: bool) -> FileOf:
@@ -147,11 +151,22 @@ def _natural_name(source: Source) -> str:
 
 def _split_glob(path: Path) -> tuple[Path, str | None]:
     """The part of a path before the first glob character, and the glob below it, if any. A name that exists wins."""
-    if path.exists() or not _MAGIC.search(str(path)):
+    if _is_there(path) or not _MAGIC.search(str(path)):
         return path, None
     parts = path.parts
     first = next(index for index, part in enumerate(parts) if _MAGIC.search(part))
     return Path(*parts[:first]), "/".join(parts[first:])
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise LlmtuneError(
+            f"the source cannot be reached: {error.strerror}",
+            where=printable(str(path)),
+            fix="give yourself the right to read it and the folders above it",
+        ) from error
 
 
 def _is_meant(name: str, pattern: str | None, source: Source, *, alone: bool) -> bool:

@@ -9,6 +9,10 @@ from typing import Protocol
 
 from llmtune.corpus.store import Document
 
+# Thai, Lao, Burmese, Khmer, Japanese and Chinese, as a set of characters in a regular expression: scripts written
+# without spaces between words.
+UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+
 
 class Said(Protocol):
     """A turn of a conversation, as read or as stored."""

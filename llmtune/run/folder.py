@@ -73,7 +73,8 @@ class RunFolder:
         """Move a stage's folder below `previous/`, numbered, so that nothing is overwritten."""
         previous = self.folder / "previous"
         previous.mkdir(exist_ok=True)
-        number = 1 + sum(1 for _ in previous.iterdir())
+        taken = (path.name.partition("-")[0] for path in previous.iterdir())
+        number = 1 + max((int(one) for one in taken if one.isdecimal()), default=0)
         folder.rename(previous / f"{number:03d}-{folder.name}")
 
     def stage_folders(self) -> list[Path]:

@@ -17,10 +17,11 @@ from llmtune.stages.stage import Forecast, Plan, Stage
 
 @dataclass(frozen=True)
 class PlannedNode:
-    """One stage of the run: its settings, fingerprint, estimate, and its artifact if that exists already."""
+    """One stage of the run: its settings, identity, fingerprint, estimate, and its artifact if that exists already."""
 
     node: Node
     stage: Stage
+    identity: dict[str, Any]
     fingerprint: str
     plan: Plan
     artifact: Artifact | None
@@ -33,13 +34,14 @@ def plan_nodes(nodes: list[Node], seed: int, store: Store, machine: Machine) -> 
     for node in nodes:
         stage = as_launched(node.stage)
         inputs = {name: planned[source].fingerprint for name, source in node.inputs.items()}
-        key = node_fingerprint(stage, inputs, seed)
+        identity = stage.identity()
+        key = node_fingerprint(stage, identity, inputs, seed)
         artifact = store.find(key)
         estimate = stage.plan({name: forecasts[source] for name, source in node.inputs.items()}, machine)
         if stage is not node.stage:
             text = "`launch:` is ignored: the ranks of the `accelerate launch` that started this run train it"
             estimate = replace(estimate, notes=(*estimate.notes, text))
-        planned[node.id] = PlannedNode(node, stage, key, estimate, artifact)
+        planned[node.id] = PlannedNode(node, stage, identity, key, estimate, artifact)
         forecasts[node.id] = _known(estimate.makes, artifact) if artifact else estimate.makes
     return list(planned.values())
 
@@ -56,13 +58,13 @@ def trains(stage: Stage) -> bool:
     return "launch" in type(stage).model_fields
 
 
-def node_fingerprint(stage: Stage, inputs: Mapping[str, str], seed: int) -> str:
-    """Fingerprint of all that decides a stage's result: kind, version, settings, inputs, seed and, for a stage that
+def node_fingerprint(stage: Stage, identity: Mapping[str, Any], inputs: Mapping[str, str], seed: int) -> str:
+    """Fingerprint of all that decides a stage's result: kind, version, identity, inputs, seed and, for a stage that
     trains on several ranks of an outer launch, their number."""
     value: dict[str, Any] = {
         "kind": stage.kind,
         "version": stage.version,
-        "settings": stage.identity(),
+        "settings": dict(identity),
         "inputs": dict(inputs),
     }
     if stage.seeded:

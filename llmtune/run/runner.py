@@ -228,6 +228,7 @@ class Run:
                     text = f"out of memory: starting again with 1/{2**halvings} of the micro-batch (same global batch)"
                     self.display.note(text)
                     self._event("out-of-memory", id=planned.node.id, halvings=halvings)
+            _check_unchanged(planned)
             made = self._describe(planned, artifacts, outcome)
             cost = {"seconds": round(outcome.seconds, 3), "memory": outcome.memory, "disk": outcome.disk}
             return self.store.publish(made, places.output, cost), halvings
@@ -273,7 +274,7 @@ class Run:
             "stage": node.id,
             "made_by": stage.kind,
             "fingerprint": planned.fingerprint,
-            "settings": stage.identity(),
+            "settings": stage.described(planned.identity),
             "inputs": {name: artifacts[source].lineage for name, source in node.inputs.items()},
         }
         return Artifact(
@@ -385,6 +386,15 @@ def doubts(todo: list[PlannedNode], machine: Machine, folder: Path) -> list[str]
     if disk > free:
         found.append(f"the run needs about {human_bytes(disk)} of disk; {human_bytes(free)} are free")
     return found
+
+
+def _check_unchanged(planned: PlannedNode) -> None:
+    """Refuse a result whose stage read other files than those it is to be known by."""
+    if planned.stage.identity() != planned.identity:
+        raise LlmtuneError(
+            f"the files that stage '{planned.node.id}' reads changed after this run was planned",
+            fix="run the same command again: it takes them as they are now, and what was finished before is kept",
+        )
 
 
 def _can_halve(planned: PlannedNode, halvings: int) -> bool:

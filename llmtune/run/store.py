@@ -47,8 +47,8 @@ class Store:
                     where=str(place),
                     fix="delete this folder and run the recipe again; everything else is kept",
                 )
-        if not artifact.folder.is_dir():
-            shutil.rmtree(place)  # the folder it pointed at is gone: find the model anew
+        if artifact.folder != place and _stamps(artifact.folder) != read_json(place / DESCRIPTION).get("stamps"):
+            shutil.rmtree(place)  # what it pointed at is gone, or another model stands there: find the model anew
             return None
         return artifact
 
@@ -64,7 +64,7 @@ class Store:
         files = {path.relative_to(output).as_posix(): path.stat().st_size for path in files_below(output)}
         description = artifact.describe() | {"cost": cost, "files": files}
         if location:
-            description["location"] = location
+            description |= {"location": location, "stamps": _stamps(Path(location))}
         write_json(output / DESCRIPTION, description)
         place = self.place(artifact.fingerprint)
         publish_folder(output, place)
@@ -82,6 +82,12 @@ class Store:
             shutil.rmtree(aside)
         aside.parent.mkdir(parents=True, exist_ok=True)
         self.place(fingerprint).rename(aside)
+
+
+def _stamps(folder: Path) -> dict[str, list[int]]:
+    """Sizes and times of change of the files of an artifact that stays where it lies."""
+    files = {path: path.stat() for path in (files_below(folder) if folder.is_dir() else ())}
+    return {path.relative_to(folder).as_posix(): [one.st_size, one.st_mtime_ns] for path, one in files.items()}
 
 
 def cost_of(place: Path) -> dict[str, float]:

@@ -24,12 +24,20 @@ class CorpusStage(Stage, CorpusSettings):
 
     kind: ClassVar[str] = "corpus"
     makes: ClassVar[str] = "corpus"
-    version: ClassVar[int] = 2  # parts of one another share a group
+    version: ClassVar[int] = 3  # parts of one another share a group, in every script
 
     def identity(self) -> dict[str, Any]:
         from llmtune.corpus.sources import identity_of
 
         return super().identity() | {"sources": identity_of(self)}
+
+    def described(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """With a digest in the place of the files' names and hashes: the names of private documents do not travel with
+        every model made from them, and a corpus may have millions."""
+        from llmtune.files import fingerprint
+
+        sources = [source | {"contents": fingerprint(source["contents"])} for source in identity["sources"]]
+        return identity | {"sources": sources}
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         from llmtune.corpus.estimate import estimate

@@ -29,10 +29,16 @@ class ModelStage(Stage):
     model: ModelReference = Field(description="The base model: a short name, folder, .gguf file or hub id.")
 
     def identity(self) -> dict[str, Any]:
-        """The contents of the model, not its place; its name and licence travel in the lineage of all it leads to."""
-        from llmtune.models.find import display_name, identity, licence
+        """The contents of the model, not its place, and its name, which travels in the lineage of all it leads to."""
+        from llmtune.models.find import display_name, identity
 
-        return {"name": display_name(self.model), "licence": licence(self.model), "model": identity(self.model)}
+        return {"name": display_name(self.model), "model": identity(self.model)}
+
+    def described(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """With the licence, which is no part of the identity: whether it is known can depend on the hub being there."""
+        from llmtune.models.find import licence
+
+        return identity | {"licence": licence(self.model)}
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         """Headers only. Raises LlmtuneError when the model is not to be found: nothing after it could be planned."""

@@ -127,6 +127,10 @@ class Stage(Settings):
         that read files from outside the store replace their paths by fingerprints of the contents here."""
         return self.model_dump(mode="json", exclude=set(self.not_identity))
 
+    def described(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """What the lineage of all that is made from this stage's artifact says of its settings; default: `identity`."""
+        return identity
+
     @abstractmethod
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         """Estimate without loading weights or reading whole inputs. `inputs` by the names in `needs`."""

@@ -319,10 +319,10 @@ def test_links_and_closed_folders_are_counted(build: Build, folder: Path, monkey
     monkeypatch.setattr(os, "scandir", refusing)
     notes = Notes()
     built = build([{"path": folder}], monitor=notes)
-    assert built.metrics["dropped"] == {"exact duplicate": 1, "link out of the folder": 1, "unreadable file": 2}
+    assert built.metrics["dropped"] == {"exact duplicate": 1, "link not followed": 1, "unreadable file": 2}
     dropped = json.loads((built.folder / "card.json").read_text())["dropped_named"]
     assert [entry["id"] for entry in dropped["unreadable file"]] == ["texts/closed", "texts/gone.txt"]
-    assert any("link out of the folder: texts/out.txt" in note for note in notes.notes)
+    assert any("link not followed: texts/out.txt" in note for note in notes.notes)
     with pytest.raises(LlmtuneError, match="leads nowhere"):
         build([{"path": folder, "exclude": ["closed"]}], on_error="fail")
     assert build([{"path": folder, "exclude": ["closed", "gone.txt"]}], on_error="fail").metrics["documents"] == 20

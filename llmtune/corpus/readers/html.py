@@ -49,7 +49,7 @@ def declared_encoding(head: bytes) -> str | None:
     name = _MEANING.get(name, name)
     try:
         "".encode(name)
-    except LookupError:
+    except (LookupError, UnicodeError):  # the codec "undefined" knows nothing, and says so
         return None
     return name
 

@@ -188,7 +188,7 @@ def _definitions(node: LexborNode, depth: int) -> list[str]:
     """A definition list: each group of terms on lines of their own, directly above what defines them."""
     found: list[str] = []
     terms: list[str] = []
-    for child in _definition_parts(node):
+    for child in _definition_parts(node, depth):
         if child.tag == "dt":
             terms.extend(filter(None, [_line(child, depth + 1)]))
         else:
@@ -201,13 +201,13 @@ def _definitions(node: LexborNode, depth: int) -> list[str]:
     return [*found, *terms]
 
 
-def _definition_parts(node: LexborNode) -> list[LexborNode]:
+def _definition_parts(node: LexborNode, depth: int) -> list[LexborNode]:
     """The dt and dd of a list, also where each pair stands in a <div>."""
     parts: list[LexborNode] = []
     child = node.child
     while child is not None:
-        if child.tag == "div":
-            parts.extend(_definition_parts(child))
+        if child.tag == "div" and depth < _DEEPEST:
+            parts.extend(_definition_parts(child, depth + 1))
         elif child.is_element_node:
             parts.append(child)
         child = child.next
