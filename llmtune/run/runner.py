@@ -228,7 +228,7 @@ class Run:
                     text = f"out of memory: starting again with 1/{2**halvings} of the micro-batch (same global batch)"
                     self.display.note(text)
                     self._event("out-of-memory", id=planned.node.id, halvings=halvings)
-            _check_unchanged(planned)
+            self._check_unchanged(planned)
             made = self._describe(planned, artifacts, outcome)
             cost = {"seconds": round(outcome.seconds, 3), "memory": outcome.memory, "disk": outcome.disk}
             return self.store.publish(made, places.output, cost), halvings
@@ -267,6 +267,15 @@ class Run:
             return run_worker(job, launch, folder / "log.txt", self.switch, on_event, call_ranks)
         except Stopped as error:
             raise Stopped(f"stage '{planned.node.id}': {error.what}") from error
+
+    def _check_unchanged(self, planned: PlannedNode) -> None:
+        """Refuse, and drop, a result whose stage read other files than those it is to be known by."""
+        if planned.stage.identity() != planned.identity:
+            self.store.discard(planned.fingerprint)
+            raise LlmtuneError(
+                f"the files that stage '{planned.node.id}' reads changed after this run was planned",
+                fix="run the same command again: it takes them as they are now, and what was finished before is kept",
+            )
 
     def _describe(self, planned: PlannedNode, artifacts: dict[str, Artifact], outcome: Outcome) -> Artifact:
         node, stage = planned.node, planned.stage
@@ -386,15 +395,6 @@ def doubts(todo: list[PlannedNode], machine: Machine, folder: Path) -> list[str]
     if disk > free:
         found.append(f"the run needs about {human_bytes(disk)} of disk; {human_bytes(free)} are free")
     return found
-
-
-def _check_unchanged(planned: PlannedNode) -> None:
-    """Refuse a result whose stage read other files than those it is to be known by."""
-    if planned.stage.identity() != planned.identity:
-        raise LlmtuneError(
-            f"the files that stage '{planned.node.id}' reads changed after this run was planned",
-            fix="run the same command again: it takes them as they are now, and what was finished before is kept",
-        )
 
 
 def _can_halve(planned: PlannedNode, halvings: int) -> bool:

@@ -25,6 +25,10 @@ def test_clean_text() -> None:
     assert clean_text(dirty) == "Café aulait\n\tcode  x\n\n\nend\nnew"
 
 
+def test_a_line_padded_with_a_million_blanks_is_looked_at_once() -> None:
+    assert clean_text(f"a{' ' * 1_000_000}b{chr(9) * 1_000_000}\nc") == f"a{' ' * 1_000_000}b\nc"
+
+
 @given(st.text())
 def test_clean_text_is_idempotent_and_encodable(text: str) -> None:
     once = clean_text(text)

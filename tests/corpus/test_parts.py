@@ -35,6 +35,16 @@ def test_a_chapter_and_its_book_are_related_and_signatures_do_not_see_it() -> No
     assert clusters(sketcher.signatures(), 0.65, Monitor(), [(0, 1)]) == [[0, 1]]
 
 
+def test_a_chapter_in_a_script_without_spaces_is_related_to_its_book() -> None:
+    chapter = [
+        "规划器估计每条路径的成本，并保留成本最低的那一条路径。",
+        "索引使读取更快，但每次插入、更新或删除行时都必须更改。",
+    ]
+    rest = [f"第{n}段：事务是一组要么全部生效，要么全部不生效的操作，编号为{n}。" for n in range(8)]
+    assert related("\n\n".join(chapter), "\n\n".join([*rest, *chapter])) == [(0, 1)]
+    assert related("参见下一页的说明\n\n一二三", "参见下一页的说明\n\n四五六") == []  # phrases of a few characters
+
+
 def test_a_quarter_of_the_shorter_one_counts_and_less_does_not() -> None:
     mine, theirs = paragraphs(9, 3), paragraphs(20, 4)
     fifth = "\n\n".join([*mine[:8], theirs[0], theirs[1]])

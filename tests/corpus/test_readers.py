@@ -13,7 +13,7 @@ import pytest
 
 from llmtune.corpus.readers import FORMATS, format_of, reader_of
 from llmtune.corpus.readers.decode import read_text
-from llmtune.corpus.readers.html import page_text
+from llmtune.corpus.readers.html import declared_encoding, page_text
 from llmtune.corpus.readers.markdown import markdown_text
 from llmtune.corpus.readers.reader import RawDocument, Rejected, Unreadable
 from llmtune.corpus.settings import Format, Source
@@ -162,6 +162,19 @@ def test_html_without_anything_in_it() -> None:
 
 def test_html_nested_beyond_reason_is_still_read() -> None:
     assert "deep inside" in page_text("<div>" * 3000 + "deep inside" + "</div>" * 3000)
+
+
+def test_html_definitions_nested_beyond_reason_are_still_read() -> None:
+    page = f"<body><p>before</p><dl>{'<div>' * 3000}<dt>term</dt><dd>meaning</dd>{'</div>' * 3000}</dl><p>after</p>"
+    assert "before" in page_text(page)
+    assert "after" in page_text(page)
+
+
+def test_html_that_names_no_encoding_is_read_as_the_source_says(tmp_path: Path) -> None:
+    """Pages made by scripts say so, and Python knows a codec of that name, which refuses everything."""
+    page = tmp_path / "a.html"
+    page.write_text("<html><head><meta charset=undefined></head><body><p>naïve</p></body></html>")
+    assert declared_encoding(page.read_bytes()) is None
 
 
 @pytest.mark.parametrize("charset", ["iso-8859-1", "utf-8", "shift_jis"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from llmtune.artifacts import Artifact
 from llmtune.files import read_json, write_json
 from llmtune.run.folder import RunFolder
 from llmtune.run.job import Workshop
 from llmtune.run.lock import FileLock
 from llmtune.run.process import is_out_of_memory, launched_from_outside, mark_of
+from llmtune.run.store import LOCATION, Store
 from llmtune.run.supervise import StopSwitch, _failure
 from llmtune.run.worker import _tell_failure
 from tests.run.conftest import CommandLine
@@ -289,3 +292,70 @@ def test_more_than_a_hundred_stages_stand_in_their_order(tmp_path: Path) -> None
     (tmp_path / "previous").mkdir()
     (tmp_path / "1-file").touch()
     assert run.stage_folders() == made
+
+
+def test_documents_that_change_while_the_run_goes_on_are_not_taken_for_those_planned(line: CommandLine) -> None:
+    docs = line.folder / "docs"
+    docs.mkdir()
+    for name in "abc":
+        (docs / f"{name}.txt").write_text(f"{name}: the planner estimates the cost of each path and keeps one.")
+    corpus = "corpus: {sources: [{path: docs}], near_duplicates: null, min_characters: 9}"
+    line.recipe(f"count: {{upto: 8, seconds_each: 0.2}}\n{corpus}")
+    running = line.start("run", "toy.yaml")
+    line.wait_for(line.states)
+    (docs / "c.txt").write_text("Another text, which nobody planned for, stands in this file now.")
+    output = running.communicate()[0]
+    assert running.returncode == 1
+    assert "the files that stage 'corpus' reads changed after this run was planned" in output
+    again = line.run("run", "toy.yaml")
+    assert again.returncode == 0, again.stderr
+    assert "▶ count" not in again.stdout
+
+
+def test_names_of_documents_do_not_travel_with_what_is_made_of_them(line: CommandLine) -> None:
+    docs = line.folder / "docs"
+    docs.mkdir()
+    for number in range(3):
+        (docs / f"secret{number}.txt").write_text(
+            f"{number}: the planner estimates the cost of each path and keeps one."
+        )
+    line.recipe("corpus: {sources: [{path: docs}], near_duplicates: null, min_characters: 9}")
+    assert line.run("run", "toy.yaml").returncode == 0
+    described = [path.read_text() for path in line.folder.glob("runs/.artifacts/*/artifact.json")]
+    assert len(described) == 2
+    assert not any("secret" in text for text in described)
+
+
+def test_a_base_is_found_anew_when_another_model_stands_where_it_stood(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+
+    def publish(folder: Path) -> None:
+        output = tmp_path / "output"
+        write_json(output / LOCATION, {"location": str(folder)})
+        store.publish(Artifact("checkpoint", output, "f", "base", "model"), output, {})
+
+    for name in ("one", "two"):
+        write_json(tmp_path / name / "config.json", {})
+    publish(tmp_path / "one")
+    found = store.find("f")
+    assert found is not None
+    assert found.folder == tmp_path / "one"
+    write_json(tmp_path / "one" / "config.json", {"other": "model"})
+    assert store.find("f") is None
+    publish(tmp_path / "two")
+    shutil.rmtree(tmp_path / "two")
+    assert store.find("f") is None
+
+
+def test_what_is_set_aside_never_meets_what_was(tmp_path: Path) -> None:
+    files = RunFolder(tmp_path / "run")
+
+    def set_aside() -> None:
+        (tmp_path / "run" / "01-train").mkdir(parents=True)
+        files.set_aside(tmp_path / "run" / "01-train")
+
+    set_aside()
+    set_aside()
+    (tmp_path / "run/previous/001-01-train").rmdir()
+    set_aside()
+    assert sorted(path.name for path in (tmp_path / "run/previous").iterdir()) == ["002-01-train", "003-01-train"]
