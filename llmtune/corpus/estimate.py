@@ -39,7 +39,12 @@ class Estimate:
     @property
     def tokens(self) -> int:
         """In a tokenizer of common size for English text and code."""
-        return round(self.characters / CHARACTERS_PER_TOKEN)
+        return tokens_of(self.characters)
+
+
+def tokens_of(characters: int) -> int:
+    """Tokens that so many characters of English text and code are in a tokenizer of common size."""
+    return round(characters / CHARACTERS_PER_TOKEN)
 
 
 def estimate(settings: CorpusSettings) -> Estimate:

@@ -52,6 +52,7 @@ class Workshop:
         self.stop = folder / "stop"  # supervisor → worker: stop at the next safe point
         self.result = folder / "result.json"  # metrics, when the stage succeeded
         self.failure = folder / "failure.json"  # the error, when it did not
+        self.spent = folder / "spent.json"  # what its workers took so far: seconds, peak memory and disk in bytes
         self.lock = folder / "lock"  # held by the supervisor
         self.worker_lock = folder / "worker.lock"  # held by the worker: an orphan keeps others out until it is gone
 

@@ -81,5 +81,9 @@ def _known(forecast: Forecast, artifact: Artifact) -> Forecast:
         from llmtune.models.shape import read_shape
 
         shape = read_shape(artifact.folder)
-    tokens = artifact.metrics.get("tokens_by_split") or forecast.tokens
+    tokens = forecast.tokens
+    if artifact.kind == "corpus" and "splits" in artifact.metrics:
+        from llmtune.corpus.estimate import tokens_of
+
+        tokens = {name: tokens_of(split["characters"]) for name, split in artifact.metrics["splits"].items()}
     return replace(forecast, bytes=folder_bytes(artifact.folder), shape=shape, tokens=tokens, artifact=artifact)

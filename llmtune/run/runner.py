@@ -146,7 +146,7 @@ class Run:
             if name in chosen:
                 if self.switch.presses:
                     raise Stopped()
-                if again and planned.artifact:
+                if again:
                     self._forget(planned, folder)
                 records[name] = self._one(planned, folder, artifacts, again, conductor)
                 if planned in evaluations:
@@ -391,7 +391,10 @@ def doubts(todo: list[PlannedNode], machine: Machine, folder: Path) -> list[str]
         for node in todo
         if node.plan.memory > machine.memory
     ]
-    disk, free = sum(node.plan.disk for node in todo), machine.disk_free(folder)
+    disk = kept = 0
+    for node in todo:  # a stage's work is gone when the next begins, what it made stays
+        disk, kept = max(disk, kept + node.plan.disk), kept + node.plan.makes.bytes
+    free = machine.disk_free(folder)
     if disk > free:
         found.append(f"the run needs about {human_bytes(disk)} of disk; {human_bytes(free)} are free")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any, Self
 
 from llmtune import errors
 from llmtune.errors import LlmtuneError, OutOfMemory, Stopped
-from llmtune.files import folder_bytes, read_json
+from llmtune.files import folder_bytes, read_json, write_json
 from llmtune.machine import out_of_memory_kills
 from llmtune.run.events import Follower
 from llmtune.run.job import Job, Workshop
@@ -23,6 +24,7 @@ from llmtune.run.process import EXIT_OUT_OF_MEMORY, SUPERVISOR, mark_of, says_ou
 
 _POLL = 0.1  # seconds between two looks at the worker
 _DISK_POLL = 1.0  # and at the bytes in its folder
+_SPENT_POLL = 20.0  # between two notes of what it took so far
 
 
 class StopSwitch:
@@ -51,13 +53,50 @@ class StopSwitch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker that succeeded left: the stage's metrics, seconds at work, peak bytes of memory of all its ranks,
-    and the most bytes that stood in its folder."""
+    """What a worker that succeeded left: the stage's metrics, and of all the workers that the artifact took: seconds,
+    peak bytes of memory (of all ranks of one) and the most bytes that stood in its folder."""
 
     metrics: dict[str, Any]
     seconds: float
     memory: int
     disk: int
+
+
+class _Spent:
+    """What the workers of one artifact took in all, over stops and kills; kept in its workshop."""
+
+    def __init__(self, places: Workshop) -> None:
+        self._places = places
+        before = read_json(places.spent) if places.spent.exists() else {}
+        self._seconds_before: float = before.get("seconds", 0.0)
+        self.memory: int = before.get("memory", 0)
+        self.disk: int = before.get("disk", 0)
+        self._began = time.monotonic()
+        self._save_at = self._began + _SPENT_POLL
+
+    @property
+    def seconds(self) -> float:
+        """From the start of the first worker on, without the time between two."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    def look(self) -> None:
+        """While the worker runs: at the disk, and now and then to file, for a kill of our own."""
+        self.disk = max(self.disk, folder_bytes(self._places.folder))
+        if time.monotonic() >= self._save_at:
+            self.save()
+            self._save_at = time.monotonic() + _SPENT_POLL
+
+    def save(self) -> None:
+        """To file."""
+        write_json(self._places.spent, {"seconds": self.seconds, "memory": self.memory, "disk": self.disk})
+
+    def end(self) -> None:
+        """When the worker has ended, however it did."""
+        peaks = self._places.folder.glob("peak-*.json")
+        self.memory = max(self.memory, sum(read_json(path)["bytes"] for path in peaks))
+        self.disk = max(self.disk, folder_bytes(self._places.folder))
+        with contextlib.suppress(OSError):  # a full disk: what filled it is the thing to tell
+            self.save()
 
 
 def run_worker(
@@ -123,7 +162,8 @@ def watch(
     kills_before = out_of_memory_kills()
     log_before = log.stat().st_size if log.exists() else 0
     events = Follower(places.events, from_end=True)
-    disk, look_again = 0, 0.0
+    spent = _Spent(places)
+    look_again = 0.0
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -138,7 +178,8 @@ def watch(
                 for event in events.poll():
                     on_event(event)
                 if time.monotonic() >= look_again:
-                    disk, look_again = max(disk, folder_bytes(places.folder)), time.monotonic() + _DISK_POLL
+                    spent.look()
+                    look_again = time.monotonic() + _DISK_POLL
                 if switch.presses and not places.stop.exists():
                     places.stop.touch()
                 if switch.presses > 1:
@@ -146,12 +187,11 @@ def watch(
                 time.sleep(_POLL)
         finally:
             end_group(process)
+            spent.end()
     for event in events.poll():
         on_event(event)
     if process.returncode == 0 and places.result.exists():
-        result = read_json(places.result)
-        memory = sum(read_json(path)["bytes"] for path in places.folder.glob("peak-*.json"))
-        return Outcome(result["metrics"], result["seconds"], memory, max(disk, folder_bytes(places.folder)))
+        return Outcome(read_json(places.result)["metrics"], spent.seconds, spent.memory, spent.disk)
     killed_for_memory = out_of_memory_kills() > kills_before and (several or _killed(process.returncode))
     raise _failure(process.returncode, places, log, log_before, several, killed_for_memory)
 

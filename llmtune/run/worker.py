@@ -113,11 +113,10 @@ def run_job(job: Job) -> int:
         monitor: Monitor = WorkerMonitor(places) if first else FollowerMonitor(places)
         inputs = {name: read_artifact(Path(folder)) for name, folder in job.inputs.items()}
         context = Context(places.output, places.work, job.seed, monitor, job.halvings)
-        started = time.monotonic()
         metrics = stage.run(inputs, context)
         write_json(places.peak(rank()), {"bytes": peak_memory()})
         if first:
-            write_json(places.result, {"metrics": metrics, "seconds": time.monotonic() - started})
+            write_json(places.result, {"metrics": metrics})
     except BaseException as error:
         return _tell_failure(places, error)
     return 0

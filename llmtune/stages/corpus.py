@@ -15,6 +15,7 @@ _FILE_BYTES_PER_SECOND = 5e6
 _CHARACTERS_PER_SECOND = 4e6
 _PROCESS_BYTES = 220 << 20  # Python with pyarrow and numpy
 _DOCUMENT_BYTES = 2300  # entry, signature (twice while they are put together)
+_CHARACTERS_A_BYTE = 6  # paragraphs that documents may share, about 300 characters each: 48 bytes to compare them
 _SHARD_CHARACTERS = 64_000_000
 _COMPRESSED = 0.4  # bytes of zstd Parquet per character of text
 
@@ -59,7 +60,11 @@ class CorpusStage(Stage, CorpusSettings):
         spooled = min(found.characters, _SHARD_CHARACTERS)
         return Plan(
             makes=makes,
-            memory=_PROCESS_BYTES + _DOCUMENT_BYTES * found.documents + 5 * found.largest + 4 * spooled,
+            memory=_PROCESS_BYTES
+            + _DOCUMENT_BYTES * found.documents
+            + found.characters // _CHARACTERS_A_BYTE
+            + 5 * found.largest
+            + 4 * spooled,
             disk=2 * size,
             seconds=2 + found.file_bytes / _FILE_BYTES_PER_SECOND + found.characters / _CHARACTERS_PER_SECOND,
             notes=(

@@ -3,7 +3,7 @@
 A step takes the next `batch_rows` rows (a pure function of its number), shares them among the ranks, and works through
 them in micro-batches. The loss is divided by the number of targets of the whole step, over micro-batches and ranks, so
 neither their size nor their number changes the gradient. All that decides a result follows from settings, seed and step
-number; nothing reads the clock.
+number; the clock decides only when a checkpoint more is saved.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from llmtune.training.objective import Batch
 from llmtune.training.order import rows_of_step
 from llmtune.training.schedule import rate_at
 from llmtune.training.settings import Steps, TrainSettings
+
+CHECKPOINT_SECONDS = 1800.0  # of work that a crash may cost, where the recipe does not say how often to save
 
 
 @dataclass
@@ -67,16 +69,16 @@ class Loop:
 
     def run(self) -> None:
         """Train to the last step. Raises Stopped (with a checkpoint saved) and NotFinite (the last one kept)."""
-        saved = self.progress.step
+        saved, saved_at = self.progress.step, time.monotonic()
         with self.monitor.bar("train", self.steps.total, "steps", self.progress.step) as bar:
             while True:
                 step = self.progress.step
                 try:
                     if self.valid is not None and self.steps.validates_after(step) and self.progress.validated < step:
                         self._validate(bar)
-                    if self.steps.saves_after(step) and saved < step:
+                    if saved < step and (self.steps.saves_after(step) or self._is_late(saved_at)):
                         self.store.save(self.engine, self.progress, last=step == self.steps.total)
-                        saved = step
+                        saved, saved_at = step, time.monotonic()
                     if step == self.steps.total:
                         return
                     self._step(bar)
@@ -161,6 +163,13 @@ class Loop:
             samples = [*samples, *[Sample(0, 0, idle)] * (rows - len(samples))]
         parts = [samples[start : start + self.micro_batch] for start in range(0, rows, self.micro_batch)]
         return [self.collator(part) for part in parts], seen
+
+    def _is_late(self, saved_at: float) -> bool:
+        """Whether a crash now would lose too much; rank 0's clock counts for all. Never with `checkpoint_steps`."""
+        if self.settings.checkpoint_steps is not None:
+            return False
+        devices = self.engine.devices
+        return bool(devices.sum([float(devices.first and time.monotonic() - saved_at > CHECKPOINT_SECONDS)])[0])
 
     def _safe_point(self) -> None:
         """Stop here if rank 0 was asked to; all ranks together."""

@@ -215,6 +215,13 @@ class _Session:
             f"training {trainable:,} weights for {steps} steps on {len(rows)} rows of up to {rows.row_tokens} tokens "
             f"({rows.tokens:,} tokens, {rows.trained_tokens:,} of them targets)"
         )
+        if rows.counts.shortened:
+            self.monitor.note(
+                f"{rows.counts.shortened:,} conversations are longer than row_tokens ({rows.row_tokens}) and lose "
+                "their end, with the token that ends the last answer: raise row_tokens to train on them whole"
+            )
+        if rows.counts.dropped_documents:
+            self.monitor.note(f"{rows.counts.dropped_documents:,} documents have no token to train on and are left out")
         if isolate == "rows":
             self.monitor.note("this family cannot be kept inside a document: one document a row, shorter ones padded")
 
@@ -237,6 +244,8 @@ class _Session:
             "padding_share": 1 - progress.seen / progress.room,
             "rows": len(loop.rows),
             "row_fill": loop.rows.counts.fill,
+            "shortened_conversations": loop.rows.counts.shortened,
+            "dropped_documents": loop.rows.counts.dropped_documents,
             "ranks": devices.world,
             "micro_batch": self.micro_batch,
             "tokens_per_second": loop.clock.tokens_per_second,

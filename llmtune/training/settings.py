@@ -106,7 +106,10 @@ class TrainSettings(Settings):
         ValidationSettings(), description="The loss on held-out rows while training."
     )
     checkpoint_steps: int | None = Field(
-        None, ge=1, description="Steps between two checkpoints to resume from; default a quarter of all steps."
+        None,
+        ge=1,
+        description="Steps between two checkpoints to resume from; default a quarter of all steps, and after half an "
+        "hour without one.",
     )
     seed: int | None = Field(
         None,

@@ -79,6 +79,19 @@ def test_ctrl_c_once_stops_at_a_safe_point_and_says_how_to_go_on(line: CommandLi
     assert "Traceback" not in output
     assert line.run("run", "toy.yaml").returncode == 0
     assert line.total("01-count") == 820
+    record = json.loads((line.folder / "runs/toy/01-count/stage.json").read_text())
+    assert record["actual"]["seconds"] > 40 * 0.05, "the time of both workers"
+
+
+def test_again_does_not_go_on_with_what_was_interrupted(line: CommandLine) -> None:
+    line.recipe("count: {upto: 40, seconds_each: 0.05}")
+    running = line.start("run", "toy.yaml")
+    line.wait_for(line.states)
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=20)
+    assert line.run("run", "toy.yaml", "--again").returncode == 0
+    record = json.loads((line.folder / "runs/toy/01-count/stage.json").read_text())
+    assert record["metrics"]["starts"] == 1
 
 
 def test_ctrl_c_twice_stops_now(line: CommandLine) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from llmtune.corpus.store import Document, Message, write_split
 from tests.tiny import TEXT, tiny_checkpoint
-from tests.training.small_run import losses_of, small_train
+from tests.training.small_run import Interrupting, losses_of, small_train
 
 END_OF_TURN, END_OF_TEXT = 3, 4  # of the tiny tokenizer: what its template writes, and what a base model stops at
 
@@ -63,6 +63,13 @@ def test_the_loss_is_that_of_the_answers_and_their_ends(place: Path) -> None:
             total += float(losses[start - 1 : stop - 1].sum())
             count += stop - start
     assert losses_of(place, "one")[0] == pytest.approx(total / count, abs=1e-4)
+
+
+def test_what_does_not_fit_is_told(place: Path) -> None:
+    told = Interrupting()
+    metrics = small_train(place, "short", told, row_tokens=64, batch_tokens=2048, epochs=1, tokens=None)
+    assert metrics["shortened_conversations"] > 0
+    assert any("conversations are longer than row_tokens (64) and lose their end" in note for note in told.notes)
 
 
 @pytest.mark.parametrize("adapter", [None, {"rank": 4}], ids=["full", "lora"])

@@ -95,6 +95,22 @@ def test_interrupted_anywhere_the_result_is_the_same_to_the_bit(
     assert again["loss_last"] == stopped["loss_last"] == metrics["loss_last"]
 
 
+def test_a_checkpoint_more_is_saved_where_a_crash_would_lose_too_much(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmtune.training import loop
+
+    small_train(place, "quarters")
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    for name, settings in (("late", {}), ("asked", {"checkpoint_steps": 5})):
+        with pytest.raises(RuntimeError, match="went away"):
+            small_train(place, name, Interrupting(fail_after=4), **settings)
+    saved = [[path.name for path in (place / name / "work/checkpoints").glob("step-*")] for name in ("late", "asked")]
+    assert saved == [["step-000003"], []]  # step 4 was not yet saved; what the recipe asks for is done as it says
+    small_train(place, "late")
+    assert content_fingerprint([place / "late/output"]) == content_fingerprint([place / "quarters/output"])
+
+
 def test_nan_ends_the_training_and_poisons_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"checkpoint_steps": 2}
     small_train(place, "good", **settings)
