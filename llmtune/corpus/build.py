@@ -19,7 +19,7 @@ from typing import Any
 from llmtune.corpus.card import Kept, card_of, metrics_of, samples_of
 from llmtune.corpus.drops import EXACT, LINK, NEAR, Drops
 from llmtune.corpus.intake import Intake, take_in
-from llmtune.corpus.near import GROUP_MARGIN, Sketcher, clusters, copies
+from llmtune.corpus.near import Sketcher, clusters, copies, group_threshold
 from llmtune.corpus.parts import Parts
 from llmtune.corpus.readers.reader import PROBLEMS
 from llmtune.corpus.settings import CorpusSettings
@@ -151,7 +151,7 @@ def _group(
 ) -> _Clusters:
     """Give every cluster one group, named by the smallest hash in it, and mark the copies where they are dropped."""
     signatures = sketcher.signatures()
-    found = clusters(signatures, threshold - GROUP_MARGIN, monitor, parts.related())
+    found = clusters(signatures, group_threshold(threshold), monitor, parts.related())
     for cluster in found:
         group = min(entries[sketched[row]].group for row in cluster)
         for row in cluster:

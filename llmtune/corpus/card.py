@@ -10,7 +10,7 @@ from typing import Any
 
 from llmtune.corpus.drops import EXACT, EXCERPT, NEAR, Drops
 from llmtune.corpus.intake import Intake
-from llmtune.corpus.near import GROUP_MARGIN
+from llmtune.corpus.near import group_threshold
 from llmtune.corpus.settings import CorpusSettings
 from llmtune.corpus.store import SCHEMA, SPLITS, read_split
 from llmtune.corpus.text import document_text
@@ -39,6 +39,7 @@ def card_of(
 ) -> dict[str, Any]:
     """The corpus's description; see docs/corpus.md for the fields."""
     by_source = {name: [entry for entry in kept if entry.source == number] for number, name in enumerate(names)}
+    threshold = settings.near_duplicates
     return {
         "sources": [
             {
@@ -57,8 +58,8 @@ def card_of(
         "dropped_named": dict(sorted(drops.named.items())),
         "duplicates": {
             "exact": drops.counts[EXACT],
-            "near_threshold": settings.near_duplicates,
-            "group_threshold": round(settings.near_duplicates - GROUP_MARGIN, 4) if settings.near_duplicates else None,
+            "near_threshold": threshold,
+            "group_threshold": None if threshold is None else round(group_threshold(threshold), 4),
             "near_action": settings.near_duplicate_action,
             "near_dropped": drops.counts[NEAR],
             "near_clusters": found,

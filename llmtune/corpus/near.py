@@ -4,7 +4,7 @@ Two documents are compared by the Jaccard similarity of their sets of three-word
 256 minima (Broder 1997; standard error at most 0.031, 0.025 at a similarity of 0.8). Two thresholds are in use:
 
 - from the recipe's threshold on, a document is a *copy* and may be dropped;
-- from `GROUP_MARGIN` below it on, documents share a *group*, transitively. A group stands on one side of the split, so
+- from `group_threshold` on, documents share a *group*, transitively. A group stands on one side of the split, so
   the margin is what keeps copies that the estimate puts just below the threshold from leaking into the test.
 """
 
@@ -23,7 +23,7 @@ from llmtune.extras import need
 from llmtune.monitor import Monitor
 
 PERMUTATIONS = 256
-GROUP_MARGIN = 0.15
+_GROUP_MARGIN, _GROUP_AT_MOST = 0.15, 0.65
 _SEED = 1  # of the hash functions: fixed, so that the same documents are copies under every recipe seed
 _WORDS = 3
 _BATCH_SHINGLES = 2_000_000  # shingles hashed at a time: 16 MB
@@ -34,6 +34,11 @@ _WINDOW = 4096  # documents of one bucket compared all with all; larger buckets 
 _TOKEN = re.compile(rf"[{UNSPACED}]|[^\W_]+")
 
 Signatures = NDArray[np.uint32]  # (documents, PERMUTATIONS)
+
+
+def group_threshold(threshold: float) -> float:
+    """The similarity from which documents share a group, where those from `threshold` on are copies."""
+    return min(threshold - _GROUP_MARGIN, _GROUP_AT_MOST)
 
 
 class Sketcher:

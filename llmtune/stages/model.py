@@ -42,10 +42,11 @@ class ModelStage(Stage):
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         """Headers only. Raises LlmtuneError when the model is not to be found: nothing after it could be planned."""
-        from llmtune.models.find import find_shape
+        from llmtune.models.find import find_shape, identity
 
         shape = find_shape(self.model)
         problems: list[str] = []
+        notes: list[str] = []
         memory, disk, gguf = _HEADERS_ONLY, 0, self._is_gguf()
         if gguf:
             memory = _LIBRARIES + _CONVERSION_BYTES * shape.parameters
@@ -54,10 +55,17 @@ class ModelStage(Stage):
                 problems.append(str(missing("gguf", "reading a GGUF file")))
         elif self.model.hub_id is not None:
             disk = shape.bytes
+            if self.model.revision is None:
+                commit = identity(self.model)["commit"]
+                notes.append(
+                    f"{self.model.hub_id} stands at commit {commit} now; when its main branch moves on, all that "
+                    "follows is made anew (model.revision keeps to a commit)"
+                )
         return Plan(
             makes=Forecast(kind=self.makes, made_by=self.kind, bytes=shape.bytes, shape=shape),
             memory=memory,
             disk=disk,
+            notes=tuple(notes),
             problems=tuple(problems),
         )
 

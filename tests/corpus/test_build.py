@@ -170,6 +170,17 @@ def test_near_duplicates_dropped_kept_or_not_looked_for(build: Build, tmp_path: 
     assert blind.metrics["documents"] == 31 + extra
 
 
+def test_copies_stay_on_one_side_whatever_counts_as_a_copy(build: Build, tmp_path: Path) -> None:
+    families = plant(tmp_path, 1, originals=30, copies=2)
+    sources = [{"path": tmp_path / "a"}, {"path": tmp_path / "b.jsonl"}]
+    built = build(sources, near_duplicates=1.0, split={"valid": 0.2, "test": 0.2})
+    side = {document.id: split for split, found in built.splits.items() for document in found}
+    assert len(side) > 40, "copies with a few words changed are not dropped at 1.0"
+    assert set(side.values()) == {"train", "valid", "test"}
+    for family in families:
+        assert len({side[id] for id in family if id in side}) <= 1
+
+
 def test_made_twice_is_the_same_wherever_the_files_stand(build: Build, folder: Path) -> None:
     first = build([{"path": folder}])
     moved = folder.rename(folder.parent / "moved")

@@ -142,6 +142,62 @@ def test_a_diverging_run_is_stopped_by_its_gradient(place: Path) -> None:
 
 
 @pytest.mark.slow
+def test_interrupted_inside_a_later_epoch(place: Path) -> None:
+    settings = {"tokens": None, "epochs": 3, "checkpoint_steps": 1}
+    metrics = small_train(place, "epochs", **settings)
+    late = metrics["steps"] - 2
+    assert late * 8 > 2 * metrics["rows"], "inside the third epoch"
+    with pytest.raises(Stopped):
+        small_train(place, "epochs-again", Interrupting(stop_after=late), **settings)
+    small_train(place, "epochs-again", **settings)
+    assert content_fingerprint([place / "epochs-again/output"]) == content_fingerprint([place / "epochs/output"])
+
+
+def test_what_is_trained_is_fp32_whatever_it_was_saved_in(tmp_path: Path) -> None:
+    """Updates of a thousandth of a weight are lost in bf16, which has eight bits."""
+    from llmtune.training.preparation import prepared_model
+    from llmtune.training.settings import TrainSettings
+    from tests.tiny import tiny_checkpoint
+
+    folder = tiny_checkpoint(tmp_path / "model", dtype="bfloat16")
+    for adapter in (None, LORA):
+        settings = TrainSettings.model_validate({"tokens": 1, "precision": "bf16", "adapter": adapter})
+        model = prepared_model(folder, settings, 0, device=torch.device("cpu"), trust_remote_code=False)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        assert {p.dtype for p in trained} == {torch.float32}
+        before = [p.detach().clone() for p in trained]
+        with torch.no_grad():
+            for _ in range(20):
+                for parameter in trained:
+                    parameter.add_(1e-5)
+        for parameter, old in zip(trained, before, strict=True):
+            torch.testing.assert_close(parameter - old, torch.full_like(old, 2e-4), rtol=0.01, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not have("bitsandbytes"), reason="needs the extra bitsandbytes")
+def test_qlora_is_saved_merged_into_the_weights_it_trained_against(place: Path) -> None:
+    """Each saved weight is the dequantized one plus the product of the saved adapter, rounded once."""
+    from safetensors.torch import load_file
+
+    from llmtune.models.adapters import load_for_qlora
+
+    small_train(place, "qlora", adapter={"type": "qlora", "rank": 4, "alpha": 8.0}, precision="bf16", lr=2e-2)
+    output = place / "qlora" / "output"
+    saved, adapter = load_file(output / "model.safetensors"), load_file(output / "adapter/adapter_model.safetensors")
+    base = load_for_qlora(place / "model", "bfloat16")
+    name = "model.layers.1.mlp.up_proj"
+    layer = base.get_submodule(name)
+    import bitsandbytes.functional as bnb
+
+    weight = bnb.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
+    product = adapter[f"base_model.model.{name}.lora_B.weight"] @ adapter[f"base_model.model.{name}.lora_A.weight"]
+    merged = (weight + 2.0 * product.float()).bfloat16().float()
+    assert (2.0 * product).abs().max() > 1e-3
+    torch.testing.assert_close(saved[f"{name}.weight"].float(), merged, rtol=1 / 128, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_best_weights_are_kept(place: Path) -> None:
     """At a rate that ruins the model ever more the best validation is the first; the weights saved are of the best."""
     settings = {"lr": 3.0, "tokens": 4000, "validation": {"every": 1}, "schedule": {"type": "constant", "warmup": 0}}

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from llmtune.extras import have
 from llmtune.files import content_fingerprint
@@ -84,6 +86,12 @@ def test_two_ranks_learn_what_one_does(place: Path, config: str, adapter: dict[s
         on_ranks(place, alone, None, settings)
     on_ranks(place, f"{config}-{bool(adapter)}", config, settings)
     assert curve(place, f"{config}-{bool(adapter)}") == pytest.approx(curve(place, alone), abs=5e-4)
+    # what is saved is gathered whole: weights in bf16, whose last bit is 1/256 of a value; an adapter as trained
+    for file in ("model.safetensors", *(["adapter/adapter_model.safetensors"] if adapter else [])):
+        ours, theirs = (load_file(place / name / "output" / file) for name in (f"{config}-{bool(adapter)}", alone))
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            torch.testing.assert_close(ours[name].float(), value.float(), rtol=1 / 64, atol=2e-3)
 
 
 @pytest.mark.parametrize(("config", "fault"), [("zero2-cpu", "kill@checkpoint:4"), ("zero3-cpu", "kill@step:4")])
