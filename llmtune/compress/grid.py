@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmtune.errors import LlmtuneError
 
@@ -144,6 +144,29 @@ def forecast_bytes(shape: ModelShape, method: Method, grid: Grid | None, ignore:
     return linear + kept
 
 
-def quantized_shape(shape: ModelShape, bytes_after: int) -> ModelShape:
-    """The shape of the same model, at its size after quantization."""
-    return replace(shape, bytes=bytes_after)
+def scheme(grid: Grid) -> dict[str, Any]:
+    """A grid in the words of compressed-tensors, as they stand in a checkpoint's `config_groups`."""
+    weights = {
+        "num_bits": grid.bits,
+        "type": "int",
+        "symmetric": grid.symmetric,
+        "strategy": "group",
+        "group_size": grid.group_size,
+    }
+    return {"targets": ["Linear"], "weights": weights}
+
+
+def quantization_config(method: Method, grid: Grid | None) -> dict[str, Any]:
+    """What decides in the `quantization_config` that a checkpoint will have; `tests/compress` holds it against the
+    file's. grid: None for bitsandbytes."""
+    if grid is None:
+        return {"quant_method": "bitsandbytes", "load_in_4bit": method == "nf4", "load_in_8bit": method == "int8"}
+    return {"quant_method": "compressed-tensors", "config_groups": {"group_0": scheme(grid)}}
+
+
+def quantized_shape(shape: ModelShape, bytes_after: int, method: Method, grid: Grid | None) -> ModelShape:
+    """The shape of the same model after quantization: its size, and a configuration that says how it is quantized, by
+    which later stages tell what they cannot do with it."""
+    return replace(
+        shape, bytes=bytes_after, config=shape.config | {"quantization_config": quantization_config(method, grid)}
+    )

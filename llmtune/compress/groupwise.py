@@ -11,7 +11,7 @@ from functools import partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtune.compress.grid import CONV1D_FAMILIES, Grid, conv1d_problem, ignored
+from llmtune.compress.grid import CONV1D_FAMILIES, Grid, conv1d_problem, ignored, scheme
 from llmtune.errors import LlmtuneError, NotFinite
 from llmtune.extras import need
 from llmtune.monitor import Monitor
@@ -130,15 +130,15 @@ def round_to_codes(
         from llmtune.compress.modifiers import ResumableGPTQ, rounding_modifier
 
         trusted = {"trust_remote_code_model": trust_remote_code}
-        scheme = _scheme(grid, scale_search, calibration is not None)
+        asked = _scheme(grid, scale_search, calibration is not None)
         with monitor.bar("rounding weights", len(modules), "layers") as bar:
             if calibration is None:
-                modifier = rounding_modifier(scheme, left_alone)
+                modifier = rounding_modifier(asked, left_alone)
                 oneshot(model=model, recipe=modifier, tie_word_embeddings=True, **trusted)
                 bar.advance(len(modules))
             else:
                 modifier = ResumableGPTQ(
-                    config_groups={"group_0": scheme},
+                    config_groups={"group_0": asked},
                     ignore=left_alone,
                     dampening_frac=DAMPENING,
                     block_size=BLOCK_COLUMNS,
@@ -160,20 +160,15 @@ def _all_linears(model: nn.Module) -> set[str]:
 
 
 def _scheme(grid: Grid, scale_search: bool, calibrated: bool) -> dict[str, Any]:
-    weights: dict[str, Any] = {
-        "num_bits": grid.bits,
-        "type": "int",
-        "symmetric": grid.symmetric,
-        "strategy": "group",
-        "group_size": grid.group_size,
-    }
+    asked = scheme(grid)
+    weights = asked["weights"]
     if not scale_search:
         weights["observer"] = "llmtune_largest"
     elif calibrated:
         weights |= {"observer": "llmtune_weighted_search", "observer_kwargs": SEARCH}
     else:
         weights |= {"observer": "llmtune_search", "observer_kwargs": SEARCH}
-    return {"targets": ["Linear"], "weights": weights}
+    return asked
 
 
 class _NoProcessor:

@@ -62,7 +62,7 @@ def export_adapter_alone(
     monitor: Monitor | None = None,
 ) -> dict[str, Any]:
     """A checkpoint's adapter alone, for peft, proven on its base. Returns metrics; raises VerificationFailed."""
-    export_adapter(checkpoint, base, origin.base, target)
+    export_adapter(checkpoint, base, origin.base_id, target)
     proof = verify_hf(
         target,
         checkpoint,

@@ -17,7 +17,8 @@ _SETTINGS_LEFT_OUT = ("id", "from", "from_", "gates", "launch")
 class Origin:
     """Where a bundle comes from.
 
-    name: what the model is called; base: name of the base model; base_id: its id on the hub, None elsewhere
+    name: what the model is called; base: name of the base model; base_id: its id on the hub, None elsewhere;
+    base_in_gguf: whether it was read from a GGUF file
     licence: of the base, as it says itself; lineage: of the checkpoint (`artifacts.Artifact.lineage`)
     corpus: the `card.json` of the corpus that the export takes, None without one; corpus_fingerprint: that corpus
     context: longest input, in tokens
@@ -26,6 +27,7 @@ class Origin:
     name: str
     base: str
     base_id: str | None = None
+    base_in_gguf: bool = False
     licence: str | None = None
     lineage: Mapping[str, Any] = field(default_factory=dict)
     corpus: Mapping[str, Any] | None = None
@@ -50,12 +52,22 @@ def origin_of(
     folder_licence: what the checkpoint's own card says, where the lineage does not know."""
     chain = list(stages_of(lineage))
     base = chain[0].get("settings", {}) if chain and chain[0].get("made_by") == "model" else {}
-    hub = base.get("model", {}).get("hub") if isinstance(base.get("model"), Mapping) else None
+    model = base["model"] if isinstance(base.get("model"), Mapping) else {}
     base_name = str(base.get("name") or "base model")
     tuned = any(stage.get("made_by") not in ("model", "quantize") for stage in chain)
     own = f"{base_name.rpartition('/')[2]}{'-tuned' if tuned else ''}"
     licence = base.get("licence") or folder_licence
-    return Origin(name or own, base_name, hub, licence, lineage, corpus, corpus_fingerprint, context)
+    return Origin(
+        name or own,
+        base_name,
+        base_id=model.get("hub"),
+        base_in_gguf="gguf" in model,
+        licence=licence,
+        lineage=lineage,
+        corpus=corpus,
+        corpus_fingerprint=corpus_fingerprint,
+        context=context,
+    )
 
 
 def stages_of(lineage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -110,7 +122,7 @@ def _summary(origin: Origin, form: str, details: Mapping[str, Any]) -> str:
         elif details.get("weights_with_importance"):
             what += "; rounded with an importance measured on the training text"
     elif form == "adapter":
-        what = "A LoRA adapter for peft, to be put on its base model"
+        what = f"A LoRA adapter for peft, to be put on its base model {origin.base_id or origin.base}"
     else:
         what = "A Hugging Face model folder"
     return f"{what}. Made from **{origin.base}** with llmtune. The language is that of its training text."
@@ -125,11 +137,7 @@ def _usage(origin: Origin, form: str, file: str | None, details: Mapping[str, An
             f"llmtune chat {file}\n```"
         )
     if form == "adapter":
-        load = (
-            "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer\n\n"
-            "# reads the base model by the name in adapter_config.json\n"
-            'model = AutoPeftModelForCausalLM.from_pretrained("path/to/this/folder")\n'
-        )
+        load = _load_adapter(origin)
     else:
         load = (
             "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
@@ -139,8 +147,40 @@ def _usage(origin: Origin, form: str, file: str | None, details: Mapping[str, An
         f'```python\n{load}tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n'
         'inputs = tokenizer("Once", return_tensors="pt")\n'
         "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))\n```"
-        + ("" if form == "adapter" else "\n\nOr `llmtune chat path/to/this/folder`.")
+        + ("\n\n" + _base_needed(origin) if form == "adapter" else "\n\nOr `llmtune chat path/to/this/folder`.")
     )
+
+
+def _load_adapter(origin: Origin) -> str:
+    """The lines that put an adapter on its base: by the base's id where the hub has it, else from its folder."""
+    if origin.base_id:
+        return (
+            "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer\n\n"
+            f"# fetches the base model {origin.base_id}, which adapter_config.json names\n"
+            'model = AutoPeftModelForCausalLM.from_pretrained("path/to/this/folder")\n'
+        )
+    return (
+        "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'base = AutoModelForCausalLM.from_pretrained("path/to/the/base", dtype="auto")\n'
+        'model = PeftModel.from_pretrained(base, "path/to/this/folder")\n'
+    )
+
+
+def _base_needed(origin: Origin) -> str:
+    """Which base an adapter needs, and where it is to be had."""
+    if origin.base_id:
+        return f"It needs its base model, [{origin.base_id}]({origin.base_url}), and works on no other."
+    text = (
+        f"It needs its base model, `{origin.base}`, and works on no other. That was no model of the hub: put the "
+        "folder that holds it in the place of `path/to/the/base`."
+    )
+    if origin.base_in_gguf:
+        text += (
+            " It was read from a GGUF file; where llmtune is installed, "
+            f"`llmtune.models.find.resolve(ModelReference.parse({json.dumps(origin.base)}))` (`ModelReference` is in "
+            "`llmtune.models.reference`) makes the folder from that file and returns its place."
+        )
+    return text
 
 
 def _road(origin: Origin) -> str:

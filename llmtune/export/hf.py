@@ -33,9 +33,12 @@ def export_checkpoint(checkpoint: Path, target: Path, monitor: Monitor | None = 
     return total
 
 
-def export_adapter(checkpoint: Path, base: Path, base_name: str, target: Path) -> int:
-    """Copy the adapter of a checkpoint into `target`, with its tokenizer and the public name of its base; returns the
-    bytes. Raises BadArtifact when there is none, or when it was trained on another base than `base`."""
+def export_adapter(checkpoint: Path, base: Path, base_id: str | None, target: Path) -> int:
+    """Copy the adapter of a checkpoint into `target`, with its tokenizer; returns the bytes. Raises BadArtifact when
+    there is none, or when it was trained on another base than `base`.
+
+    base_id: of the base on the hub, from where peft fetches it by that name. None: the adapter names no base, since
+    whatever stood there would be taken for the id of a repository, which may be anybody's."""
     from llmtune.models.adapter_files import CONFIG, WEIGHTS, check_adapter_fits
 
     adapter = checkpoint / "adapter"
@@ -46,8 +49,7 @@ def export_adapter(checkpoint: Path, base: Path, base_name: str, target: Path) -
             fix="export it with format: hf, or train with `adapter:`",
         )
     check_adapter_fits(adapter, base)
-    config = read_json(adapter / CONFIG)
     shutil.copyfile(adapter / WEIGHTS, target / WEIGHTS)
-    write_json(target / CONFIG, config | {"base_model_name_or_path": config["base_model_name_or_path"] or base_name})
+    write_json(target / CONFIG, read_json(adapter / CONFIG) | {"base_model_name_or_path": base_id})
     copy_files(checkpoint, target, TOKENIZER)
     return sum(path.stat().st_size for path in target.iterdir() if path.is_file())

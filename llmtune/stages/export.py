@@ -24,7 +24,7 @@ class ExportStage(Stage):
 
     kind: ClassVar[str] = "export"
     makes: ClassVar[str] = "bundle"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3  # an adapter names its base by the id on the hub, or not at all
     needs: ClassVar[tuple[Need, ...]] = (Need("checkpoint", "checkpoint"), _CORPUS)
 
     format: Literal["hf", "adapter", "gguf"] = Field(
@@ -111,12 +111,11 @@ class ExportStage(Stage):
         elif self.format == "adapter":
             found = estimate_copy(shape, adapter_bytes(shape, adapter or {}), with_base=True)
         else:
-            problems += self._gguf_problems(inputs)
-            repack = source.made_by == "quantize"
-            if repack:
-                notes.append(
-                    f"takes the codes of the quantized checkpoint as they are, if {self.gguf_type} has its grid"
-                )
+            refused = self._gguf_problems(inputs)
+            problems += refused
+            repack = bool(shape.config.get("quantization_config"))
+            if repack and not refused:
+                notes.append("takes the codes of the quantized checkpoint as they are")
             tokens = self._importance_tokens()
             embeddings = embedding_format(self.gguf_type, self.embeddings)
             try:

@@ -146,7 +146,8 @@ class QuantizeStage(Stage):
         need = estimate(
             shape, rounded, self.method, grid, calibration.rows if tokens else 0, calibration.tokens, machine
         )
-        forecast = Forecast("checkpoint", self.kind, bytes=weight_bytes, shape=quantized_shape(shape, weight_bytes))
+        quantized = quantized_shape(shape, weight_bytes, self.method, grid)
+        forecast = Forecast("checkpoint", self.kind, bytes=weight_bytes, shape=quantized)
         notes.append(f"{8 * weight_bytes / shape.parameters:.2f} bits a weight in all")
         # GPTQ keeps its finished layers, dequantized, until it is done.
         width = bytes_in_work(grid, bool(tokens), machine)

@@ -13,6 +13,7 @@ from llmtune.compress.grid import Grid, check_group_size, ignored, linears, pack
 from llmtune.compress.measure import stored_tensors
 from llmtune.compress.quantize import Calibration, quantize
 from llmtune.errors import LlmtuneError, Stopped
+from llmtune.export.repack import repack_format
 from llmtune.files import read_json, sha256_file
 from llmtune.machine import Machine
 from llmtune.models.shape import read_shape
@@ -105,7 +106,8 @@ def test_quantized_twice_is_refused(tiny, tmp_path) -> None:
     {"method": "round", "bits": 8, "scales": "largest"}, {"method": "nf4"}, {"method": "int8"},
 ], ids=str)  # fmt: skip
 def test_plan_knows_the_bytes(tiny, tmp_path, settings) -> None:
-    """The forecast's bytes are those of the tensors written, to the last one (NF4's quant state: within 0.5 %)."""
+    """The forecast's bytes are those of the tensors written, to the last one (NF4's quant state: within 0.5 %), and
+    what its configuration says of the quantization stands in the file."""
     stage = QuantizeStage(**settings)
     base = Forecast("checkpoint", "model", bytes=0, shape=read_shape(tiny("qwen2")))
     plan = stage.plan({"checkpoint": base}, MACHINE)
@@ -119,6 +121,16 @@ def test_plan_knows_the_bytes(tiny, tmp_path, settings) -> None:
     assert metrics["bits_per_weight"] == pytest.approx(8 * metrics["weight_bytes"] / base.shape.parameters)
     assert metrics["parameters"] == base.shape.parameters
     assert metrics["quantized_layers"] == len(linears(base.shape, ("lm_head",)))
+    said = plan.makes.shape.config["quantization_config"]
+    written = read_json(output / "config.json")["quantization_config"]
+    assert said == _same_keys(said, written)
+    assert repack_format(said) == repack_format(written)
+    assert "quantization_config" not in base.shape.config
+
+
+def _same_keys(of: dict, among: dict) -> dict:
+    """The part of `among` that has the keys of `of`, at every depth."""
+    return {key: _same_keys(one, among[key]) if isinstance(one, dict) else among[key] for key, one in of.items()}
 
 
 def test_plan_names_what_cannot_work(tiny, monkeypatch) -> None:

