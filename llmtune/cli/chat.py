@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmtune.cli.engines import Engine, Sampling, open_engine
+from llmtune.cli.options import TrustOption
 from llmtune.cli.progress import TerminalMonitor
 from llmtune.cli.target import find_model
 from llmtune.errors import LlmtuneError
@@ -29,7 +30,11 @@ def chat(
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 512,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token each time.")] = 0.7,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampling: the same seed gives the same answer.")] = 0,
-    context: Annotated[int, typer.Option(min=64, help="Tokens that conversation and answer may have together.")] = 4096,
+    context: Annotated[
+        int,
+        typer.Option(min=64, help="Tokens that conversation and answer may have together, if the model has so many."),
+    ] = 4096,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Talk to a model, its answer shown as it comes. With --prompt, or text piped in, it answers once and leaves."""
     from rich.console import Console
@@ -40,7 +45,7 @@ def chat(
     with TerminalMonitor() as monitor:
         target = find_model(model, monitor)
         with monitor.bar(f"loading {target.name}"):
-            engine = open_engine(target, context)
+            engine = open_engine(target, context, trust_remote_code=trust_remote_code)
     conversation = Conversation(engine, system, Sampling(max_tokens, temperature, seed), console.print)
     try:
         if once is not None:

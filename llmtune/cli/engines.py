@@ -8,6 +8,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
+from llmtune.errors import LlmtuneError
+
 if TYPE_CHECKING:
     from llmtune.export.llama_runtime import LlamaRuntime
 
@@ -32,7 +34,7 @@ class Engine(Protocol):
     context: int
 
     def length(self, messages: Messages) -> int:
-        """Tokens of a conversation as the model reads it."""
+        """Tokens of a conversation as the model reads it. Raises LlmtuneError when the chat template refuses it."""
 
     def answer(self, messages: Messages, sampling: Sampling) -> Iterator[str]:
         """Pieces of the answer as they come; leaving the loop early stops the model."""
@@ -41,9 +43,11 @@ class Engine(Protocol):
         """Free the model."""
 
 
-def open_engine(model: Path, context: int) -> Engine:
+def open_engine(model: Path, context: int, *, trust_remote_code: bool = False) -> Engine:
     """Load a GGUF file or a Hugging Face folder."""
-    return LlamaEngine(model, context) if model.suffix == ".gguf" else TransformersEngine(model, context)
+    if model.suffix == ".gguf":
+        return LlamaEngine(model, context)
+    return TransformersEngine(model, context, trust_remote_code=trust_remote_code)
 
 
 class LlamaEngine:
@@ -51,9 +55,11 @@ class LlamaEngine:
 
     def __init__(self, gguf: Path, context: int) -> None:
         from llmtune.export.llama_runtime import LlamaRuntime
+        from llmtune.models.gguf_header import read_gguf_header
 
-        self.context = context
-        self._runtime: LlamaRuntime = LlamaRuntime(gguf, context=context)
+        # llama.cpp gives no more than the model was trained for, without a word, and refuses what is longer.
+        self.context = min(context, int(read_gguf_header(gguf).number("context_length") or context))
+        self._runtime: LlamaRuntime = LlamaRuntime(gguf, context=self.context)
 
     def length(self, messages: Messages) -> int:
         return len(self._runtime.tokenize(self._runtime.apply_template(messages)))
@@ -70,11 +76,11 @@ class TransformersEngine:
 
     A model without a chat template continues the text of the last message."""
 
-    def __init__(self, folder: Path, context: int) -> None:
+    def __init__(self, folder: Path, context: int, *, trust_remote_code: bool = False) -> None:
         from llmtune.models.load import load_to_run, load_tokenizer
 
-        self._tokenizer = load_tokenizer(folder)
-        self._model: Any = load_to_run(folder)
+        self._tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
+        self._model: Any = load_to_run(folder, trust_remote_code=trust_remote_code)
         trained = getattr(self._model.config, "max_position_embeddings", None) or context
         self.context = min(context, trained)
 
@@ -127,8 +133,25 @@ class TransformersEngine:
 
     def _encode(self, messages: Messages) -> Any:
         """The conversation as token ids, (1, T)."""
+        from jinja2.exceptions import TemplateError
+
         if self._tokenizer.chat_template is None:
             return self._tokenizer(messages[-1]["content"], return_tensors="pt")
-        return self._tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, return_tensors="pt", return_dict=True
+        try:
+            return self._tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=True, return_tensors="pt", return_dict=True
+            )
+        except (TemplateError, ValueError, TypeError, KeyError) as error:
+            raise _refused(messages, error) from error
+
+
+def _refused(messages: Messages, error: Exception) -> LlmtuneError:
+    if messages[0]["role"] == "system":
+        return LlmtuneError(
+            f"the model's chat template refuses a conversation that starts with a system message: {error}",
+            fix="leave --system out, and say it in your first message",
         )
+    return LlmtuneError(
+        f"the model's chat template refuses this conversation: {error}",
+        fix="put a chat_template.jinja that takes it beside the model's tokenizer",
+    )

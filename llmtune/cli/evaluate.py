@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from llmtune.cli.options import TrustOption
 from llmtune.cli.progress import TerminalMonitor
 from llmtune.cli.target import find_corpus, find_model
 from llmtune.errors import LlmtuneError
@@ -28,6 +29,7 @@ def evaluate(
     speed: Annotated[bool, typer.Option(help="Measure prefill and decode speed.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Draws the questions.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the scores to this file, as JSON.")] = None,
+    trust_remote_code: TrustOption = False,
 ) -> None:
     """Print the scores of one or more models side by side; the first is what the others are compared with.
 
@@ -52,7 +54,14 @@ def evaluate(
                 folder = find_model(name, monitor)
                 first = next(iter(scores.values()), {}).get("parameters")
                 scores[name] = evaluate_model(
-                    folder, settings, held_out, Path(work), seed, monitor, reference_parameters=first
+                    folder,
+                    settings,
+                    held_out,
+                    Path(work),
+                    seed,
+                    monitor,
+                    reference_parameters=first,
+                    trust_remote_code=trust_remote_code,
                 )
     Console().print(Scorecard(scores).table())
     if out is not None:

@@ -15,3 +15,7 @@ Overrides = Annotated[
 RunsOption = Annotated[
     Path, typer.Option("--runs", envvar="LLMTUNE_RUNS", help="Where runs and the artifact store are kept.")
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run Python code that comes with the model; only of authors you trust."),
+]

@@ -44,7 +44,7 @@ def recipes(context: typer.Context) -> None:
 @app.command("copy")
 def copy(
     name: Annotated[str, typer.Argument(help="One of the list.", show_default=False)],
-    target: Annotated[Path, typer.Argument(help="File or folder to make.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="A .yaml file to make, or a folder.", show_default=False)],
 ) -> None:
     """Copy a recipe that comes along, to start from."""
     from llmtune.recipe.shipped import copy_recipe

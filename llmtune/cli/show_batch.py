@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmtune.cli.options import Overrides, RecipeArgument, RunsOption
+from llmtune.cli.progress import TerminalMonitor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from llmtune.artifacts import Artifact
     from llmtune.models.reference import ModelReference
+    from llmtune.monitor import Monitor
     from llmtune.recipe import Node, Recipe
     from llmtune.training.settings import TrainSettings
 
@@ -31,13 +34,14 @@ def show_batch(
     """Print the first batches of training as the model gets them, from the collator itself: where documents begin,
     which tokens are trained, which are context, what is padding, and what padding would cost.
 
-    Makes the recipe's corpus if there is none yet. Loads the tokenizer of the model, not its weights.
+    Makes the recipe's corpus if there is none yet, and keeps the rows made of it for the next time. Loads the tokenizer
+    of the model, not its weights.
     """
     from rich.console import Console
 
     from llmtune.models.find import find_shape
     from llmtune.recipe import load_recipe
-    from llmtune.run import artifact_for
+    from llmtune.run import rows_aside
     from llmtune.training.collate import Collator
     from llmtune.training.data import build_rows
     from llmtune.training.isolation import isolation_of
@@ -48,15 +52,24 @@ def show_batch(
     loaded = load_recipe(recipe, overrides or [])
     node, settings = _training_stage(loaded, stage)
     shape = find_shape(loaded.model)
-    corpus = artifact_for(recipe, overrides or [], node.inputs["corpus"], runs)
-    tokenizer = _tokenizer(loaded.model)
+    corpus = _corpus(recipe, overrides or [], node.inputs["corpus"], runs)
     isolate = isolation_of(shape.config)
-    rows = build_rows(corpus.folder, "train", tokenizer, settings.row_tokens, pack=isolate != "rows")
+    with TerminalMonitor() as monitor, rows_aside(runs, monitor) as cache:
+        tokenizer = _tokenizer(loaded.model, monitor)
+        rows = build_rows(
+            corpus.folder,
+            "train",
+            tokenizer,
+            settings.row_tokens,
+            pack=isolate != "rows",
+            cache=cache,
+            monitor=monitor,
+        )
     if isolate == "rows":
         console.print(f"[dim]{shape.family} cannot keep documents apart within a row: one document a row[/]")
     for part in show_batches(
         rows,
-        Collator(pad_id=0, isolate=isolate),
+        Collator(pad_id=0, isolate=isolate, pad_to=settings.row_tokens if settings.compile else None),
         tokenizer,
         batches=batches,
         batch_rows=settings.batch_rows,
@@ -89,14 +102,28 @@ def _training_stage(recipe: Recipe, stage_id: str | None) -> tuple[Node, TrainSe
     raise RecipeError(asked, where=f"recipe '{recipe.name}'", fix=known)
 
 
-def _tokenizer(reference: ModelReference) -> PreTrainedTokenizerBase:
+def _corpus(recipe: Path, overrides: list[str], stage_id: str, runs: Path) -> Artifact:
+    """The corpus, made now if need be; that is told on stderr, as `llmtune run` tells it."""
+    from rich.console import Console
+
+    from llmtune.run import artifact_for
+    from llmtune.run.display import TerminalDisplay
+
+    display = TerminalDisplay(Console(stderr=True))
+    try:
+        return artifact_for(recipe, overrides, stage_id, runs, display)
+    finally:
+        display.close()
+
+
+def _tokenizer(reference: ModelReference, monitor: Monitor) -> PreTrainedTokenizerBase:
     """The tokenizer alone where the model is on the hub; else that of the folder (a GGUF file is converted once)."""
     from llmtune.errors import CannotRunHere
     from llmtune.models.find import resolve
     from llmtune.models.load import load_tokenizer
 
     if reference.hub_id is None:
-        return load_tokenizer(resolve(reference), trust_remote_code=reference.trust_remote_code)
+        return load_tokenizer(resolve(reference, monitor), trust_remote_code=reference.trust_remote_code)
     from transformers import AutoTokenizer
 
     options: dict[str, Any] = {"trust_remote_code": reference.trust_remote_code}

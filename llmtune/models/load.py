@@ -211,7 +211,8 @@ def _explained(error: Exception, folder: Path, config: dict[str, Any]) -> Except
         return CannotRunHere(
             f"a model of type '{family}' brings Python code of its own, which is not run unless you allow it",
             where=str(folder),
-            fix="write `model: {name: …, trust_remote_code: true}` if you trust its author",
+            fix="if you trust its author, write `model: {name: …, trust_remote_code: true}` in the recipe, or give "
+            "`--trust-remote-code` to `llmtune chat` or `llmtune evaluate`",
         )
     if "does not recognize this architecture" in text or "Unrecognized" in text:
         return CannotRunHere(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sysconfig
 from collections.abc import Iterator
@@ -10,10 +11,14 @@ from pathlib import Path
 
 import llmtune
 from llmtune.errors import LlmtuneError
+from llmtune.files import write_text
 from llmtune.recipe.faults import nearest
 from llmtune.recipe.load import RECIPE_FILE
+from llmtune.recipe.source import parse
 
 INSTALLED = Path("share/llmtune")  # below the environment's data folder; pyproject's data-files put it there
+ENDINGS = (".yaml", ".yml")
+MOST_LETTERS = 100  # of a recipe's name
 
 
 @dataclass(frozen=True)
@@ -41,23 +46,44 @@ def recipes_folder() -> Path | None:
 
 
 def copy_recipe(name: str, target: Path) -> Path:
-    """Copy a shipped recipe to start from; returns the new file or folder.
+    """Copy a shipped recipe to start from; returns the new file or folder. The copy is named after it, so that running
+    it leaves the run of the original alone.
 
-    A one-file recipe goes to `target`, or into it when that is a folder or ends in `/`. A recipe with a folder becomes
-    the folder `target`. Raises LlmtuneError for an unknown name and for anything that stands there already."""
+    A target that ends in .yaml or .yml becomes that file; of a recipe with a folder, the recipe alone. Any other target
+    is a folder: a one-file recipe goes into it; a recipe with a folder becomes it, or goes into it when it is there.
+    Raises LlmtuneError for an unknown name and for anything that stands there already."""
     recipes = {recipe.name: recipe for recipe in shipped_recipes()}
     if name not in recipes:
         raise LlmtuneError(f"no recipe '{name}' comes along{nearest(name, recipes)}")
     source = recipes[name].path
-    into = target / source.name if source.is_file() and (target.is_dir() or not target.suffix) else target
+    into = _place(source, target)
     if into.exists():
         raise LlmtuneError("stands there already", where=str(into), fix="give another name, or move it away")
-    into.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
+    as_file = into.suffix in ENDINGS
+    new = _valid_name(into.stem if as_file else into.resolve().name, instead=f"my-{name}")
+    text = _renamed((source / RECIPE_FILE if source.is_dir() else source).read_text("utf-8"), new)
+    if not as_file:
         shutil.copytree(source, into)
-    else:
-        shutil.copyfile(source, into)
+    write_text(into if as_file else into / RECIPE_FILE, text)
     return into
+
+
+def _place(source: Path, target: Path) -> Path:
+    if target.is_dir():
+        return target / source.name
+    return target if source.is_dir() or target.suffix in ENDINGS else target / source.name
+
+
+def _valid_name(wanted: str, instead: str) -> str:
+    """`wanted` as a recipe's name may be; `instead` when nothing of it remains."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", wanted).lstrip("-._")[:MOST_LETTERS] or instead
+
+
+def _renamed(text: str, name: str) -> str:
+    """A shipped recipe's text under another name; all else, comments too, stays as it is written."""
+    as_text = parse(f"name: {name}".encode(), name).data == {"name": name}  # 2024 and true need quotes
+    line = f"name: {name}" if as_text else f'name: "{name}"'
+    return re.sub(r"^name:[ \t]*\S+", line, text, count=1, flags=re.MULTILINE)
 
 
 def _found(folder: Path) -> Iterator[Shipped]:

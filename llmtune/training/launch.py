@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import llmtune
 from llmtune.files import fingerprint
 
+EXAMPLES = "accelerate_configs"
 SUPPORTED = ("NO", "MULTI_GPU", "DEEPSPEED")
 
 
@@ -42,12 +45,24 @@ def read_launch(path: Path | None) -> Launch | None:
         values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        return Launch(identity="", problem=f"launch: the file {path.name} {reason}; accelerate_configs/ has examples")
+        return Launch(identity="", problem=f"launch: the file {path.absolute()} {reason}; {_examples()}")
     except YAMLError as error:
         return Launch(identity="", problem=f"launch: {path.name} is not YAML ({str(error).splitlines()[0]})")
     if not isinstance(values, dict) or "distributed_type" not in values:
         return Launch(identity="", problem=f"launch: {path.name} is not a configuration of accelerate")
     return _from_values(values)
+
+
+def examples_folder() -> Path | None:
+    """`accelerate_configs/` of the checkout this package runs from, else those that were installed with it."""
+    checkout = Path(llmtune.__file__).resolve().parent.parent / EXAMPLES
+    installed = Path(sysconfig.get_path("data")) / "share/llmtune" / EXAMPLES
+    return next((folder for folder in (checkout, installed) if folder.is_dir()), None)
+
+
+def _examples() -> str:
+    folder = examples_folder()
+    return f"examples are in {folder}" if folder else f"examples are in llmtune's source, folder {EXAMPLES}/"
 
 
 def _from_values(values: dict[str, Any]) -> Launch:
@@ -69,7 +84,7 @@ def _from_values(values: dict[str, Any]) -> Launch:
 
 def _problem(kind: str, deepspeed: dict[str, Any]) -> str | None:
     if kind == "MULTI_CPU":
-        return "launch: distributed_type MULTI_CPU starts one process only; use accelerate_configs/zero2-cpu.yaml"
+        return f"launch: distributed_type MULTI_CPU starts one process only; use zero2-cpu.yaml ({_examples()})"
     if kind not in SUPPORTED:
         return f"launch: distributed_type {kind} is not supported; use NO, MULTI_GPU or DEEPSPEED (ZeRO-1, 2, 3)"
     if any(str(deepspeed.get(f"offload_{what}_device") or "none") != "none" for what in ("optimizer", "param")):

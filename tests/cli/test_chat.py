@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+import struct
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from llmtune.artifacts import Artifact
+from llmtune.cli.app import build_app
 from llmtune.cli.chat import Conversation
-from llmtune.cli.engines import Sampling, TransformersEngine
+from llmtune.cli.engines import LlamaEngine, Sampling, TransformersEngine
 from llmtune.cli.target import find_corpus, find_model
-from llmtune.errors import BadArtifact, LlmtuneError
-from llmtune.files import write_json
+from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError
+from llmtune.files import read_json, write_json
 from llmtune.monitor import Monitor
 from llmtune.run.folder import RunFolder, StageRecord
 from llmtune.run.store import Store
-from tests.tiny import tiny_checkpoint
+from tests.tiny import CHAT_TEMPLATE, tiny_checkpoint
 
 Llmtune = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -148,14 +153,144 @@ def test_leaving_an_answer_stops_the_model(model: Path) -> None:
 
 
 def test_a_model_without_a_template_continues_the_text(model: Path, tmp_path: Path) -> None:
-    import shutil
-
     bare = shutil.copytree(model, tmp_path / "bare", ignore=shutil.ignore_patterns("chat_template.jinja"))
     engine = TransformersEngine(bare, 64)
     from transformers import AutoTokenizer
 
     words = AutoTokenizer.from_pretrained(bare)("The planner")["input_ids"]
     assert engine.length([{"role": "user", "content": "The planner"}]) == len(words)
+
+
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    + CHAT_TEMPLATE
+)
+
+
+def command(*arguments: object) -> Result:
+    """The command line, in this process; `.exception` is what a command raised."""
+    return CliRunner().invoke(build_app([]), list(map(str, arguments)))
+
+
+@pytest.mark.parametrize(("system", "advice"), [(("--system", "x"), "leave --system out"), ((), None)])
+def test_a_system_message_that_the_template_refuses_is_an_error_for_the_user(
+    tmp_path: Path, system: tuple[str, ...], advice: str | None
+) -> None:
+    """Gemma 2's template refuses it in these words."""
+    gemma = tiny_checkpoint(tmp_path / "gemma", "gemma2", chat_template=NO_SYSTEM)
+    done = command("chat", gemma, "-p", "hi", "--max-tokens", "2", *system)
+    if advice is None:
+        assert done.exception is None, done.exception
+    else:
+        assert isinstance(done.exception, LlmtuneError)
+        assert "refuses a conversation that starts with a system message: System role not supported" in str(
+            done.exception
+        )
+        assert advice in str(done.exception)
+
+
+def gguf_header(file: Path, context: int | None) -> Path:
+    """A GGUF file without tensors that says how long a context its model was trained for."""
+
+    def string(text: str) -> bytes:
+        return struct.pack("<Q", len(text)) + text.encode()
+
+    pairs = [string("general.architecture") + struct.pack("<I", 8) + string("llama")]
+    if context is not None:
+        pairs.append(string("llama.context_length") + struct.pack("<II", 4, context))
+    file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, len(pairs)) + b"".join(pairs) + bytes(64))
+    return file
+
+
+@pytest.mark.parametrize(("trained", "asked", "given"), [(128, 4096, 128), (8192, 4096, 4096), (None, 4096, 4096)])
+def test_a_gguf_file_has_no_more_context_than_it_was_trained_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: int | None, asked: int, given: int
+) -> None:
+    started: list[int] = []
+    monkeypatch.setattr(
+        "llmtune.export.llama_runtime.LlamaRuntime", lambda gguf, context: started.append(context) or object()
+    )
+    engine = LlamaEngine(gguf_header(tmp_path / "x.gguf", trained), asked)
+    assert [engine.context, *started] == [given, given]
+
+
+@pytest.mark.slow
+def test_a_long_chat_with_a_gguf_file_forgets_its_oldest_turns(llmtune: Llmtune, tmp_path: Path) -> None:
+    """llama.cpp itself allows this model 128 tokens, whatever context it is started with."""
+    from llmtune.export.convert import convert
+
+    folder = tiny_checkpoint(tmp_path / "model", "llama", context=128)
+    gguf = tmp_path / "tiny.gguf"
+    convert(folder, gguf, pre_tokenizer="gpt-2")
+    notes: list[str] = []
+    engine = LlamaEngine(gguf, 4096)
+    conversation = Conversation(engine, None, Sampling(16, 0.0, 0), notes.append)
+    for number in range(5):
+        conversation.say(f"Question {number}")
+    engine.close()
+    assert notes
+    assert all("oldest exchanges are forgotten" in note for note in notes)
+    done = llmtune("chat", gguf, "-p", "hello " * 100)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "this message has" in done.stderr
+    assert "may have 128 together" in done.stderr
+
+
+@pytest.fixture
+def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny model folder whose classes come with it as Python code."""
+    import json
+
+    from transformers import dynamic_module_utils
+
+    # transformers copies the code there to import it
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path / "modules")])
+    folder = tiny_checkpoint(tmp_path / "with-code", "llama")
+    (folder / "configuration_own.py").write_text(
+        "from transformers import LlamaConfig\n\n\nclass OwnConfig(LlamaConfig):\n    model_type = 'own-llama'\n"
+    )
+    (folder / "modeling_own.py").write_text(
+        "from transformers import LlamaForCausalLM\n\nfrom .configuration_own import OwnConfig\n\n\n"
+        "class OwnForCausalLM(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    config = json.loads((folder / "config.json").read_text())
+    own = {"AutoConfig": "configuration_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+    write_json(folder / "config.json", config | {"model_type": "own-llama", "auto_map": own})
+    return folder
+
+
+def run_of(model: Path, runs: Path, metrics: dict[str, bool]) -> Path:
+    """A run that made `model` (a copy of it)."""
+    files = RunFolder(runs / "demo")
+    write_json(files.recipe, {})
+    write_json(files.events, {})
+    output = shutil.copytree(model, runs / "out")
+    Store(runs / ".artifacts").publish(Artifact("checkpoint", output, "f-own", "train", "train", metrics), output, {})
+    files.write(files.stage_folder(1, "train"), record("train", "train", "f-own"))
+    return files.folder
+
+
+def test_code_of_a_model_runs_for_those_who_trust_it(with_code: Path, tmp_path: Path) -> None:
+    run = run_of(with_code, tmp_path / "runs", {"trust_remote_code": True})
+    trusting = ("--trust-remote-code",)
+    done = command("chat", run, "-p", "hi", "--max-tokens", "2", "--temperature", "0", *trusting)
+    assert done.exception is None, done.exception
+    text = tmp_path / "general.txt"
+    text.write_text("A generator yields values. " * 20)
+    done = command("evaluate", run, "--general", text, "--no-speed", "--out", tmp_path / "scores.json", *trusting)
+    assert done.exception is None, done.exception
+    assert read_json(tmp_path / "scores.json")[str(run)]["general_perplexity"] > 1
+
+
+def test_code_of_a_model_does_not_run_unless_asked(with_code: Path, tmp_path: Path) -> None:
+    """Nor of a run whose recipe trusted it: it may be somebody else's, who only has to write so."""
+    run = run_of(with_code, tmp_path / "runs", {"trust_remote_code": True})
+    for name in (with_code, run, tmp_path / "runs" / ".artifacts" / "f-own"):
+        done = command("chat", name, "-p", "hi")
+        assert isinstance(done.exception, CannotRunHere), done.exception
+        assert "brings Python code of its own" in str(done.exception)
+        assert "--trust-remote-code" in str(done.exception)
 
 
 def record(kind: str, name: str, fingerprint: str, inputs: dict[str, str] | None = None) -> StageRecord:

@@ -15,7 +15,8 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from llmtune.errors import LlmtuneError
-from llmtune.recipe import json_schema, shipped
+from llmtune.recipe import json_schema, load_recipe, shipped
+from llmtune.recipe.source import parse
 
 Llmtune = Callable[..., subprocess.CompletedProcess[str]]
 RECIPE = """\
@@ -118,6 +119,54 @@ def test_copy_a_file_and_a_folder(with_recipes: Path) -> None:
     assert shipped.copy_recipe("small", into / "other.yaml") == into / "other.yaml"
     assert shipped.copy_recipe("big", with_recipes / "b") == with_recipes / "b"
     assert (with_recipes / "b" / "README.md").read_text() == "hello"
+
+
+def test_a_copy_is_named_after_the_file_or_folder_it_becomes(with_recipes: Path) -> None:
+    written = "# yaml-language-server: $schema=x\n# The small one\nname: {}\n"
+    for file, name in [
+        ("other.yaml", "other"),
+        ("My docs (2).yml", "My-docs-2-"),
+        ("_x.y.yaml", "x.y"),
+        ("2024.yaml", '"2024"'),
+        ("true.yaml", '"true"'),
+        ("日本.yaml", "my-small"),
+        ("n" * 120 + ".yaml", "n" * 100),
+    ]:
+        copy = shipped.copy_recipe("small", with_recipes / file)
+        assert copy == with_recipes / file
+        assert copy.read_text() == written.format(name)
+        assert parse(copy.read_bytes(), file).data == {"name": name.strip('"')}
+    folder = shipped.copy_recipe("big", with_recipes / "large")
+    assert (folder / "recipe.yaml").read_text() == "# The big one\n# and more\nname: large\n"
+    (with_recipes / "recipes" / "small.yaml").write_text("model:\n  name: x\nname: small # why\n")
+    assert shipped.copy_recipe("small", with_recipes / "z.yaml").read_text() == "model:\n  name: x\nname: z # why\n"
+
+
+def test_a_recipe_with_a_folder_goes_into_a_file_or_below_a_folder(
+    with_recipes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = with_recipes / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert shipped.copy_recipe("big", Path("pg.yaml")).read_text() == "# The big one\n# and more\nname: pg\n"
+    assert shipped.copy_recipe("big", Path(".")) == Path("big")
+    assert sorted(path.name for path in here.rglob("*")) == ["README.md", "big", "pg.yaml", "recipe.yaml"]
+    assert (here / "big" / "recipe.yaml").read_text().endswith("name: big\n")
+    for target in (".", "pg.yaml"):
+        with pytest.raises(LlmtuneError, match="stands there already"):
+            shipped.copy_recipe("big", Path(target))
+    assert shipped.copy_recipe("small", Path("big")) == Path("big/small.yaml")
+
+
+def test_a_copy_means_what_the_original_means(llmtune: Llmtune, tmp_path: Path) -> None:
+    """A file elsewhere, beside nothing else: no path in a shipped recipe may be relative."""
+    for number, recipe in enumerate(shipped.shipped_recipes()):
+        target = tmp_path / f"mine-{number}.yaml"
+        done = llmtune("recipes", "copy", recipe.name, target)
+        assert done.returncode == 0, done.stderr
+        original, copied = load_recipe(recipe.path), load_recipe(target)
+        assert copied.name == f"mine-{number}"
+        assert copied.model_copy(update={"name": original.name}) == original
 
 
 def test_copy_refuses_what_it_would_overwrite_and_what_is_not_there(with_recipes: Path) -> None:
