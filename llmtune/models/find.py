@@ -51,7 +51,7 @@ def identity(reference: ModelReference) -> dict[str, Any]:
     elif reference.path is not None:
         folder = _folder(reference)
         read_config(folder)
-        found = {"files": {path.relative_to(folder).as_posix(): digest(path) for path in _deciding_files(folder)}}
+        found = {"files": {path.relative_to(folder).as_posix(): digest(path) for path in deciding_files(folder)}}
     else:
         repository, commit = _hub_commit(reference)
         found = {"hub": repository, "commit": commit}
@@ -183,7 +183,8 @@ def _folder(reference: ModelReference) -> Path:
     return path
 
 
-def _deciding_files(folder: Path) -> list[Path]:
+def deciding_files(folder: Path) -> list[Path]:
+    """The files of a model's folder that decide what the model is: weights, configuration, tokenizer."""
     found = {path for pattern in DECIDING for path in folder.glob(pattern)}
     return sorted(path for path in found if path.is_file() and path.name not in NOT_DECIDING)
 

@@ -217,6 +217,7 @@ class Run:
                 self.store.discard(planned.fingerprint)
                 return found, 0
             halvings = 0
+            self._check_unchanged(planned)
             while True:
                 try:
                     outcome = self._work(planned, folder, artifacts, conductor, halvings)
@@ -228,7 +229,8 @@ class Run:
                     text = f"out of memory: starting again with 1/{2**halvings} of the micro-batch (same global batch)"
                     self.display.note(text)
                     self._event("out-of-memory", id=planned.node.id, halvings=halvings)
-            self._check_unchanged(planned)
+            if not trains(planned.stage):  # a training reads its inputs and, at the start, how it is launched
+                self._check_unchanged(planned, made=True)
             made = self._describe(planned, artifacts, outcome)
             cost = {"seconds": round(outcome.seconds, 3), "memory": outcome.memory, "disk": outcome.disk}
             return self.store.publish(made, places.output, cost), halvings
@@ -268,10 +270,11 @@ class Run:
         except Stopped as error:
             raise Stopped(f"stage '{planned.node.id}': {error.what}") from error
 
-    def _check_unchanged(self, planned: PlannedNode) -> None:
-        """Refuse, and drop, a result whose stage read other files than those it is to be known by."""
+    def _check_unchanged(self, planned: PlannedNode, *, made: bool = False) -> None:
+        """Refuse to make a result from other files than those it is to be known by; drop it where it is `made`."""
         if planned.stage.identity() != planned.identity:
-            self.store.discard(planned.fingerprint)
+            if made:
+                self.store.discard(planned.fingerprint)
             raise LlmtuneError(
                 f"the files that stage '{planned.node.id}' reads changed after this run was planned",
                 fix="run the same command again: it takes them as they are now, and what was finished before is kept",

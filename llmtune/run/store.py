@@ -85,8 +85,11 @@ class Store:
 
 
 def _stamps(folder: Path) -> dict[str, list[int]]:
-    """Sizes and times of change of the files of an artifact that stays where it lies."""
-    files = {path: path.stat() for path in (files_below(folder) if folder.is_dir() else ())}
+    """Sizes and times of change of the files that decide a model that stays where it lies. Others may change: the runs
+    themselves may stand in its folder."""
+    from llmtune.models.find import deciding_files
+
+    files = {path: path.stat() for path in deciding_files(folder)}
     return {path.relative_to(folder).as_posix(): [one.st_size, one.st_mtime_ns] for path, one in files.items()}
 
 

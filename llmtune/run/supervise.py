@@ -87,16 +87,16 @@ class _Spent:
             self._save_at = time.monotonic() + _SPENT_POLL
 
     def save(self) -> None:
-        """To file."""
-        write_json(self._places.spent, {"seconds": self.seconds, "memory": self.memory, "disk": self.disk})
+        """To file, if the disk has room: what fills it is for the worker to tell."""
+        with contextlib.suppress(OSError):
+            write_json(self._places.spent, {"seconds": self.seconds, "memory": self.memory, "disk": self.disk})
 
     def end(self) -> None:
         """When the worker has ended, however it did."""
         peaks = self._places.folder.glob("peak-*.json")
         self.memory = max(self.memory, sum(read_json(path)["bytes"] for path in peaks))
         self.disk = max(self.disk, folder_bytes(self._places.folder))
-        with contextlib.suppress(OSError):  # a full disk: what filled it is the thing to tell
-            self.save()
+        self.save()
 
 
 def run_worker(

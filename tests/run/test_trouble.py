@@ -340,6 +340,9 @@ def test_a_base_is_found_anew_when_another_model_stands_where_it_stood(tmp_path:
     found = store.find("f")
     assert found is not None
     assert found.folder == tmp_path / "one"
+    write_json(tmp_path / "one" / "runs" / "events.json", {})
+    (tmp_path / "one" / "nohup.out").write_text("a run in the model's own folder")
+    assert store.find("f") is not None
     write_json(tmp_path / "one" / "config.json", {"other": "model"})
     assert store.find("f") is None
     publish(tmp_path / "two")
