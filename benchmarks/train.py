@@ -75,8 +75,8 @@ def _prepare(folder: Path, options: argparse.Namespace) -> None:
     from llmtune.corpus.store import Document, write_split
     from llmtune.models.find import resolve
     from llmtune.models.reference import ModelReference
+    from llmtune.seeds import seed_of
     from llmtune.training.data import build_rows
-    from llmtune.training.loop import seed_of
     from llmtune.training.order import rows_of_step
 
     model = resolve(ModelReference.parse(options.model))
@@ -214,7 +214,7 @@ def _trl(method: str, model: Path, folder: Path, options: argparse.Namespace) ->
 
     from llmtune.machine import this_machine
     from llmtune.models.adapters import AdapterSettings, attach
-    from llmtune.training.loop import seed_of
+    from llmtune.seeds import seed_of
     from llmtune.training.precision import chosen_precision
 
     watch = _Watch()

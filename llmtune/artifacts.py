@@ -18,6 +18,8 @@ from llmtune.errors import BadArtifact
 from llmtune.files import read_json
 
 DESCRIPTION = "artifact.json"
+# A stage whose artifact stays where it lies (a base model in the hub's cache) leaves its place in this file.
+LOCATION = "location.json"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Artifact:
     lineage: dict[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
-        """The JSON form stored as `artifact.json`; a folder elsewhere than beside it is kept as `location`."""
+        """The JSON form stored as `artifact.json`, but for its place: that of a folder elsewhere the store adds."""
         return {
             "kind": self.kind,
             "fingerprint": self.fingerprint,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,40 @@ def empty_folder(folder: Path) -> Path:
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     return folder
+
+
+def made_whole(folder: Path, make: Callable[[Path], None], *, alone: bool = False) -> Path:
+    """`folder`; when it is not there, `make(temporary)` fills an empty one, which takes its name with one rename. Two
+    at once both make it, and the first one's counts.
+
+    alone: nobody else can be making it (a lock is held), so what one that was killed has left is removed first
+    """
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if alone:
+        for left in folder.parent.iterdir():
+            if re.fullmatch(rf"\.{re.escape(folder.name)}\.\d+\.tmp", left.name):
+                shutil.rmtree(left)
+    temporary = empty_folder(folder.with_name(f".{folder.name}.{os.getpid()}.tmp"))
+    try:
+        make(temporary)
+        publish_folder(temporary, folder)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not isinstance(error, OSError) or not folder.is_dir():
+            raise
+    return folder
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an exception says that the disk or the quota is full. Some libraries only say it in words, and numpy's
+    `tofile` (with neither number nor file) only that it wrote less than was asked for."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    said = str(error)
+    short_write = isinstance(error, OSError) and error.errno is None and " requested and " in said
+    return short_write or "No space left on device" in said or "Disk quota exceeded" in said
 
 
 def sha256_file(path: Path) -> str:

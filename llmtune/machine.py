@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,11 @@ class Machine:
     def cpu_has_bf16(self) -> bool:
         """Whether the CPU itself computes in bf16."""
         return bool(BF16_FLAGS & self.flags)
+
+    @property
+    def computes_in_bf16(self) -> bool:
+        """Whether bf16 is at least as fast as fp32 here."""
+        return bool(self.accelerators) or self.cpu_has_bf16
 
     def disk_free(self, folder: Path) -> int:
         """Bytes free on the file system that holds `folder` (or its nearest existing parent)."""
@@ -83,6 +89,23 @@ def out_of_memory_kills() -> int:
             if key == "oom_kill":
                 return int(value)
     return 0
+
+
+def peak_resident(*, children: bool = False) -> int:
+    """Largest resident set of this process so far, in bytes; `children`: of any child of it that has ended."""
+    import resource
+
+    kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN if children else resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes if sys.platform == "darwin" else kilobytes << 10  # macOS counts bytes
+
+
+def high_water_mark(process: int | None = None) -> int | None:
+    """Largest resident set of a running process (None: this one) so far, or since its mark was reset, in bytes; None
+    where the kernel does not tell (it is not Linux, or the process has ended)."""
+    for line in _read(Path(f"/proc/{process or 'self'}/status")).splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    return None
 
 
 def _usable_cores() -> int:

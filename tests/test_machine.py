@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,23 @@ def test_the_gpus_that_cuda_leaves_us(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert [gpu.name for gpu in machine._nvidia()] == expected
+
+
+def test_peaks_are_bytes_of_this_process_and_of_children_that_ended() -> None:
+    code = "import time; filled = b'x' * (120 << 20); print(flush=True); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    mark = machine.high_water_mark(child.pid)
+    child.kill()
+    child.communicate()
+    assert machine.high_water_mark(child.pid) is None
+    own, largest = machine.peak_resident(), machine.peak_resident(children=True)
+    assert 120 << 20 < largest < 1 << 40
+    assert 10 << 20 < own < 1 << 40
+    if sys.platform == "linux":
+        assert 120 << 20 < (mark or 0) <= largest
+        assert (machine.high_water_mark() or 0) == pytest.approx(own, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,8 +43,9 @@ def chat(
 
     console = Console(stderr=True, highlight=False)
     once = prompt if prompt is not None else _piped()
-    with TerminalMonitor() as monitor:
-        target = find_model(model, monitor)
+    # Libraries that tell of themselves while they are imported (DeepSpeed) must not do so among the answers.
+    with TerminalMonitor() as monitor, redirect_stdout(sys.stderr):
+        target = find_model(model, monitor, trust_remote_code=trust_remote_code)
         with monitor.bar(f"loading {target.name}"):
             engine = open_engine(target, context, trust_remote_code=trust_remote_code)
     conversation = Conversation(engine, system, Sampling(max_tokens, temperature, seed), console.print)
@@ -73,7 +75,21 @@ class Conversation:
         message = {"role": "user", "content": text}
         self._refuse_too_long(message)
         self.turns.append(message)
-        self._make_room()
+        try:
+            self._make_room()
+            answer = self._answer()
+        except BaseException:
+            self.turns.pop()
+            raise
+        self.turns.append({"role": "assistant", "content": answer})
+        return answer
+
+    def reset(self) -> None:
+        """Forget everything but the system message."""
+        self.turns.clear()
+
+    def _answer(self) -> str:
+        """Print the answer to the last message as it comes; Ctrl-C ends it."""
         room = self._engine.context - self._length(self.turns)
         sampling = replace(self._sampling, max_tokens=min(self._sampling.max_tokens, room))
         pieces: list[str] = []
@@ -86,16 +102,8 @@ class Conversation:
         except KeyboardInterrupt:
             answer.close()  # type: ignore[attr-defined]
             self._note("[dim](stopped)[/]")
-        except LlmtuneError:
-            self.turns.pop()
-            raise
         sys.stdout.write("\n")
-        self.turns.append({"role": "assistant", "content": "".join(pieces)})
-        return self.turns[-1]["content"]
-
-    def reset(self) -> None:
-        """Forget everything but the system message."""
-        self.turns.clear()
+        return "".join(pieces)
 
     def _length(self, turns: list[dict[str, str]]) -> int:
         return self._engine.length([*self._opening, *turns])

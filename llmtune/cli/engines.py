@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -11,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from llmtune.errors import LlmtuneError
 
 if TYPE_CHECKING:
-    from llmtune.export.llama_runtime import LlamaRuntime
+    from transformers import GenerationConfig
 
-# Text as the tokens spell it, without the spaces before punctuation taken away.
-DECODING = {"clean_up_tokenization_spaces": False}
+    from llmtune.export.llama_runtime import LlamaRuntime
 
 Messages = Sequence[dict[str, str]]
 
@@ -58,7 +58,7 @@ class LlamaEngine:
         from llmtune.models.gguf_header import read_gguf_header
 
         # llama.cpp gives no more than the model was trained for, without a word, and refuses what is longer.
-        self.context = min(context, int(read_gguf_header(gguf).number("context_length") or context))
+        self.context = min(context, read_gguf_header(gguf).context_length or context)
         self._runtime: LlamaRuntime = LlamaRuntime(gguf, context=self.context)
 
     def length(self, messages: Messages) -> int:
@@ -74,23 +74,26 @@ class LlamaEngine:
 class TransformersEngine:
     """A Hugging Face folder in transformers, on the first accelerator torch has, else the CPU.
 
-    A model without a chat template continues the text of the last message."""
+    A model without a chat template continues the text of the last message. At temperature 0 it answers as in the
+    report; above, the rest of the sampling is as the model's own generation configuration has it."""
 
     def __init__(self, folder: Path, context: int, *, trust_remote_code: bool = False) -> None:
+        from llmtune.evaluate.likelihood import context_limit
         from llmtune.models.load import load_to_run, load_tokenizer
 
-        self._tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
+        self._tokenizer: Any = load_tokenizer(folder, trust_remote_code=trust_remote_code)
         self._model: Any = load_to_run(folder, trust_remote_code=trust_remote_code)
-        trained = getattr(self._model.config, "max_position_embeddings", None) or context
-        self.context = min(context, trained)
+        self.context = min(context, context_limit(self._model) or context)
 
     def length(self, messages: Messages) -> int:
-        return int(self._encode(messages)["input_ids"].shape[1])
+        return len(self._encode(messages))
 
     def answer(self, messages: Messages, sampling: Sampling) -> Iterator[str]:
         import torch
         from transformers import TextIteratorStreamer
         from transformers.generation import StoppingCriteria
+
+        from llmtune.evaluate.generation import DECODING, generating_by
 
         stopped = Event()
 
@@ -98,21 +101,20 @@ class TransformersEngine:
             def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
                 return torch.full((input_ids.shape[0],), stopped.is_set(), device=input_ids.device)
 
-        streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True, **DECODING)
+        streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, **DECODING)
         failure: list[BaseException] = []
-        options = {"do_sample": True, "temperature": sampling.temperature} if sampling.temperature else {}
 
         def generate() -> None:
             try:
                 torch.manual_seed(sampling.seed)
-                self._model.generate(
-                    **self._encode(messages).to(self._model.device),
-                    **({"do_sample": False} | options),
-                    max_new_tokens=sampling.max_tokens,
-                    pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id,
-                    streamer=streamer,
-                    stopping_criteria=[Stop()],
-                )
+                ids = torch.tensor([self._encode(messages)], device=self._model.device)
+                with generating_by(self._model, self._configuration(sampling)):
+                    self._model.generate(
+                        input_ids=ids,
+                        attention_mask=torch.ones_like(ids),
+                        streamer=streamer,
+                        stopping_criteria=[Stop()],
+                    )
             except BaseException as error:
                 failure.append(error)
             finally:
@@ -131,27 +133,45 @@ class TransformersEngine:
     def close(self) -> None:
         del self._model
 
-    def _encode(self, messages: Messages) -> Any:
-        """The conversation as token ids, (1, T)."""
-        from jinja2.exceptions import TemplateError
+    def _configuration(self, sampling: Sampling) -> GenerationConfig:
+        from llmtune.evaluate.generation import greedy
 
-        if self._tokenizer.chat_template is None:
-            return self._tokenizer(messages[-1]["content"], return_tensors="pt")
-        try:
-            return self._tokenizer.apply_chat_template(
-                list(messages), add_generation_prompt=True, return_tensors="pt", return_dict=True
-            )
-        except (TemplateError, ValueError, TypeError, KeyError) as error:
-            raise _refused(messages, error) from error
-
-
-def _refused(messages: Messages, error: Exception) -> LlmtuneError:
-    if messages[0]["role"] == "system":
-        return LlmtuneError(
-            f"the model's chat template refuses a conversation that starts with a system message: {error}",
-            fix="leave --system out, and say it in your first message",
+        if not sampling.temperature:
+            return greedy(self._model, self._tokenizer, sampling.max_tokens)
+        config: GenerationConfig = deepcopy(self._model.generation_config)
+        config.update(
+            do_sample=True,
+            temperature=sampling.temperature,
+            max_new_tokens=sampling.max_tokens,
+            pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id,
         )
-    return LlmtuneError(
-        f"the model's chat template refuses this conversation: {error}",
-        fix="put a chat_template.jinja that takes it beside the model's tokenizer",
-    )
+        return config
+
+    def _encode(self, messages: Messages) -> list[int]:
+        try:
+            return self._rendered(messages)
+        except LlmtuneError as error:
+            raise self._refused(messages, error) from error.__cause__
+
+    def _rendered(self, messages: Messages) -> list[int]:
+        """The conversation as token ids."""
+        from llmtune.corpus.store import Message
+        from llmtune.evaluate.generation import prompt_ids
+
+        return prompt_ids([Message(**message) for message in messages], self._tokenizer, "chat")
+
+    def _refused(self, messages: Messages, error: LlmtuneError) -> LlmtuneError:
+        """The error to show when the template refuses a conversation: whether it takes it without the system message
+        tells what it is that it refuses."""
+        if messages[0]["role"] == "system":
+            try:
+                self._rendered(messages[1:])
+            except LlmtuneError:
+                pass
+            else:
+                return LlmtuneError(
+                    "the model's chat template refuses a conversation that starts with a system message: "
+                    f"{error.__cause__}",
+                    fix="leave --system out, and say it in your first message",
+                )
+        return LlmtuneError(error.what, fix="put a chat_template.jinja that takes it beside the model's tokenizer")

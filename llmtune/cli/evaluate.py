@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -48,10 +50,11 @@ def evaluate(
     settings = _settings(chosen)
     held_out = find_corpus(corpus) if corpus else None
     scores: dict[str, dict[str, Any]] = {}
-    with TerminalMonitor() as monitor:
+    # Libraries that tell of themselves while they are imported (DeepSpeed) must not do so where the scorecard goes.
+    with TerminalMonitor() as monitor, redirect_stdout(sys.stderr):
         for name in models:
             with TemporaryDirectory(prefix="llmtune-evaluate-") as work:
-                folder = find_model(name, monitor)
+                folder = find_model(name, monitor, trust_remote_code=trust_remote_code)
                 first = next(iter(scores.values()), {}).get("parameters")
                 scores[name] = evaluate_model(
                     folder,

@@ -25,7 +25,8 @@ def plan(recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption =
 
     from llmtune.recipe import load_recipe
     from llmtune.run.display import Display, human_bytes, human_seconds
-    from llmtune.run.runner import Run, doubts, notes_of, remaining_seconds
+    from llmtune.run.planning import doubts, notes_of, problems_of, remaining_seconds
+    from llmtune.run.runner import Run
 
     console = Console()
     execution = Run(load_recipe(recipe, overrides or []), runs, Display())
@@ -40,8 +41,7 @@ def plan(recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption =
         markup=False,
     )
     todo = [node for node in nodes if node.artifact is None]
-    doubtful = doubts(todo, machine, runs)
-    problems = [f"{node.node.id}: {problem}" for node in todo for problem in node.plan.problems]
+    doubtful, problems = doubts(todo, machine, runs), problems_of(todo)
     told = {"[dim]note[/]": notes_of(nodes), "[yellow]does not fit[/]": doubtful, "[red]cannot run here[/]": problems}
     for mark, sentences in told.items():
         for sentence in sentences:

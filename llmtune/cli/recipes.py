@@ -50,4 +50,4 @@ def copy(
     from llmtune.recipe.shipped import copy_recipe
 
     made = copy_recipe(name, target)
-    typer.echo(f"wrote {made}; run it with: llmtune run {made}")
+    typer.echo(f"wrote {made.path}, named {made.name}; run it with: llmtune run {made.path}")

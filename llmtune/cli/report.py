@@ -15,6 +15,7 @@ def report(
 ) -> None:
     """Write the HTML report of a run from what is finished in it."""
     from llmtune.report import write_report
+    from llmtune.run.folder import is_run
 
-    folder = run if run.is_dir() else runs / run
+    folder = runs / run if is_run(runs / run) and not is_run(run) else run
     typer.echo(write_report(folder))

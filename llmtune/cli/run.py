@@ -33,7 +33,8 @@ def run(
     from llmtune.run.folder import told_to_the_user
     from llmtune.run.process import die_with_parent, rank, world_size
     from llmtune.run.ranks import follow
-    from llmtune.run.runner import Run, Selection
+    from llmtune.run.runner import Run
+    from llmtune.run.selection import Selection
 
     loaded = load_recipe(recipe, overrides or [])
     if world_size() > 1:  # such a launcher passes signals on and waits; when it is killed nobody else ends us
@@ -70,10 +71,11 @@ def _show_summary(console: Console, folder: Path) -> None:
     from rich.markup import escape
 
     from llmtune.report.summary import score_table, stage_table
+    from llmtune.run.folder import RunFolder
 
     console.print()
     console.print(stage_table(folder))
     scores = score_table(folder)
     if scores is not None:
         console.print(scores)
-    console.print(f"report: [bold]{escape(str(folder / 'report.html'))}[/]", soft_wrap=True)
+    console.print(f"report: [bold]{escape(str(RunFolder(folder).report))}[/]", soft_wrap=True)

@@ -42,10 +42,9 @@ def show_batch(
     from llmtune.models.find import find_shape
     from llmtune.recipe import load_recipe
     from llmtune.run import rows_aside
-    from llmtune.training.collate import Collator
-    from llmtune.training.data import build_rows
+    from llmtune.training.collate import collator_for
+    from llmtune.training.data import rows_for
     from llmtune.training.isolation import isolation_of
-    from llmtune.training.loop import seed_of
     from llmtune.training.show import show_batches
 
     console = Console()
@@ -54,27 +53,20 @@ def show_batch(
     shape = find_shape(loaded.model)
     corpus = _corpus(recipe, overrides or [], node.inputs["corpus"], runs)
     isolate = isolation_of(shape.config)
-    with TerminalMonitor() as monitor, rows_aside(runs, monitor) as cache:
+    with TerminalMonitor() as monitor:
         tokenizer = _tokenizer(loaded.model, monitor)
-        rows = build_rows(
-            corpus.folder,
-            "train",
-            tokenizer,
-            settings.row_tokens,
-            pack=isolate != "rows",
-            cache=cache,
-            monitor=monitor,
-        )
+        with rows_aside(runs, monitor) as cache:
+            rows = rows_for(settings, isolate, corpus.folder, "train", tokenizer, cache=cache, monitor=monitor)
     if isolate == "rows":
         console.print(f"[dim]{shape.family} cannot keep documents apart within a row: one document a row[/]")
     for part in show_batches(
         rows,
-        Collator(pad_id=0, isolate=isolate, pad_to=settings.row_tokens if settings.compile else None),
+        collator_for(settings, isolate, pad_id=0),
         tokenizer,
         batches=batches,
         batch_rows=settings.batch_rows,
         micro_batch=settings.micro_batch,
-        seed=seed_of(loaded.seed if settings.seed is None else settings.seed, "order"),
+        seed=settings.order_seed(loaded.seed),
         document_tokens=None if whole else 160,
         plain=console.color_system is None,
         tokens_per_second=speed,
@@ -117,20 +109,23 @@ def _corpus(recipe: Path, overrides: list[str], stage_id: str, runs: Path) -> Ar
 
 
 def _tokenizer(reference: ModelReference, monitor: Monitor) -> PreTrainedTokenizerBase:
-    """The tokenizer alone where the model is on the hub; else that of the folder (a GGUF file is converted once)."""
+    """The tokenizer alone where the model is on the hub; else that of the folder (a GGUF file is converted once).
+    Raises CannotRunHere when it cannot be had, or not be kept where such things are."""
     from llmtune.errors import CannotRunHere
     from llmtune.models.find import resolve
     from llmtune.models.load import load_tokenizer
 
-    if reference.hub_id is None:
-        return load_tokenizer(resolve(reference, monitor), trust_remote_code=reference.trust_remote_code)
-    from transformers import AutoTokenizer
-
     options: dict[str, Any] = {"trust_remote_code": reference.trust_remote_code}
     try:
+        if reference.hub_id is None:
+            return load_tokenizer(resolve(reference, monitor), **options)
+        from transformers import AutoTokenizer
+
         return AutoTokenizer.from_pretrained(reference.hub_id, revision=reference.revision, **options)  # type: ignore[no-any-return]
     except OSError as error:
+        online = "go online, set HF_TOKEN for a private model, or give the model's folder"
+        kept = "mend that, or keep models elsewhere: LLMTUNE_CACHE and HF_HOME name the folders"
         raise CannotRunHere(
             f"the tokenizer of '{reference.name}' cannot be had: {str(error).splitlines()[0]}",
-            fix="go online, set HF_TOKEN for a private model, or give the model's folder",
+            fix=kept if error.filename else online,
         ) from error

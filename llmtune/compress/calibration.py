@@ -28,7 +28,7 @@ def calibration_rows(
     monitor: Monitor | None = None,
     setting: str = "calibration.tokens",
 ) -> list[Tensor]:
-    """At most `rows` tensors int64 (1, row_tokens) of text from the corpus' train split, tokenised as for training.
+    """At most `rows` tensors int64 (1, row_tokens) of text from the corpus' train split, tokenized as for training.
 
     Documents are drawn without repetition; each gives one window of at most `row_tokens` tokens at a random place, and
     the rest of it only when the windows do not fill the rows. Windows are joined by the end token, and each row starts
@@ -36,7 +36,7 @@ def calibration_rows(
     """
     import torch
 
-    from llmtune.training.tokenize import opening_tokens, tokenise
+    from llmtune.training.tokenize import opening_tokens, tokenize
 
     monitor = monitor or Monitor()
     rng = random.Random(f"calibration {seed}")
@@ -48,7 +48,7 @@ def calibration_rows(
         if index not in chosen:
             continue
         monitor.safe_point()
-        tokens = list(tokenise([document], tokenizer)[0][0])
+        tokens = list(tokenize([document], tokenizer)[0][0])
         start = rng.randrange(max(1, len(tokens) - row_tokens + 1))
         windows.append(tokens[start : start + row_tokens])
         leftovers += [tokens[:start], tokens[start + row_tokens :]]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from llmtune.errors import BadArtifact
 from llmtune.files import read_json
+from llmtune.models.safetensors_header import tensor_files
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def read_codes(checkpoint: Path) -> Iterator[Codes]:
     from safetensors import safe_open
 
     arguments = _weight_arguments(checkpoint)
-    where = _tensor_files(checkpoint)
+    where = tensor_files(checkpoint)
     for name in sorted(where):
         module, _, kind = name.rpartition(".")
         if kind not in ("weight_packed", "weight") or f"{module}.weight_scale" not in where:
@@ -134,19 +135,6 @@ def _weight_arguments(checkpoint: Path) -> dict[str, Any]:
     if arguments.get("type") != "int":
         raise BadArtifact(f"weights of type {arguments.get('type')!r}, 'int' expected", where=str(checkpoint))
     return arguments
-
-
-def _tensor_files(checkpoint: Path) -> dict[str, Path]:
-    from safetensors import SafetensorError, safe_open
-
-    where: dict[str, Path] = {}
-    for path in sorted(checkpoint.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="np") as file:
-                where.update(dict.fromkeys(file.keys(), path))
-        except (OSError, SafetensorError) as error:
-            raise BadArtifact(f"unreadable weights: {error}", where=str(path)) from error
-    return where
 
 
 def _exact_in_fp16(values: NDArray[np.float32]) -> bool:

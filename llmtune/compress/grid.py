@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 Method = Literal["nf4", "int8", "round", "gptq"]
 GROUP_SIZES = (16, 32, 64, 128, 256)
-# Blocks of these families are GPT-2's Conv1D, whose weights lie transposed and which llmcompressor does not save.
-CONV1D_FAMILIES = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 # 2-D weights that are no linear layer of a block: tables that are looked up, and the routers of experts.
 _TABLES = re.compile(
     r"(^|\.)(embed_tokens\w*|embed_in|embed_positions|word_embeddings\w*|wte|wpe|embeddings?)\.weight$"
@@ -156,7 +154,7 @@ def scheme(grid: Grid) -> dict[str, Any]:
     return {"targets": ["Linear"], "weights": weights}
 
 
-def quantization_config(method: Method, grid: Grid | None) -> dict[str, Any]:
+def expected_quantization_config(method: Method, grid: Grid | None) -> dict[str, Any]:
     """What decides in the `quantization_config` that a checkpoint will have; `tests/compress` holds it against the
     file's. grid: None for bitsandbytes."""
     if grid is None:
@@ -168,5 +166,7 @@ def quantized_shape(shape: ModelShape, bytes_after: int, method: Method, grid: G
     """The shape of the same model after quantization: its size, and a configuration that says how it is quantized, by
     which later stages tell what they cannot do with it."""
     return replace(
-        shape, bytes=bytes_after, config=shape.config | {"quantization_config": quantization_config(method, grid)}
+        shape,
+        bytes=bytes_after,
+        config=shape.config | {"quantization_config": expected_quantization_config(method, grid)},
     )

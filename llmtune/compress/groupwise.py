@@ -11,9 +11,10 @@ from functools import partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtune.compress.grid import CONV1D_FAMILIES, Grid, conv1d_problem, ignored, scheme
+from llmtune.compress.grid import Grid, conv1d_problem, ignored, scheme
 from llmtune.errors import LlmtuneError, NotFinite
 from llmtune.extras import need
+from llmtune.models.families import CONV1D_FAMILIES
 from llmtune.monitor import Monitor
 
 if TYPE_CHECKING:

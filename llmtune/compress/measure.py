@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 from llmtune.compress.codes import has_codes, read_codes
 from llmtune.files import folder_bytes
-from llmtune.models.shape import ELEMENT_BITS, ModelShape
-
-# Tensors that belong to one rounded weight beside its codes.
-_COMPANION = re.compile(
-    r"\.(weight_packed|weight_scale|weight_zero_point|weight_shape|SCB|weight_format"
-    r"|weight\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.\w+))$"
-)
-
-
-def stored_tensors(checkpoint: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name → (safetensors dtype, shape) of every tensor in a checkpoint's safetensors files."""
-    from safetensors import safe_open
-
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for path in sorted(checkpoint.glob("*.safetensors")):
-        with safe_open(path, framework="np") as file:
-            for name in file.keys():  # noqa: SIM118 - a safe_open handle is no mapping
-                part = file.get_slice(name)
-                found[name] = (part.get_dtype(), tuple(part.get_shape()))
-    return found
+from llmtune.models.safetensors_header import read_header, tensor_files, weight_files
+from llmtune.models.shape import ModelShape, rounded_module
 
 
 def size_metrics(checkpoint: Path, base: ModelShape) -> dict[str, Any]:
@@ -37,15 +18,11 @@ def size_metrics(checkpoint: Path, base: ModelShape) -> dict[str, Any]:
     bits_per_weight counts every tensor (embeddings, head, norms, scales, zero points) over all parameters;
     linear_bits_per_weight the rounded layers alone, with their scales and zero points.
     """
-    tensors = stored_tensors(checkpoint)
-    rounded = {_COMPANION.sub("", name) for name in tensors if _COMPANION.search(name)}
-    weights = {f"{name}.weight" for name in rounded}
-    total = linear = 0
-    for name, (dtype, shape) in tensors.items():
-        size = math.prod(shape) * ELEMENT_BITS[dtype] // 8
-        total += size
-        if _COMPANION.search(name) or name in weights:
-            linear += size
+    sizes = {name: tensor.size for file in weight_files(checkpoint) for name, tensor in read_header(file).items()}
+    rounded = {module for name in sizes if (module := rounded_module(name))}
+    weights = {f"{module}.weight" for module in rounded}
+    total = sum(sizes.values())
+    linear = sum(size for name, size in sizes.items() if rounded_module(name) or name in weights)
     parameters = base.parameters
     in_linears = sum(math.prod(base.tensors[name]) for name in weights if name in base.tensors)
     return {
@@ -67,10 +44,7 @@ def rounding_error(checkpoint: Path, base: Path) -> dict[str, float]:
         return {}
     from safetensors import safe_open
 
-    files = {}
-    for path in sorted(base.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            files.update(dict.fromkeys(file.keys(), path))
+    files = tensor_files(base)
     wrong: dict[str, float] = {}
     whole: dict[str, float] = {}
     for codes in read_codes(checkpoint):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from llmtune.corpus.readers.reader import RawDocument
+from llmtune.corpus.store import Message
+
 _LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 # Control characters but tab and newline, byte order marks, soft hyphens, zero-width and word-joining spaces, the
 # direction marks that only hide (U+200E and U+200F stay: Arabic and Hebrew need them), lone surrogates, noncharacters.
@@ -15,6 +18,14 @@ _INVISIBLE = re.compile(
 _WIDE_SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f]")
 _TRAILING = re.compile(r"(?<![ \t])[ \t]++$", re.MULTILINE)  # each run of blanks is looked at once
 _BLANK_LINES = re.compile(r"\n{4,}")
+
+
+def cleaned(raw: RawDocument) -> tuple[str | None, tuple[Message, ...] | None]:
+    """The text, or the turns, of a document as read, cleaned."""
+    text = clean_text(raw.text) if raw.text is not None else None
+    if raw.messages is None:
+        return text, None
+    return text, tuple(Message(turn.role, clean_text(turn.content)) for turn in raw.messages)
 
 
 def clean_text(text: str) -> str:

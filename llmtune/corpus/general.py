@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from llmtune.corpus.clean import clean_text
+from llmtune.corpus.clean import clean_text, cleaned
 from llmtune.corpus.readers import reader_of
 from llmtune.corpus.readers.reader import RawDocument, Unreadable
 from llmtune.corpus.settings import Source
 from llmtune.corpus.sources import files_of, source_names
-from llmtune.corpus.store import Document, Message
+from llmtune.corpus.store import Document
 from llmtune.corpus.text import characters_of, content_hash, printable
 from llmtune.errors import LlmtuneError
 
@@ -98,12 +98,7 @@ def _read(path: Path) -> Iterator[Document]:
 
 
 def _document(id: str, source: str, raw: RawDocument) -> Document:
-    text = clean_text(raw.text) if raw.text is not None else None
-    messages = (
-        tuple(Message(turn.role, clean_text(turn.content)) for turn in raw.messages)
-        if raw.messages is not None
-        else None
-    )
+    text, messages = cleaned(raw)
     sha256 = content_hash(text, messages)
     licence = printable(raw.licence) if raw.licence else None
     return Document(id, text, messages, source, licence, sha256, group=sha256[:16])

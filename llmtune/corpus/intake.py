@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmtune.corpus.clean import clean_text
+from llmtune.corpus.clean import cleaned
 from llmtune.corpus.drops import FORMAT, LINK, NO_TEXT, TOO_SHORT, Drops
 from llmtune.corpus.readers import reader_of
 from llmtune.corpus.readers.decode import head_of, problem
 from llmtune.corpus.readers.reader import UNREADABLE, RawDocument, Rejected, Unreadable
 from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.sources import FileOf, files_of
-from llmtune.corpus.store import Document, Message, write_split
+from llmtune.corpus.store import Document, write_split
 from llmtune.corpus.text import content_hash, plain_text, printable
 from llmtune.errors import LlmtuneError
 from llmtune.files import read_json, write_json
@@ -99,12 +99,7 @@ def _judge(
             )
         intake.drops.add(id, raw.reason, raw.detail)
         return None
-    text = clean_text(raw.text) if raw.text is not None else None
-    messages = (
-        tuple(Message(turn.role, clean_text(turn.content)) for turn in raw.messages)
-        if raw.messages is not None
-        else None
-    )
+    text, messages = cleaned(raw)
     plain = plain_text(text, messages)
     intake.characters += len(plain)
     if not plain.strip():

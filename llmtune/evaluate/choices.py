@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from llmtune.evaluate.estimate import LOGITS_BYTES
 from llmtune.evaluate.likelihood import Span, encode, finite, score
 from llmtune.models.families import stays_inside_documents
 from llmtune.monitor import Bar
-
-_LOGITS_BYTES = 96 << 20  # of the continuations of one batch, in fp32
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Branches:
 
 
 def branches_of(context: str, continuations: Sequence[str], tokenizer: Any, limit: int | None = None) -> Branches:
-    """Context and continuation are tokenised as one text, and scored from where their tokens leave those of the context
+    """Context and continuation are tokenized as one text, and scored from where their tokens leave those of the context
     alone: a token across the border counts, so that nothing of a continuation is free.
 
     limit: tokens that the model has positions for; the context loses its beginning to keep to it
@@ -82,7 +81,7 @@ def _batches(asked: Sequence[Branches], vocabulary: int) -> Iterator[list[int]]:
         wider = [asked[i] for i in (*batch, index)]
         ends = [end for one in wider for end in one.ends]
         alike = len({(len(one.shared), len(one.ends)) for one in wider}) == 1
-        if batch and not (alike and 4 * vocabulary * len(ends) * max(map(len, ends)) <= _LOGITS_BYTES):
+        if batch and not (alike and 4 * vocabulary * len(ends) * max(map(len, ends)) <= LOGITS_BYTES):
             yield batch
             batch = []
         batch.append(index)

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from llmtune.errors import BadArtifact, CannotRunHere
+from llmtune.evaluate.estimate import BATCH_TOKENS
+from llmtune.models.shape import context_of
 from llmtune.monitor import Bar
 from llmtune.training.loss import token_losses
 
-_BATCH_TOKENS = 4096  # tokens of one batch, padding included: full speed on a CPU, little memory
 _PADDING = 0  # any token: what stands behind a text has no part in a causal model's losses
 
 
@@ -43,9 +44,8 @@ class Span:
 
 
 def context_limit(model: Any) -> int | None:
-    """The most tokens the model has positions for; None where its configuration names no limit."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return int(limit) if limit and limit > 0 else None
+    """The most tokens the model was made for; None where its configuration names no limit."""
+    return context_of(model.config.to_dict())
 
 
 def spans_of_text(text: str, tokenizer: Any, row_tokens: int) -> list[Span]:
@@ -80,7 +80,7 @@ def score(
     results: dict[int, Scored] = {}
     while order:
         longest = len(spans[order[-1]].tokens)
-        batch = [order.pop() for _ in range(min(len(order), max(1, _BATCH_TOKENS // longest)))]
+        batch = [order.pop() for _ in range(min(len(order), max(1, BATCH_TOKENS // longest)))]
         for index, nats in zip(batch, _batch_nats([spans[i] for i in batch], longest, model), strict=True):
             span = spans[index]
             results[index] = Scored(nats, span.scored, span.bytes)

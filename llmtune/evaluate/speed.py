@@ -4,13 +4,14 @@ that this takes."""
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from llmtune.machine import high_water_mark, peak_resident
 
 PROMPT, NEW, REPEATS = 256, 24, 3  # tokens of the prompt, tokens generated, measurements
 
@@ -40,6 +41,7 @@ def measure_speed(model: Any, safe_point: Callable[[], None] | None = None) -> t
     By `generate`, as users call it, so that every family's own cache is used. The first new token is prefill's."""
     from transformers import GenerationConfig
 
+    from llmtune.evaluate.generation import generating_by
     from llmtune.evaluate.likelihood import context_limit
 
     prompt_tokens, new = lengths(context_limit(model))
@@ -48,9 +50,8 @@ def measure_speed(model: Any, safe_point: Callable[[], None] | None = None) -> t
     prompt = torch.randint(0, vocabulary, (1, prompt_tokens), generator=generator).to(model.device)
     # No end token, so that as many tokens are generated whatever they are.
     config = GenerationConfig(max_new_tokens=new, do_sample=False, pad_token_id=0)
-    own, model.generation_config = model.generation_config, config
     measured = []
-    try:
+    with generating_by(model, config):
         for repeat in range(REPEATS + 1):
             if safe_point:
                 safe_point()
@@ -60,8 +61,6 @@ def measure_speed(model: Any, safe_point: Callable[[], None] | None = None) -> t
             first, last = streamer.times[1], streamer.times[-1]  # times[0]: the prompt itself
             if repeat:  # the first warms up
                 measured.append((prompt_tokens / (first - began), (len(streamer.times) - 2) / (last - first)))
-    finally:
-        model.generation_config = own
     return middle(measured)
 
 
@@ -83,14 +82,7 @@ def forget_peak_memory() -> None:
 
 def peak_memory() -> int:
     """Largest memory since `forget_peak_memory`, on the accelerator where there is one, in bytes."""
-    import resource
-
     if torch.accelerator.is_available():
         return int(torch.accelerator.max_memory_allocated())
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # no such file: not Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    mark = high_water_mark()
+    return peak_resident() if mark is None else mark

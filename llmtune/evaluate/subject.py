@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmtune.errors import BadArtifact
-from llmtune.models.files import model_in
+from llmtune.heap import return_freed_memory
+from llmtune.models.files import model_at
 from llmtune.monitor import Monitor
 
 
@@ -23,7 +24,7 @@ class Subject:
     @property
     def bytes(self) -> int:
         """Bytes of the weights' own files on disk."""
-        from llmtune.models.shape import weight_files
+        from llmtune.models.safetensors_header import weight_files
 
         files = [self.gguf] if self.gguf else weight_files(self.folder)
         return sum(file.stat().st_size for file in files)
@@ -41,8 +42,7 @@ class Subject:
         """The most tokens that the GGUF file's model has positions for, as its header says."""
         from llmtune.models.gguf_header import read_gguf_header
 
-        limit = read_gguf_header(self.gguf).number("context_length") if self.gguf else None
-        return int(limit) if limit else None
+        return read_gguf_header(self.gguf).context_length if self.gguf else None
 
     @property
     def measured_with(self) -> str:
@@ -62,18 +62,10 @@ class Subject:
         return load_to_run(folder, trust_remote_code=trust), load_tokenizer(folder, trust_remote_code=trust)
 
 
-def find_subject(folder: Path, trust_remote_code: bool = False) -> Subject:
+def find_subject(place: Path, trust_remote_code: bool = False) -> Subject:
     """What to measure in an artifact's folder, or of a file; raises BadArtifact when there is no model."""
-    if folder.is_file() and folder.suffix == ".gguf":
-        return Subject(folder.parent, folder)
-    found = model_in(folder)
-    if found is not None:
-        return Subject(folder, None, trust_remote_code) if found == folder else Subject(folder, found)
-    raise BadArtifact(
-        "no config.json and no .gguf file: not a model that can be measured alone",
-        where=str(folder),
-        fix="an adapter is measured by its merged checkpoint",
-    )
+    found = model_at(place)
+    return Subject(found, None, trust_remote_code) if found.is_dir() else Subject(found.parent, found)
 
 
 def _read_back(gguf: Path, folder: Path, monitor: Monitor) -> Path:
@@ -85,4 +77,6 @@ def _read_back(gguf: Path, folder: Path, monitor: Monitor) -> Path:
         partial.mkdir(parents=True)
         convert_gguf(gguf, partial, monitor)
         partial.rename(folder)
+        gc.collect()
+        return_freed_memory()  # the weights in fp32 must not stay beside the model that is measured
     return folder

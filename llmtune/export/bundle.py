@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from llmtune.export.importance import by_gguf_name, measure_importance
 from llmtune.export.repack import Repacker, check_repack, unpack
 from llmtune.export.verify_gguf import verify_gguf
 from llmtune.export.verify_hf import verify_hf
-from llmtune.files import folder_bytes, write_json, write_text
+from llmtune.files import folder_bytes, made_whole, write_json, write_text
 from llmtune.monitor import Monitor
 
 PROOF = "verification.json"
@@ -100,7 +99,7 @@ def export_gguf(
     plain = checkpoint
     if quantized:
         check_repack(checkpoint, settings.type)
-        plain = _once(work / "unpacked", lambda to: unpack(checkpoint, to, monitor))
+        plain = made_whole(work / "unpacked", lambda to: unpack(checkpoint, to, monitor), alone=True)
     converted = _converted(plain, work, settings.pre_tokenizer, trust_remote_code, monitor)
     importance = None
     if settings.importance_tokens and not quantized and FORMATS[settings.type].block > 1:
@@ -192,16 +191,6 @@ def _importance(
         partial.replace(file)
     architecture = str(gguf.GGUFReader(converted).fields["general.architecture"].contents())
     return by_gguf_name(load_file(file), architecture)
-
-
-def _once(folder: Path, make: Any) -> Path:
-    """A folder made whole or not at all."""
-    if not folder.exists():
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        make(partial)
-        partial.rename(folder)
-    return folder
 
 
 def _finish(

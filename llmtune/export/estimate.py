@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _HEADER_BYTES_A_TOKEN = 35
 _HEADER_BYTES_A_TENSOR = 64
 _LIBRARIES = 750 << 20  # Python with torch, transformers, gguf
-_RUNTIME = 150 << 20  # llama.cpp's process beside its weights
+_LLAMA = 70 << 20  # llama.cpp's process beside its weights and its cache
+_LLAMA_EXACT = (600, 4)  # tokens of its context when predictions are compared, and bytes of a number of its cache
 _PAPERS = 64 << 10  # card and proof
 # Measured on two cores: processes and imports, then reading, rounding, loading and comparing.
 _START_SECONDS = 20.0
@@ -41,13 +42,20 @@ def gguf_bytes(shape: ModelShape, main: str, embeddings: str) -> int:
     return data + len(tensors) * _HEADER_BYTES_A_TENSOR + shape.vocab_size * _HEADER_BYTES_A_TOKEN
 
 
+def memory_of_llama(shape: ModelShape, size: int, context: int, cache_bytes: int = 2) -> int:
+    """Peak bytes of llama.cpp's process with a GGUF file of `size` bytes and the keys and values of `context` tokens,
+    each a number of `cache_bytes`."""
+    keys_and_values = 2 * shape.layers * shape.kv_heads * shape.head_dim
+    return _LLAMA + size + keys_and_values * context * cache_bytes
+
+
 def estimate_gguf(shape: ModelShape, main: str, embeddings: str, *, repack: bool, importance_tokens: int) -> Estimate:
     """Of an export to GGUF; raises as `gguf_bytes` does."""
     size = gguf_bytes(shape, main, embeddings)
     parameters, largest = shape.parameters, max(math.prod(one) for one in shape.tensors.values())
     # The checkpoint in float32, a tensor of it three times over (packed, unpacked, put in order), and the file twice:
     # read by us and loaded by llama.cpp.
-    memory = _LIBRARIES + _RUNTIME + 4 * parameters + 12 * largest + 2 * size
+    memory = _LIBRARIES + 4 * parameters + 12 * largest + size + memory_of_llama(shape, size, *_LLAMA_EXACT)
     importance = importance_tokens if FORMATS[main].block > 1 else 0
     seconds = _START_SECONDS + parameters / _PARAMETERS_PER_SECOND + importance * 2 * parameters / 2e11
     return Estimate(
@@ -71,7 +79,6 @@ def estimate_copy(shape: ModelShape, size: int, *, with_base: bool) -> Estimate:
 
 def adapter_bytes(shape: ModelShape, settings: Mapping[str, Any]) -> int:
     """Bytes of an adapter with these settings (those of a train stage's `adapter:`), in fp32."""
-    from llmtune.training.forecast import adapter_parameters
-    from llmtune.training.settings import TrainSettings
+    from llmtune.models.adapters import AdapterSettings, adapter_parameters
 
-    return 4 * adapter_parameters(TrainSettings.model_validate({"adapter": settings}), shape)
+    return 4 * adapter_parameters(AdapterSettings.model_validate(settings), shape)

@@ -1,7 +1,7 @@
 """llama.cpp's number formats: their blocks, which tensors take them, and how many bytes a model will have.
 
-Sizes are those of ggml's block structures (ggml-common.h); which tensors stay in full precision follows llama.cpp's
-own quantizer (`tensor_allows_quantization` in src/llama-quant.cpp).
+Which tensors stay in full precision follows llama.cpp's own quantizer (`tensor_allows_quantization` in
+src/llama-quant.cpp).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from llmtune.errors import CannotRunHere
+from llmtune.models.families import CONV1D_FAMILIES
+from llmtune.models.gguf_header import BLOCKS
 
 GgufType = Literal[
     "f32", "f16", "bf16", "q8_0", "q5_0", "q5_1", "q4_0", "q4_1", "iq4_nl",
@@ -28,8 +30,6 @@ class Format:
 
     ggml:     its id in ggml's enum
     file:     id of a file made of it (llama.cpp's `llama_ftype`), for `general.file_type`
-    block:    values in a block; a row must hold whole blocks
-    bytes:    of one block
     error:    relative error (Frobenius) that a rounded weight matrix of a trained model may have at most; about twice
               what normally distributed weights give, since real rows have outliers
     """
@@ -37,9 +37,17 @@ class Format:
     name: str
     ggml: int
     file: int
-    block: int
-    bytes: int
     error: float
+
+    @property
+    def block(self) -> int:
+        """Values in a block; a row must hold whole blocks."""
+        return BLOCKS[self.ggml][0]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one block."""
+        return BLOCKS[self.ggml][1]
 
     @property
     def bits_per_weight(self) -> float:
@@ -49,21 +57,21 @@ class Format:
 FORMATS: dict[str, Format] = {
     found.name: found
     for found in (
-        Format("f32", 0, 0, 1, 4, 1e-5),
-        Format("f16", 1, 1, 1, 2, 2e-3),
-        Format("bf16", 30, 32, 1, 2, 4e-3),
-        Format("q8_0", 8, 7, 32, 34, 0.02),
-        Format("q6_k", 14, 18, 256, 210, 0.05),
-        Format("q5_0", 6, 8, 32, 22, 0.10),
-        Format("q5_1", 7, 9, 32, 24, 0.10),
-        Format("q5_k", 13, 16, 256, 176, 0.09),
-        Format("q4_0", 2, 2, 32, 18, 0.20),
-        Format("q4_1", 3, 3, 32, 20, 0.20),
-        Format("iq4_nl", 20, 25, 32, 18, 0.20),
-        Format("iq4_xs", 23, 30, 256, 136, 0.20),
-        Format("q4_k", 12, 14, 256, 144, 0.18),
-        Format("q3_k", 11, 11, 256, 110, 0.35),
-        Format("q2_k", 10, 10, 256, 84, 0.60),
+        Format("f32", 0, 0, 1e-5),
+        Format("f16", 1, 1, 2e-3),
+        Format("bf16", 30, 32, 4e-3),
+        Format("q8_0", 8, 7, 0.02),
+        Format("q6_k", 14, 18, 0.05),
+        Format("q5_0", 6, 8, 0.10),
+        Format("q5_1", 7, 9, 0.10),
+        Format("q5_k", 13, 16, 0.09),
+        Format("q4_0", 2, 2, 0.20),
+        Format("q4_1", 3, 3, 0.20),
+        Format("iq4_nl", 20, 25, 0.20),
+        Format("iq4_xs", 23, 30, 0.20),
+        Format("q4_k", 12, 14, 0.18),
+        Format("q3_k", 11, 11, 0.35),
+        Format("q2_k", 10, 10, 0.60),
     )
 }
 BY_GGML = {found.ggml: found for found in FORMATS.values()}
@@ -129,7 +137,7 @@ def planned_tensors(
             yield name, shape, main if stacked else "f32"
         elif _EMBEDDINGS_HF.search(name):
             yield name, shape, embeddings
-        elif config.get("model_type") == "gpt2" and _CONV1D.search(name):
+        elif config.get("model_type") in CONV1D_FAMILIES and _CONV1D.search(name):
             yield name, shape[::-1], main
         else:
             yield name, shape, main

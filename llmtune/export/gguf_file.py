@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from llmtune.export.formats import ALIGNMENT, EMBEDDINGS, FORMATS, format_of, tensor_bytes
 from llmtune.export.ggml import quantize
-from llmtune.export.jobs.convert import is_disk_full
+from llmtune.files import is_disk_full
 from llmtune.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -48,12 +48,11 @@ class Naming:
 
 @dataclass
 class Written:
-    """What was written. kinds: format of every tensor; bytes: of the file; weights_with_importance: how many tensors
-    were rounded with an importance; packed: how many took codes as they were; kept: how many stayed unrounded beside
-    those, because the checkpoint has no codes of them."""
+    """What was written. kinds: format of every tensor; weights_with_importance: how many tensors were rounded with an
+    importance; packed: how many took codes as they were; kept: how many stayed unrounded beside those, because the
+    checkpoint has no codes of them."""
 
     kinds: dict[str, str] = field(default_factory=dict)
-    bytes: int = 0
     weights_with_importance: int = 0
     packed: int = 0
     kept: int = 0
@@ -119,7 +118,6 @@ def write_gguf(
             bar.advance(int(tensor.n_elements))
         writer.close()
     written.packed = len(taken)
-    written.bytes = target.stat().st_size
     return written
 
 

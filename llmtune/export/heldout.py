@@ -82,11 +82,11 @@ def windows(corpus: Path | None, tokenizer: Any, context: int) -> tuple[list[Win
 def _window(document: Document, tokenizer: Any, length: int) -> Window | None:
     """The document's first tokens, as training reads them, with positions spread evenly over their last three quarters;
     None when too short."""
-    from llmtune.training.tokenize import tokenise
+    from llmtune.training.tokenize import tokenize
 
     if document.text is not None:
         document = replace(document, text=document.text[: 32 * length])
-    tokens = [int(token) for token in tokenise([document], tokenizer)[0][0][:length]]
+    tokens = [int(token) for token in tokenize([document], tokenizer)[0][0][:length]]
     if len(tokens) < min(64, length):
         return None
     first = len(tokens) // 4

@@ -13,8 +13,8 @@ from llmtune.monitor import Monitor
 _CHUNK = 16 << 20
 
 
-def export_checkpoint(checkpoint: Path, target: Path, monitor: Monitor | None = None) -> int:
-    """Copy a checkpoint's files into `target`; returns their bytes. Raises BadArtifact when the folder is damaged."""
+def export_checkpoint(checkpoint: Path, target: Path, monitor: Monitor | None = None) -> None:
+    """Copy a checkpoint's files into `target`. Raises BadArtifact when the folder is damaged."""
     from llmtune.models.shape import read_shape
 
     read_shape(checkpoint)
@@ -30,12 +30,11 @@ def export_checkpoint(checkpoint: Path, target: Path, monitor: Monitor | None = 
                     monitor.safe_point()
                     copy.write(block)
                     bar.advance(len(block))
-    return total
 
 
-def export_adapter(checkpoint: Path, base: Path, base_id: str | None, target: Path) -> int:
-    """Copy the adapter of a checkpoint into `target`, with its tokenizer; returns the bytes. Raises BadArtifact when
-    there is none, or when it was trained on another base than `base`.
+def export_adapter(checkpoint: Path, base: Path, base_id: str | None, target: Path) -> None:
+    """Copy the adapter of a checkpoint into `target`, with its tokenizer. Raises BadArtifact when there is none, or
+    when it was trained on another base than `base`.
 
     base_id: of the base on the hub, from where peft fetches it by that name. None: the adapter names no base, since
     whatever stood there would be taken for the id of a repository, which may be anybody's."""
@@ -52,4 +51,3 @@ def export_adapter(checkpoint: Path, base: Path, base_id: str | None, target: Pa
     shutil.copyfile(adapter / WEIGHTS, target / WEIGHTS)
     write_json(target / CONFIG, read_json(adapter / CONFIG) | {"base_model_name_or_path": base_id})
     copy_files(checkpoint, target, TOKENIZER)
-    return sum(path.stat().st_size for path in target.iterdir() if path.is_file())

@@ -1,4 +1,4 @@
-"""llama.cpp as a runtime: tokenise, predict, chat and measure speed with a GGUF file.
+"""llama.cpp as a runtime: tokenize, predict, chat and measure speed with a GGUF file.
 
 The model runs in a process of its own (wheel `xllamacpp`, which carries llama.cpp and its server) and is asked over
 the loopback, so that a crash of native code ends in an error here and not in the end of this process.
@@ -22,7 +22,7 @@ from llmtune.errors import BadArtifact
 from llmtune.export.process import JobFailed, job_process, last_words, wait_for
 from llmtune.extras import have, missing
 from llmtune.files import read_json
-from llmtune.machine import cpu_threads
+from llmtune.machine import cpu_threads, high_water_mark
 from llmtune.models.gguf_header import read_gguf_header
 from llmtune.monitor import Monitor
 
@@ -105,10 +105,6 @@ class LlamaRuntime:
         answer = self._post("/tokenize", {"content": text, "add_special": add_special, "parse_special": True})
         return [int(token) for token in answer["tokens"]]
 
-    def detokenize(self, tokens: Sequence[int]) -> str:
-        """The text of token ids."""
-        return str(self._post("/detokenize", {"tokens": list(tokens)})["content"])
-
     def apply_template(self, messages: Sequence[dict[str, str]]) -> str:
         """A conversation as llama.cpp renders it with the file's own chat template, up to where the answer begins; of a
         file without one, the text of the last message, which is continued."""
@@ -181,13 +177,8 @@ class LlamaRuntime:
         """Largest resident size of llama.cpp's process so far, in bytes."""
         import psutil
 
-        try:
-            for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-        except OSError:
-            pass
-        return int(psutil.Process(self._process.pid).memory_info().rss)
+        mark = high_water_mark(self._process.pid)
+        return int(psutil.Process(self._process.pid).memory_info().rss) if mark is None else mark
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         return json.loads(self._request(path, body).read())

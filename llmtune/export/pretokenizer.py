@@ -10,12 +10,7 @@ from __future__ import annotations
 
 import json
 
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_LLAMA3 = _CONTRACTIONS + _WORDS + r"|\p{N}{1,3}" + _REST
-_QWEN2 = _CONTRACTIONS + _WORDS + r"|\p{N}" + _REST
-_MARKS = r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+from llmtune.models.pretokenizers import LLAMA3, QWEN2, QWEN35
 
 
 def _key(*cuts: list[object], whole_words: bool = False) -> str:
@@ -27,8 +22,8 @@ def _key(*cuts: list[object], whole_words: bool = False) -> str:
 KNOWN: dict[str, str] = {
     _key(["ByteLevel", True, False]): "gpt-2",
     _key(["Digits", True], ["ByteLevel", True, False]): "smollm",
-    _key(["Split", _LLAMA3, "Isolated"], ["ByteLevel", False, False], whole_words=True): "llama-bpe",
-    _key(["Split", _LLAMA3, "Isolated"], ["ByteLevel", False, False]): "smaug-bpe",
-    _key(["Split", _QWEN2, "Isolated"], ["ByteLevel", False, False]): "qwen2",
-    _key(["Split", _CONTRACTIONS + _MARKS, "Isolated"], ["ByteLevel", False, False]): "qwen35",
+    _key(["Split", LLAMA3, "Isolated"], ["ByteLevel", False, False], whole_words=True): "llama-bpe",
+    _key(["Split", LLAMA3, "Isolated"], ["ByteLevel", False, False]): "smaug-bpe",
+    _key(["Split", QWEN2, "Isolated"], ["ByteLevel", False, False]): "qwen2",
+    _key(["Split", QWEN35, "Isolated"], ["ByteLevel", False, False]): "qwen35",
 }

@@ -23,6 +23,7 @@ from llmtune.errors import BadArtifact, CannotRunHere
 from llmtune.export.formats import tensor_bytes
 from llmtune.files import read_json
 from llmtune.models.files import BESIDE_WEIGHTS, copy_files
+from llmtune.models.safetensors_header import weight_files
 from llmtune.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def unpack(checkpoint: Path, target: Path, monitor: Monitor | None = None) -> No
     for codes in read_codes(checkpoint):
         rounded.add(codes.name.removesuffix(".weight"))
         put(codes.name, torch.from_numpy(codes.weight()))
-    for file in sorted(checkpoint.glob("*.safetensors")):
+    for file in weight_files(checkpoint):
         with safe_open(file, framework="pt") as opened:
             for name in sorted(opened.keys()):
                 if name.rpartition(".")[0] not in rounded or name.endswith(".bias"):

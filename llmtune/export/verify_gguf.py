@@ -20,6 +20,7 @@ from llmtune.export.llama_runtime import LlamaRuntime
 from llmtune.export.probes import CONVERSATIONS, texts_with_added_tokens
 from llmtune.export.read_back import ReadBack, TensorError, read_back
 from llmtune.export.reading import compare_readings, reading_figures
+from llmtune.models.shape import context_of
 from llmtune.monitor import Monitor
 
 # The same weights in both runtimes. llama.cpp rounds activations to 8 bits beside quantized weights, to the format
@@ -64,7 +65,7 @@ def verify_gguf(
     monitor = monitor or Monitor()
     tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
     model = load_model(checkpoint, dtype="float32", trust_remote_code=trust_remote_code)
-    places, source = windows(corpus, tokenizer, _context(model.config))
+    places, source = windows(corpus, tokenizer, context_of(model.config.to_dict()) or 2048)
     texts = texts_with_added_tokens(tokenizer)
     where = gguf_file.name
     expected = read(tokenizer, texts, CONVERSATIONS)
@@ -186,7 +187,3 @@ def _tensor_figures(back: ReadBack) -> dict[str, Any]:
 def _cost_limits(main: str) -> Limits:
     bits = FORMATS[main].bits_per_weight
     return next(limits for least, limits in COST_LIMITS if bits >= least)
-
-
-def _context(config: Any) -> int:
-    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2048)

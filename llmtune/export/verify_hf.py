@@ -47,14 +47,13 @@ def verify_hf(
     import transformers
 
     from llmtune.models.load import load_model, load_tokenizer
-    from llmtune.models.shape import read_config
+    from llmtune.models.shape import context_of, read_config
 
     quantized = bool(read_config(checkpoint).get("quantization_config"))
     tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
     dtype = "auto" if quantized else "bfloat16" if base_in_4bit else "float32"
     model = load_model(checkpoint, dtype=dtype, trust_remote_code=trust_remote_code)
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2048
-    places, source = windows(corpus, tokenizer, int(context))
+    places, source = windows(corpus, tokenizer, context_of(model.config.to_dict()) or 2048)
     texts = texts_with_added_tokens(tokenizer)
     expected, reference = read(tokenizer, texts, CONVERSATIONS), predict(model, places, ASKED)
     # The same attention in both: some families' default in transformers leaves out their soft-capping.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from llmtune.errors import BadArtifact
 from llmtune.files import read_json, write_json
 from llmtune.models.merge import NAME
-from llmtune.models.shape import read_header, read_shape, weight_files
+from llmtune.models.safetensors_header import read_header, weight_files
+from llmtune.models.shape import read_shape
 
 if TYPE_CHECKING:
     import torch

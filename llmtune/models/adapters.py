@@ -8,7 +8,6 @@ that are kept in 4 bits (NF4) and read back for each product.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,9 +17,11 @@ from pydantic import Field
 from llmtune.errors import LlmtuneError
 from llmtune.extras import need
 from llmtune.models.adapter_files import check_adapter_fits, save_adapter
+from llmtune.models.families import CONV1D_FAMILIES
 from llmtune.models.load import load_model, refuse_quantized
 from llmtune.models.merge import NAME, is_4bit, layers_of, merge
 from llmtune.models.shape import read_config
+from llmtune.seeds import seed_of
 from llmtune.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,7 +30,17 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-__all__ = ["AdapterSettings", "attach", "check_adapter_fits", "load_for_qlora", "merge", "save_adapter"]
+    from llmtune.models.shape import ModelShape
+
+__all__ = [
+    "AdapterSettings",
+    "adapter_parameters",
+    "attach",
+    "check_adapter_fits",
+    "load_for_qlora",
+    "merge",
+    "save_adapter",
+]
 
 
 class AdapterSettings(Settings):
@@ -107,8 +118,22 @@ def attach(model: PreTrainedModel, settings: AdapterSettings, seed: int) -> Peft
     )
     adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
     for name, layer in layers_of(adapted):
-        _start(layer, f"{seed}/{name}")
+        _start(layer, seed_of(seed, name))
     return adapted  # type: ignore[return-value]
+
+
+def adapter_parameters(settings: AdapterSettings, shape: ModelShape) -> int:
+    """Weights of an adapter on a model of `shape`: rank × (inputs + outputs) of each linear layer that it changes
+    (DoRA: and its outputs)."""
+    total = 0
+    for name, size in shape.tensors.items():
+        layer = name.removesuffix(".weight")
+        table = name in (shape.embedding, shape.head) or layer.endswith(("wpe", "embed_positions"))
+        wanted = settings.targets is None or any(layer == t or layer.endswith("." + t) for t in settings.targets)
+        if len(size) == 2 and wanted and not table:
+            outputs = size[1] if shape.family in CONV1D_FAMILIES else size[0]
+            total += settings.rank * sum(size) + (outputs if settings.type == "dora" else 0)
+    return total
 
 
 def _target_names(model: PreTrainedModel, settings: AdapterSettings) -> list[str]:
@@ -144,14 +169,12 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, (nn.Linear, Conv1D)) and getattr(module, "weight", None) is not None
 
 
-def _start(layer: Any, key: str) -> None:
-    """A uniform in ±1/√inputs (Kaiming with a = √5, as in the paper's code), from the key alone; B zero."""
+def _start(layer: Any, seed: int) -> None:
+    """A uniform in ±1/√inputs (Kaiming with a = √5, as in the paper's code), from the seed alone; B zero."""
     import torch
 
     a_RI, b_OR = layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
-    generator = torch.Generator("cpu").manual_seed(
-        int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
-    )
+    generator = torch.Generator("cpu").manual_seed(seed)
     shape = (layer.r[NAME], layer.in_features)
     values = (torch.rand(shape, generator=generator) * 2 - 1) / math.sqrt(layer.in_features)
     with torch.no_grad():

@@ -5,12 +5,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from llmtune.files import empty_folder, publish_folder, read_json, sha256_file, write_json
+from llmtune.files import made_whole, read_json, sha256_file, write_json
 
 # Hashing less than this costs less than remembering it.
 REMEMBERED_FROM = 16 << 20
@@ -32,15 +31,7 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
     with _locked(place.with_name(f".{name}.lock")):
-        if not place.is_dir():
-            temporary = empty_folder(place.with_name(f".{name}.part"))
-            try:
-                make(temporary)
-                publish_folder(temporary, place)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
-    return place
+        return made_whole(place, make, alone=True)
 
 
 def digest(file: Path) -> str:

@@ -24,6 +24,8 @@ RECURRENT_FIELDS = (
     "state_size", "ssm_cfg", "ssm_state_size", "mamba_d_state", "mamba_d_conv", "mamba_n_heads", "conv_L_cache",
     "linear_conv_kernel_dim", "lru_width",
 )  # fmt: skip
+# Blocks of these families are GPT-2's Conv1D, whose weights lie transposed: inputs first.
+CONV1D_FAMILIES = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention", "attention")
 
 

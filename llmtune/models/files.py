@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from llmtune.errors import BadArtifact
+
 TOKENIZER = (
     "tokenizer*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.model", "*.tiktoken",
     "chat_template*", "additional_chat_templates/*",
@@ -39,3 +41,27 @@ def model_in(folder: Path) -> Path | None:
         return folder
     gguf = min(folder.glob("*.gguf"), default=None)
     return gguf or (folder if has_config else None)
+
+
+def model_at(place: Path) -> Path:
+    """The model that a file or folder is: a GGUF file itself, or what `model_in` finds. Raises BadArtifact saying what
+    is there instead."""
+    if place.is_file():
+        if place.suffix == ".gguf":
+            return place
+        raise BadArtifact("is a file but no .gguf, not a model", where=str(place), fix=_A_MODEL)
+    found = model_in(place)
+    if found is not None:
+        return found
+    if (place / "adapter_config.json").is_file():
+        raise BadArtifact(
+            "holds an adapter alone, which is no model without its base",
+            where=str(place),
+            fix="name the checkpoint that it was merged into, or the model that it was trained on",
+        )
+    if (place / "card.json").is_file():
+        raise BadArtifact("is a corpus, not a model", where=str(place), fix=_A_MODEL)
+    raise BadArtifact("holds no model (no config.json, no .gguf file)", where=str(place), fix=_A_MODEL)
+
+
+_A_MODEL = "name a .gguf file, or a folder with config.json and model.safetensors"

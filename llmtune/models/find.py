@@ -12,7 +12,7 @@ from typing import Any
 from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError
 from llmtune.models import hub
 from llmtune.models.cache import digest, made_once
-from llmtune.models.files import TOKENIZER
+from llmtune.models.files import TOKENIZER, model_at
 from llmtune.models.gguf_header import gguf_shape, read_gguf_header
 from llmtune.models.reference import KNOWN, ModelReference
 from llmtune.models.shape import ModelShape, read_config, read_shape
@@ -172,14 +172,9 @@ def _folder(reference: ModelReference) -> Path:
     path = reference.path
     if path is None or not path.exists():
         raise _not_found(reference, "there is no such folder")
-    if path.is_file():
-        raise BadArtifact("a model is a folder or a .gguf file; this is another file", where=path.name)
-    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
-        raise BadArtifact(
-            "this folder holds an adapter, not a whole model",
-            where=str(path),
-            fix="give the model it was trained on, or merge the adapter into it first",
-        )
+    found = model_at(path)
+    if found != path:
+        raise BadArtifact("holds a GGUF file and no weights beside it", where=str(path), fix=f"name the file: {found}")
     return path
 
 

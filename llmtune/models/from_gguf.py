@@ -11,20 +11,16 @@ from llmtune.extras import need
 from llmtune.files import write_text
 from llmtune.models.gguf_header import GgufHeader, read_gguf_header
 from llmtune.models.load import check_report, quiet
+from llmtune.models.pretokenizers import LLAMA3, QWEN2
 from llmtune.monitor import Monitor
 
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN2 = _LLAMA3.replace("{1,3}", "")
 # llama.cpp's name for how text is cut into words (src/llama-vocab.cpp) → what the tokenizers library calls it.
 _GPT2_CUT = ("default", "gpt-2", "olmo", "jais", "phi-2", "mpt", "gigachat", "roberta-bpe")
 _DIGITS_CUT = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
 _REGEX_CUT = {
-    "llama-bpe": _LLAMA3, "llama3": _LLAMA3, "llama-v3": _LLAMA3, "smaug-bpe": _LLAMA3, "falcon3": _LLAMA3,
-    "pixtral": _LLAMA3, "dbrx": _LLAMA3, "qwen2": _QWEN2, "stablelm2": _QWEN2, "hunyuan": _QWEN2,
-    "deepseek-r1-qwen": _QWEN2, "megrez": _QWEN2,
+    "llama-bpe": LLAMA3, "llama3": LLAMA3, "llama-v3": LLAMA3, "smaug-bpe": LLAMA3, "falcon3": LLAMA3,
+    "pixtral": LLAMA3, "dbrx": LLAMA3, "qwen2": QWEN2, "stablelm2": QWEN2, "hunyuan": QWEN2,
+    "deepseek-r1-qwen": QWEN2, "megrez": QWEN2,
 }  # fmt: skip
 # Llama 3's kind: a word that is itself a token is taken without merging, and a text begins with bos unless the file
 # says otherwise.

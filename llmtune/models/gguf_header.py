@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from llmtune.errors import BadArtifact
-from llmtune.models.shape import AGAIN, ModelShape
+from llmtune.models.safetensors_header import AGAIN
+from llmtune.models.shape import ModelShape
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-# (weights, bytes) of a block by ggml type number.
-_BLOCKS = {
+# (weights, bytes) of a block by ggml type number: ggml's block structures (ggml-common.h).
+BLOCKS = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 10: (256, 84),
     11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 16: (256, 66), 17: (256, 74), 18: (256, 98),
     19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82), 23: (256, 136), 29: (256, 56), 30: (1, 2),
@@ -40,6 +41,12 @@ class GgufHeader:
     def architecture(self) -> str:
         """llama.cpp's name of the family."""
         return str(self.metadata.get("general.architecture", "unknown"))
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens that the model was made for; None where the file does not say."""
+        value = self.number("context_length")
+        return int(value) if value else None
 
     def number(self, key: str) -> Any:
         """A value of the family's own block of metadata (`llama.block_count`), or None."""
@@ -91,7 +98,7 @@ class _Parser:
             weights = 1
             for size in sizes:
                 weights *= size
-            block, stored = _BLOCKS.get(kind, (1, 0))
+            block, stored = BLOCKS.get(kind, (1, 0))
             end = max(end, offset + weights // block * stored)
         alignment = int(metadata.get("general.alignment", 32))
         end += -(-self.at // alignment) * alignment

@@ -14,7 +14,8 @@ from pathlib import Path
 from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError
 from llmtune.files import read_json, write_text
 from llmtune.models.files import BESIDE_WEIGHTS
-from llmtune.models.shape import INDEX, SINGLE, ModelShape, StoredTensor, logical_shapes, weight_files
+from llmtune.models.safetensors_header import INDEX, SINGLE, StoredTensor, weight_files
+from llmtune.models.shape import ModelShape, logical_shapes
 
 # Never pickles; Python code only for those who allow it.
 WANTED = (

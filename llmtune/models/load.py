@@ -8,17 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtune.errors import BadArtifact, CannotRunHere
+from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError
 from llmtune.extras import need
 from llmtune.machine import this_machine
 from llmtune.models.families import attention_to_use
-from llmtune.models.shape import AGAIN, BESIDE, read_config, read_header, weight_files
+from llmtune.models.safetensors_header import AGAIN, read_header, weight_files
+from llmtune.models.shape import BESIDE, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")  # of a layer or an expert in a tensor's name
+# As transformers and the system say that a file of Python code is not there.
+_NO_CODE = re.compile(r"(?:have a file named |No such file or directory: ')(?:\S*/)?([^/\s']+\.py)\b")
 # What a quantization method needs to be read back.
 _NEEDS = {"compressed-tensors": "compressed_tensors", "bitsandbytes": "bitsandbytes"}
 
@@ -66,7 +69,7 @@ def load_model(
                 output_loading_info=True,
                 **options,
             )
-        except (ValueError, KeyError, ImportError, RuntimeError) as error:
+        except (ValueError, KeyError, ImportError, RuntimeError, OSError) as error:
             raise _explained(error, folder, config) from error
     check_report(report, model, folder)
     model.eval()
@@ -89,7 +92,7 @@ def load_to_run(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedM
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint folder, chat template included. Raises BadArtifact."""
+    """The tokenizer of a checkpoint folder, chat template included. Raises BadArtifact, CannotRunHere."""
     from transformers import AutoTokenizer
 
     if not any(Path(folder).glob("tokenizer*")) and not any(Path(folder).glob("vocab*")):
@@ -102,7 +105,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrain
         try:
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
         except (ValueError, KeyError, OSError, ImportError, AttributeError, TypeError) as error:
-            raise BadArtifact(
+            raise _about_its_code(error, folder, "tokenizer") or BadArtifact(
                 f"transformers cannot load its tokenizer: {_first_line(error)}", where=str(folder), fix=AGAIN
             ) from error
         except Exception as error:  # the tokenizers library raises bare Exception for a damaged tokenizer.json
@@ -133,17 +136,25 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def refuse_quantized(config: Mapping[str, Any], folder: Path) -> None:
-    """Raise CannotRunHere when a checkpoint cannot be trained because its weights are codes, not numbers.
+def cannot_train(config: Mapping[str, Any], where: str) -> CannotRunHere | None:
+    """The error for a checkpoint that cannot be trained because its weights are codes, not numbers; None for others.
 
     compressed-tensors is read back into numbers when it is loaded, so it can be trained."""
-    quantization = config.get("quantization_config")
-    if quantization and _method(config) != "compressed-tensors":
-        raise CannotRunHere(
-            f"its weights are quantized ({_method(config)}), so it can be run but not trained",
-            where=str(folder),
-            fix="train the model it was made from; `adapter: {type: qlora}` quantizes that one itself",
-        )
+    method = _method(config)
+    if method in (None, "compressed-tensors"):
+        return None
+    return CannotRunHere(
+        f"its weights are quantized ({method}), so it can be run but not trained",
+        where=where,
+        fix="train the model it was made from; `adapter: {type: qlora}` quantizes that one itself",
+    )
+
+
+def refuse_quantized(config: Mapping[str, Any], folder: Path) -> None:
+    """Raise the error of `cannot_train`, where there is one."""
+    problem = cannot_train(config, str(folder))
+    if problem is not None:
+        raise problem
 
 
 def _method(config: Mapping[str, Any]) -> str | None:
@@ -207,13 +218,8 @@ def _left_out(unexpected: Iterable[str], model: PreTrainedModel) -> list[str]:
 def _explained(error: Exception, folder: Path, config: dict[str, Any]) -> Exception:
     """The error to show for what `from_pretrained` raised."""
     text, family = str(error), config.get("model_type")
-    if "trust_remote_code" in text or "custom code" in text:
-        return CannotRunHere(
-            f"a model of type '{family}' brings Python code of its own, which is not run unless you allow it",
-            where=str(folder),
-            fix="if you trust its author, write `model: {name: …, trust_remote_code: true}` in the recipe, or give "
-            "`--trust-remote-code` to `llmtune chat` or `llmtune evaluate`",
-        )
+    if about_its_code := _about_its_code(error, folder, f"model of type '{family}'"):
+        return about_its_code
     if "does not recognize this architecture" in text or "Unrecognized" in text:
         return CannotRunHere(
             f"this transformers does not know models of type '{family}'",
@@ -222,9 +228,37 @@ def _explained(error: Exception, folder: Path, config: dict[str, Any]) -> Except
         )
     if "size mismatch" in text.lower() or "mismatched" in text.lower():
         return BadArtifact(f"config.json and weights disagree: {_first_line(error)}", where=str(folder), fix=AGAIN)
-    if isinstance(error, (KeyError, ImportError)) or "out of memory" in text.lower():
+    if isinstance(error, (KeyError, ImportError)) or _of_the_system(error) or "out of memory" in text.lower():
         return error
     return BadArtifact(f"transformers cannot load it: {_first_line(error)}", where=str(folder), fix=AGAIN)
+
+
+def _about_its_code(error: Exception, folder: Path, which: str) -> LlmtuneError | None:
+    """The error to show where a model or tokenizer brings Python code of its own that may not run, is not there, or
+    needs packages that are not; None where the error is about something else."""
+    text = str(error)
+    if "trust_remote_code" in text or "custom code" in text:
+        return CannotRunHere(
+            f"a {which} brings Python code of its own, which is not run unless you allow it",
+            where=str(folder),
+            fix="if you trust its author, write `model: {name: …, trust_remote_code: true}` in the recipe, or give "
+            "`--trust-remote-code` to `llmtune chat` or `llmtune evaluate`",
+        )
+    lacking = _NO_CODE.search(text)
+    if lacking:
+        return BadArtifact(
+            f"this {which} needs Python code that is not in its folder: {lacking[1]}",
+            where=str(folder),
+            fix="copy the model's *.py files into the folder",
+        )
+    if "packages that were not found in your environment" in text:
+        return CannotRunHere(f"the Python code of this {which} cannot run: {_first_line(error)}", where=str(folder))
+    return None
+
+
+def _of_the_system(error: Exception) -> bool:
+    """Whether the operating system raised it (a full disk, no memory); transformers' own OSErrors have no number."""
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ import torch
 from llmtune.errors import BadArtifact, NotFinite
 from llmtune.files import read_json, write_json
 from llmtune.models.load import load_tokenizer, quiet
-from llmtune.models.shape import read_header, weight_files
+from llmtune.models.safetensors_header import read_header, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -8,20 +8,10 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from llmtune.errors import BadArtifact
-
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
-PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "tf_model.h5", "flax_model.msgpack")
-ELEMENT_BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
-    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
-}  # fmt: skip
-# A header over this is no header (the limit of the safetensors library itself).
-LONGEST_HEADER = 100_000_000
-AGAIN = "the file was cut short or damaged: copy or download the model again, or run the stage that made it again"
+from llmtune.models.safetensors_header import AGAIN, QUANT_STATE, StoredTensor, read_header, weight_files
 
 
 @dataclass(frozen=True)
@@ -44,10 +34,9 @@ class ModelShape:
         return sum(math.prod(shape) for shape in self.tensors.values())
 
     @property
-    def text(self) -> dict[str, Any]:
+    def text(self) -> Mapping[str, Any]:
         """The configuration of the language model; for image-and-text models, their inner text part."""
-        inner = self.config.get("text_config")
-        return inner if isinstance(inner, dict) else self.config
+        return _text_of(self.config)
 
     @property
     def family(self) -> str:
@@ -132,12 +121,8 @@ class ModelShape:
 
     @property
     def context_length(self) -> int | None:
-        """Most tokens the model was made for; None where no number stands in the configuration (Mamba, BLOOM)."""
-        value = _first(
-            self.text, "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "context_length",
-            "max_target_positions", "model_max_length",
-        )  # fmt: skip
-        return _largest(value) if value else None
+        """Most tokens the model was made for, as `context_of` reads it."""
+        return context_of(self.config)
 
     @property
     def _named_heads(self) -> int | None:
@@ -155,6 +140,17 @@ class ModelShape:
         if value is None:
             raise BadArtifact(f"config.json of this {self.family} model has no '{names[0]}'")
         return _largest(value)
+
+
+def context_of(config: Mapping[str, Any]) -> int | None:
+    """Most tokens that a model was made for, by its configuration (`config.json`, or `model.config.to_dict()`); None
+    where no number stands in it (Mamba)."""
+    value = _first(
+        _text_of(config), "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length",
+        "context_length", "max_target_positions", "model_max_length",
+    )  # fmt: skip
+    length = _largest(value) if value else 0
+    return length if length > 0 else None
 
 
 def read_shape(folder: Path) -> ModelShape:
@@ -185,101 +181,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: the single file, as transformers prefers it, or every one that its index
-    names. Raises BadArtifact."""
-    if (folder / SINGLE).is_file():
-        return [folder / SINGLE]
-    index = folder / INDEX
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            if not all(isinstance(name, str) for name in names):
-                raise TypeError("weight_map names something that is no file name")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadArtifact(f"the index of the weights is damaged: {error}", where=str(index), fix=AGAIN) from error
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise BadArtifact(
-                f"{len(missing)} of the {len(names)} weight files are missing: {', '.join(missing[:3])}",
-                where=str(folder),
-                fix=AGAIN,
-            )
-        return [folder / name for name in names]
-    pickled = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
-    if pickled:
-        raise BadArtifact(
-            f"the weights are only there in a format that is not safetensors ({pickled[0]}); loading a pickle runs "
-            "whatever code is in it, so it is refused",
-            where=str(folder),
-            fix="convert it once where you trust it: AutoModelForCausalLM.from_pretrained(folder)"
-            ".save_pretrained(new_folder), then use the new folder",
-        )
-    raise BadArtifact("no weights: neither model.safetensors nor its index is there", where=str(folder), fix=AGAIN)
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor as it lies in a file: `size` bytes, `offset` bytes after its beginning.
-
-    value: the content of the small tensors that describe a packed weight
-    """
-
-    shape: tuple[int, ...]
-    size: int
-    offset: int = 0
-    value: bytes = b""
-
-
-def read_header(file: Path) -> dict[str, StoredTensor]:
-    """The tensors of one safetensors file; checks that the file is as long as its header says. Raises BadArtifact."""
-    size = file.stat().st_size
-    if size < 8:
-        raise BadArtifact(f"weight file of {size} bytes", where=str(file), fix=AGAIN)
-    with file.open("rb") as opened:
-        (length,) = struct.unpack("<Q", opened.read(8))
-        if length > min(size - 8, LONGEST_HEADER):
-            problem = f"its header claims {length:,} bytes, the file has {size:,}"
-            raise BadArtifact(f"not a whole safetensors file: {problem}", where=str(file), fix=AGAIN)
-        try:
-            header = json.loads(opened.read(length))
-            header.pop("__metadata__", None)
-            stored = {name: _stored(name, entry, opened, 8 + length) for name, entry in header.items()}
-            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadArtifact(f"damaged safetensors header: {error}", where=str(file), fix=AGAIN) from error
-    if size != 8 + length + end:
-        raise BadArtifact(
-            f"truncated: {size:,} bytes, but its header lists tensors up to byte {8 + length + end:,}"
-            if size < 8 + length + end
-            else f"{size - 8 - length - end:,} bytes too many after the last tensor",
-            where=str(file),
-            fix=AGAIN,
-        )
-    return stored
-
-
-def _stored(name: str, entry: Mapping[str, Any], file: BinaryIO, data: int) -> StoredTensor:
-    """One entry of a header, checked: the bytes it claims are those its shape and number format need."""
-    shape, (start, end) = tuple(int(size) for size in entry["shape"]), entry["data_offsets"]
-    needed = math.prod(shape) * ELEMENT_BITS[entry["dtype"]] // 8
-    if end - start != needed:
-        raise ValueError(f"tensor {name} of shape {shape} claims {end - start:,} bytes instead of {needed:,}")
-    value = b""
-    if name.endswith(".weight_shape") or ".quant_state.bitsandbytes__" in name:
-        place = file.tell()
-        file.seek(data + start)
-        value = file.read(end - start)
-        file.seek(place)
-    return StoredTensor(shape, end - start, data + start, value)
-
-
-# What quantized formats store beside the codes of a weight.
+# What quantized formats store of a weight: its codes, where they do not take its own name, and what lies beside them.
+CODES = ".weight_packed"
 BESIDE = (
     ".weight_scale", ".weight_zero_point", ".weight_g_idx", ".weight_shape", ".weight_global_scale", ".input_scale",
     ".input_zero_point", ".output_scale", ".weight.absmax", ".weight.quant_map", ".weight.nested_absmax",
     ".weight.nested_quant_map", ".SCB", ".weight_format",
 )  # fmt: skip
+
+
+def rounded_module(name: str) -> str | None:
+    """The module whose rounded weight a stored tensor describes: its codes under a name of their own, or what lies
+    beside them. None of a tensor with a weight's own name, which may be codes too."""
+    if QUANT_STATE in name:
+        return name.partition(QUANT_STATE)[0].removesuffix(".weight")
+    end = next((end for end in (CODES, *BESIDE) if name.endswith(end)), None)
+    return name.removesuffix(end) if end else None
 
 
 def logical_shapes(config: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> dict[str, tuple[int, ...]]:
@@ -291,13 +208,13 @@ def logical_shapes(config: Mapping[str, Any], stored: Mapping[str, StoredTensor]
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for name, tensor in stored.items():
-        if name.endswith(".weight_packed"):
+        if name.endswith(CODES):
             base = name.removesuffix("_packed")
             described = stored.get(base + "_shape")
             sides = described.value if described else b""
             shapes[base] = _integers(sides) if sides else _unpacked(config, tensor)
-        elif ".quant_state.bitsandbytes__" in name:
-            base = name.split(".quant_state.")[0]
+        elif QUANT_STATE in name:
+            base = name.partition(QUANT_STATE)[0]
             said = tensor.value
             shapes[base] = tuple(json.loads(said)["shape"]) if said else _unpacked(config, stored[base])
         elif not name.endswith(BESIDE) and not _is_buffer(name, tensor.shape):
@@ -325,6 +242,11 @@ def _unpacked(config: Mapping[str, Any], packed: StoredTensor) -> tuple[int, ...
 def _integers(raw: bytes) -> tuple[int, ...]:
     """The two numbers of a `weight_shape` tensor: int64 or int32."""
     return struct.unpack("<2q" if len(raw) == 16 else "<2i", raw)
+
+
+def _text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = config.get("text_config")
+    return inner if isinstance(inner, Mapping) else config
 
 
 def _first(config: Mapping[str, Any], *names: str) -> Any:

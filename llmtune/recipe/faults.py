@@ -87,7 +87,7 @@ def booleans_as_numbers(data: Any, block: type[BaseModel], source: Source, top: 
         types_inside = unwrap(field.annotation)
         for path, item in _with_items(value, (*top, key)):
             if isinstance(item, bool) and bool not in types_inside and {int, float} & set(types_inside):
-                problems.append(Problem(source.place(path), f"{_dotted(path)}: found {show(item)}, expected a number"))
+                problems.append(Problem(source.place(path), f"{dotted(path)}: found {show(item)}, expected a number"))
             for kind in types_inside:
                 if isinstance(kind, type) and issubclass(kind, BaseModel):
                     problems += booleans_as_numbers(item, kind, source, path)
@@ -129,13 +129,13 @@ def _problem(path: Path, group: Sequence[_Fault], block: type[BaseModel], source
         return Problem(source.place(path, key=True), text)
     if missing:
         texts = [_missing(error, block) for error in missing]
-        return Problem(source.place(path, key=True), f"{_dotted(path, 'the recipe')}: {'; '.join(texts)}")
+        return Problem(source.place(path, key=True), f"{dotted(path, 'the recipe')}: {'; '.join(texts)}")
     if first["type"] in {"value_error", "assertion_error"}:
         said = str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
-        return Problem(source.place(path, key=isinstance(_at(source.data, path), dict)), f"{_dotted(path)}: {said}")
+        return Problem(source.place(path, key=isinstance(_at(source.data, path), dict)), f"{dotted(path)}: {said}")
     found = first["input"]
     expected = list(dict.fromkeys(_expected(fault.error) for fault in group))
-    text = f"{_dotted(path)}: found {show(found)}, expected {' or '.join(expected)}"
+    text = f"{dotted(path)}: found {show(found)}, expected {' or '.join(expected)}"
     choices = [choice for fault in group for choice in _choices(fault.error, block)]
     if isinstance(found, str) and choices and (hint := nearest(found, choices)).startswith("; did"):
         text += hint
@@ -202,11 +202,11 @@ def _keys(block: type[BaseModel] | None) -> list[str]:
 
 
 def _inside(path: Path) -> str:
-    where = _dotted(path[:-1])
+    where = dotted(path[:-1])
     return f" in {where}" if where else ""
 
 
-def _dotted(path: Path, nothing: str = "") -> str:
+def dotted(path: Path, nothing: str = "") -> str:
     """`stages.2.train.tokens` as a person says it: `train.tokens`."""
     parts = path[2:] if path[:1] == ("stages",) and len(path) > 2 else path
     return ".".join(map(str, parts)) or nothing

@@ -1,5 +1,4 @@
-"""The gates of a recipe, read when the recipe is: a gate that cannot be checked is a mistake, not a surprise later. So
-is an adapter that will not fit the base it is exported for."""
+"""The gates of a recipe, read when the recipe is: a gate that cannot be checked is a mistake, not a surprise later."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from llmtune.errors import LlmtuneError
 from llmtune.recipe.faults import nearest
-from llmtune.recipe.graph import MODEL_KINDS, Node, scoring_corpus, wire
+from llmtune.recipe.graph import MODEL_KINDS, is_known, known_nodes, scoring_corpus
 from llmtune.recipe.recipe import BASE, Recipe
 from llmtune.recipe.source import Path
 from llmtune.stages.stage import Stage
@@ -16,8 +15,7 @@ _OF_AN_ADAPTER = ("bytes",)  # all that is measured of an adapter exported alone
 
 
 def gate_problems(recipe: Recipe) -> list[tuple[Path, str]]:
-    """(path in the YAML, what is wrong) of every gate of the recipe and of its stages, and of adapters for another
-    base."""
+    """(path in the YAML, what is wrong) of every gate of the recipe and of its stages."""
     models = [BASE, *(str(stage.id) for stage in recipe.stages if stage.makes in MODEL_KINDS)]
     problems = list(_block(("gates",), recipe.gates, recipe, models))
     for index, stage in enumerate(recipe.stages):
@@ -27,38 +25,7 @@ def gate_problems(recipe: Recipe) -> list[tuple[Path, str]]:
             continue
         if stage.gates:
             problems += _block(path, stage.gates, recipe, models[: models.index(str(stage.id)) + 1])
-    return [*problems, *_misfits(recipe)]
-
-
-def _misfits(recipe: Recipe) -> Iterator[tuple[Path, str]]:
-    """Adapters to be exported alone that were not trained on the base they will be proven on: known from what takes
-    what, where the files would show it only after all the training."""
-    nodes = {node.id: node for node in _nodes(recipe)}
-    for index, stage in enumerate(recipe.stages):
-        inputs = nodes[str(stage.id)].inputs if nodes and _adapter_alone(stage) else {}
-        if not {"checkpoint", "base"} <= inputs.keys():
-            continue
-        trained, base = nodes[inputs["checkpoint"]], inputs["base"]
-        began = trained.inputs.get("checkpoint", base)
-        if getattr(trained.stage, "adapter", None) is not None and began != base:
-            text = (
-                f"format: adapter: the adapter of '{trained.id}' belongs on the weights of '{began}', not on the base "
-                "model; export the merged checkpoint with format: hf, or train the adapter on the base model itself "
-                f"(`from: {base}` in '{trained.id}')"
-            )
-            yield ("stages", index, stage.kind, "format"), text
-
-
-def _nodes(recipe: Recipe) -> Sequence[Node]:
-    """Which stage takes what; nothing while a stage is wrong in itself and known by its kind alone, since what it takes
-    can depend on its settings."""
-    known = all(hasattr(stage, name) for stage in recipe.stages for name in type(stage).model_fields)
-    return wire(recipe).nodes if known else ()
-
-
-def _adapter_alone(stage: Stage | None) -> bool:
-    """Whether a stage exports an adapter without its base. Stages of other packages need not have a format."""
-    return stage is not None and stage.makes == "bundle" and getattr(stage, "format", None) == "adapter"
+    return problems
 
 
 def _unmeasured(metric: str, recipe: Recipe) -> str | None:
@@ -82,14 +49,16 @@ def _unmeasured(metric: str, recipe: Recipe) -> str | None:
 
 def _nothing_held_out(recipe: Recipe, split: str) -> str | None:
     """That the corpus of the scores holds out no text, where its settings say so."""
-    corpus = scoring_corpus(_nodes(recipe))
-    shares = getattr(_stage(recipe, corpus), "split", None)
-    return f"split.{split} of '{corpus}' is 0, so no text is held out" if getattr(shares, split, None) == 0 else None
+    stage = _stage(recipe, scoring_corpus(known_nodes(recipe)))
+    if stage is None or stage.held_out(split) != 0:  # None: not known before it is made
+        return None
+    return f"split.{split} of '{stage.id}' is 0, so no text is held out"
 
 
 def _size_alone(metric: str, model: str | None, recipe: Recipe) -> str | None:
     """Why this model will not have a score that others have; None where it will."""
-    if metric in _OF_AN_ADAPTER or not _adapter_alone(_stage(recipe, model)):
+    stage = _stage(recipe, model)
+    if metric in _OF_AN_ADAPTER or stage is None or not is_known(stage) or stage.makes_whole_model:
         return None
     return f"of '{model}', an adapter alone, only bytes are; ask it of the stage that trained the adapter"
 

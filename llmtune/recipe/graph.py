@@ -73,6 +73,17 @@ def wire(recipe: Recipe) -> Wiring:
     return Wiring(nodes, [])
 
 
+def is_known(stage: Stage) -> bool:
+    """Whether a stage has all its settings: one that is wrong in itself may be known by its kind alone."""
+    return all(hasattr(stage, name) for name in type(stage).model_fields)
+
+
+def known_nodes(recipe: Recipe) -> Sequence[Node]:
+    """Which stage takes what; nothing while a stage is known by its kind alone, since what it takes can depend on its
+    settings."""
+    return wire(recipe).nodes if all(map(is_known, recipe.stages)) else ()
+
+
 def input_problems(stages: Sequence[Stage], wrong: Container[int]) -> list[WiringProblem]:
     """What is wrong with the inputs of stages that have ids, whatever else may be wrong in their recipe. wrong: the
     positions of stages of which only the kind is known; what they take is not looked at."""
@@ -132,20 +143,14 @@ def _unfit(stage: Stage, needs: Sequence[Need], source: Node) -> str:
     made = f"'{source.id}' ({source.stage.kind}) makes a {source.stage.makes}"
     if not needs:
         return f"{made}; '{stage.id}' takes nothing"
-    return f"{made}; '{stage.id}' takes {' and '.join(map(_describe, needs))}"
+    return f"{made}; '{stage.id}' takes {' and '.join(need.in_words() for need in needs)}"
 
 
 def _absent(stage: Stage, need: Need, earlier: Sequence[Node]) -> str:
     """A need that nothing before the stage meets, and what would."""
     near = [node.id for node in earlier if node.stage.makes == need.kind]
-    text = f"stage '{stage.id}' needs {_describe(need)}, and no stage before it makes one"
+    text = f"stage '{stage.id}' needs {need.in_words()}, and no stage before it makes one"
     return text + (f" ({', '.join(near)}: not of that making)" if near else "")
-
-
-def _describe(need: Need) -> str:
-    made = f" made by {' or '.join(need.made_by)}" if need.made_by else ""
-    unmade = f" not made by {' or '.join(need.not_made_by)}" if need.not_made_by else ""
-    return f"a {need.kind}{made}{unmade}" + (" (optional)" if need.optional else "")
 
 
 def _ids(nodes: Sequence[Node]) -> str:
@@ -173,9 +178,7 @@ def _with_evaluations(recipe: Recipe, nodes: Sequence[Node]) -> list[Node]:
 
 def _answers(prompts: Sequence[str], nodes: Sequence[Node]) -> list[Node]:
     """The base model's and the last model's answers to the report's prompts, at the end of the run."""
-    # An adapter exported alone is no model that could answer.
-    whole = [node for node in nodes if getattr(node.stage, "format", None) != "adapter"]
-    models = [node.id for node in whole if node.stage.makes in MODEL_KINDS]
+    models = [node.id for node in nodes if node.stage.makes in MODEL_KINDS and node.stage.makes_whole_model]
     stage = stage_class("answers").model_validate({"prompts": list(prompts)})
     return [Node(name + ANSWERS, stage, {"model": name}) for name in dict.fromkeys((models[0], models[-1]))]
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from llmtune import stages as stage_registry
 from llmtune.errors import RecipeError
+from llmtune.recipe.adapters import adapter_problems
 from llmtune.recipe.faults import booleans_as_numbers, nearest, problems_of, show
 from llmtune.recipe.gates import gate_problems
 from llmtune.recipe.graph import input_problems
@@ -113,13 +114,15 @@ class _Reader:
         ]
 
     def check_between(self, recipe: Recipe | None, stages: list[Stage], built: list[Stage | None]) -> None:
-        """The inputs of the stages that are right in themselves, and all gates where the recipe's own blocks are."""
+        """The inputs of the stages that are right in themselves; gates and adapters where the recipe's own blocks
+        are."""
         wrong = {index for index, stage in enumerate(built) if stage is None}
         for problem in input_problems(stages, wrong):
             block = ("stages", problem.index, stages[problem.index].kind)
             self.fault((*block, problem.key) if problem.key else block, problem.text, key=problem.key is None)
         if recipe is not None:
-            for path, text in gate_problems(recipe.model_copy(update={"stages": stages})):
+            recipe = recipe.model_copy(update={"stages": stages})
+            for path, text in (*gate_problems(recipe), *adapter_problems(recipe)):
                 self.fault(path, text)
 
     def top(self, data: dict[str, Any], stages_checked: bool) -> Recipe | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llmtune.recipe.faults import nearest
+from llmtune.recipe.faults import dotted, nearest
 from llmtune.recipe.recipe import Recipe, stage_ids
 from llmtune.recipe.source import Path, Place, Problem, Source, parse
 from llmtune.settings import Typed
@@ -99,11 +99,11 @@ def _no_entry(block: Any, path: Path, part: str | int) -> str | None:
     if isinstance(block, dict):
         return None
     if not isinstance(block, list):
-        return f"{_said(path)} is {block!r}, which has no settings inside"
+        return f"'{dotted(path)}' is {block!r}, which has no settings inside"
     if not isinstance(part, int):
-        return f"{_said(path)} is a list; expected a position from 0 to {len(block) - 1}, found '{part}'"
+        return f"'{dotted(path)}' is a list; expected a position from 0 to {len(block) - 1}, found '{part}'"
     if part >= len(block):
-        return f"{_said(path)} has {len(block)} items; expected a position from 0 to {len(block) - 1}"
+        return f"'{dotted(path)}' has {len(block)} items; expected a position from 0 to {len(block) - 1}"
     return None
 
 
@@ -124,7 +124,3 @@ def _move(source: Source, path: Path, place: Place) -> None:
         for known in [known for known in places if known[: len(path)] == path]:
             del places[known]
     source.keys[path] = source.values[path] = place
-
-
-def _said(path: Path) -> str:
-    return f"'{'.'.join(map(str, path[2:] if path[:1] == ('stages',) and len(path) > 2 else path))}'"

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 
+from llmtune.evaluate.gates import PREVIOUS
 from llmtune.evaluate.settings import EvaluateSettings
 from llmtune.models.reference import ModelReference
 from llmtune.settings import Settings
 from llmtune.stages.stage import Stage
 
 BASE = "base"  # id of the base model
+NAME_CHARACTERS, NAME_LENGTH = "A-Za-z0-9._-", 100  # what a recipe's name may be made of, and the most of it
 
 
 class ReportSettings(Settings):
@@ -33,8 +35,8 @@ class Recipe(Settings):
     """A base model, the stages that turn documents into a small model, and how to judge what they make."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        max_length=100,
+        pattern=rf"^[A-Za-z0-9][{NAME_CHARACTERS}]*$",
+        max_length=NAME_LENGTH,
         description="Name of the recipe and of its run folder: letters, digits, '.', '_' and '-'.",
     )
     model: Annotated[ModelReference, BeforeValidator(_name_or_block)] = Field(
@@ -83,6 +85,6 @@ def id_problems(ids: Sequence[str]) -> list[tuple[int, str]]:
     for index, name in enumerate(ids):
         if name in ids[:index]:
             problems.append((index, f"id '{name}' is taken by stage {list(ids).index(name) + 1}; give one another id"))
-        elif name in (BASE, "previous") or name in Recipe.model_fields:
+        elif name in (BASE, PREVIOUS) or name in Recipe.model_fields:
             problems.append((index, f"id '{name}' has a meaning of its own in a recipe; choose another"))
     return problems

@@ -18,7 +18,7 @@ from llmtune.files import write_text
 from llmtune.recipe.faults import unwrap
 from llmtune.recipe.recipe import Recipe
 from llmtune.recipe.schema import summary
-from llmtune.stages.stage import Need, Stage
+from llmtune.stages.stage import LaunchedStage, Stage
 
 OPENING = """\
 # Recipe reference
@@ -34,6 +34,7 @@ as `key.path=value`: `seed=3`, `evaluate.minutes=1`, or by stage id `train.token
 `corpus.sources.0.path=manual`; there a path is relative to the folder in which you type.
 """
 SHARED = ("id", "from_", "gates")  # every stage has these; told once
+LAST = LaunchedStage.model_fields.keys() - Stage.model_fields.keys()  # how a stage is started, behind what it does
 LIMITS: tuple[tuple[type, str, str], ...] = (
     (annotated_types.Ge, "≥", "ge"),
     (annotated_types.Gt, ">", "gt"),
@@ -67,14 +68,8 @@ def _lines() -> Iterator[str]:
 
 
 def _takes(cls: type[Stage]) -> str:
-    needs = " and ".join(map(_need, cls.needs)) or "nothing"
+    needs = " and ".join(need.in_words(emphasis="**") for need in cls.needs) or "nothing"
     return f"Takes {needs}; makes a **{cls.makes}**.\n"
-
-
-def _need(need: Need) -> str:
-    made = f" made by {' or '.join(need.made_by)}" if need.made_by else ""
-    unmade = f" not made by {' or '.join(need.not_made_by)}" if need.not_made_by else ""
-    return f"a **{need.kind}**{made}{unmade}" + (" (optional)" if need.optional else "")
 
 
 def _table(cls: type[BaseModel], without: tuple[str, ...] = ()) -> Iterator[str]:
@@ -82,6 +77,7 @@ def _table(cls: type[BaseModel], without: tuple[str, ...] = ()) -> Iterator[str]
     fields = [(name, field) for name, field in cls.model_fields.items() if name not in without]
     if not fields:
         return
+    fields.sort(key=lambda named: named[0] in LAST)
     yield "| setting | type | default | |"
     yield "| --- | --- | --- | --- |"
     for name, field in fields:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import llmtune
 from llmtune.errors import LlmtuneError
 from llmtune.files import write_text
 from llmtune.recipe.faults import nearest
 from llmtune.recipe.load import RECIPE_FILE
+from llmtune.recipe.recipe import NAME_CHARACTERS, NAME_LENGTH
 from llmtune.recipe.source import parse
+from llmtune.shipped import shipped_folder
 
-INSTALLED = Path("share/llmtune")  # below the environment's data folder; pyproject's data-files put it there
+RECIPES = "recipes"
 ENDINGS = (".yaml", ".yml")
-MOST_LETTERS = 100  # of a recipe's name
 
 
 @dataclass(frozen=True)
@@ -32,51 +32,57 @@ class Shipped:
 
 def shipped_recipes() -> list[Shipped]:
     """All of them by name; an empty list when the folder was not installed."""
-    folder = recipes_folder()
+    folder = shipped_folder(RECIPES)
     return sorted(_found(folder), key=lambda recipe: recipe.name) if folder else []
 
 
-def recipes_folder() -> Path | None:
-    """`recipes/` of the checkout this package runs from, else the one that was installed with it."""
-    checkout = Path(llmtune.__file__).resolve().parent.parent
-    if (checkout / "pyproject.toml").is_file() and (checkout / "recipes").is_dir():
-        return checkout / "recipes"
-    installed = Path(sysconfig.get_path("data")) / INSTALLED / "recipes"
-    return installed if installed.is_dir() else None
-
-
-def copy_recipe(name: str, target: Path) -> Path:
-    """Copy a shipped recipe to start from; returns the new file or folder. The copy is named after it, so that running
-    it leaves the run of the original alone.
+def copy_recipe(name: str, target: Path) -> Shipped:
+    """Copy a shipped recipe to start from; returns the copy. It never keeps the original's name, so that running it
+    leaves the run of the original alone: it is named after the file or folder that it becomes and, in a folder that it
+    shares with others, after both.
 
     A target that ends in .yaml or .yml becomes that file; of a recipe with a folder, the recipe alone. Any other target
     is a folder: a one-file recipe goes into it; a recipe with a folder becomes it, or goes into it when it is there.
-    Raises LlmtuneError for an unknown name and for anything that stands there already."""
+    Raises LlmtuneError for an unknown name, for anything that stands there already, and where nothing can be written.
+    """
     recipes = {recipe.name: recipe for recipe in shipped_recipes()}
     if name not in recipes:
         raise LlmtuneError(f"no recipe '{name}' comes along{nearest(name, recipes)}")
-    source = recipes[name].path
-    into = _place(source, target)
-    if into.exists():
-        raise LlmtuneError("stands there already", where=str(into), fix="give another name, or move it away")
+    try:
+        return _copied(recipes[name], target)
+    except OSError as error:
+        raise LlmtuneError(f"cannot be written: {error.strerror or error}", where=str(target)) from error
+
+
+def _copied(recipe: Shipped, target: Path) -> Shipped:
+    source = recipe.path
+    inside = target.is_dir() or not (source.is_dir() or target.suffix in ENDINGS)
+    into = target / source.name if inside else target
+    _refuse_to_overwrite(into)
     as_file = into.suffix in ENDINGS
-    new = _valid_name(into.stem if as_file else into.resolve().name, instead=f"my-{name}")
-    text = _renamed((source / RECIPE_FILE if source.is_dir() else source).read_text("utf-8"), new)
+    name = _valid_name(f"{target.name or 'my'}-{recipe.name}" if inside else into.stem if as_file else into.name)
+    if name in ("", recipe.name):
+        name = f"my-{recipe.name}"
+    text = _renamed((source / RECIPE_FILE if source.is_dir() else source).read_text("utf-8"), name)
     if not as_file:
         shutil.copytree(source, into)
     write_text(into if as_file else into / RECIPE_FILE, text)
-    return into
+    return Shipped(name, into, recipe.about)
 
 
-def _place(source: Path, target: Path) -> Path:
-    if target.is_dir():
-        return target / source.name
-    return target if source.is_dir() or target.suffix in ENDINGS else target / source.name
+def _refuse_to_overwrite(into: Path) -> None:
+    """Raise LlmtuneError when `into` is there, or when a file stands where a folder above it would be."""
+    place = next(place for place in (into, *into.parents) if os.path.lexists(place))
+    if place == into or not place.is_dir():
+        fix = "give another name, or move it away"
+        if place != into:
+            fix += "; the name of a recipe's file ends in .yaml"
+        raise LlmtuneError("stands there already", where=str(place), fix=fix)
 
 
-def _valid_name(wanted: str, instead: str) -> str:
-    """`wanted` as a recipe's name may be; `instead` when nothing of it remains."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", wanted).lstrip("-._")[:MOST_LETTERS] or instead
+def _valid_name(wanted: str) -> str:
+    """`wanted` as a recipe's name may be; empty when nothing of it remains."""
+    return re.sub(rf"[^{NAME_CHARACTERS}]+", "-", wanted).lstrip("-._")[:NAME_LENGTH]
 
 
 def _renamed(text: str, name: str) -> str:

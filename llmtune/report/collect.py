@@ -10,9 +10,7 @@ from typing import Any
 from llmtune.artifacts import Artifact
 from llmtune.errors import LlmtuneError
 from llmtune.files import read_json
-from llmtune.run.folder import RunFolder, StageRecord
-from llmtune.run.gating import scores_by_stage
-from llmtune.run.store import Store
+from llmtune.run.folder import RunFolder, StageRecord, artifacts_of_run, is_run, scores_by_stage
 
 
 @dataclass(frozen=True)
@@ -58,16 +56,15 @@ class RunStory:
 def collect(folder: Path) -> RunStory:
     """Read a run folder; raises LlmtuneError when it is none, or nothing is finished in it."""
     files = RunFolder(folder)
-    records = files.records()
-    if not files.recipe.is_file() or not records:
+    made = artifacts_of_run(folder) if is_run(folder) else []
+    if not made:
         raise LlmtuneError("no finished stage to report on", where=str(folder), fix="llmtune runs  lists the runs")
-    store = Store(folder.parent / ".artifacts")
-    stages = [FinishedStage(record, store.find(record.artifact)) for _, record in records]
+    stages = [FinishedStage(record, artifact) for record, artifact in made]
     recipe = files.recipe.read_text(encoding="utf-8")
     return RunStory(
         name=folder.resolve().name,
         stages=stages,
-        scores=scores_by_stage({record.id: record for _, record in records}),
+        scores=scores_by_stage(record for record, _ in made),
         environment=read_json(files.environment),
         recipe=without_machine_paths(recipe),
         show_samples=_wants_samples(recipe),

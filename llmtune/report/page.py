@@ -11,13 +11,14 @@ from llmtune.files import write_text
 from llmtune.report.charts import bar_chart, loss_chart, rate_chart
 from llmtune.report.collect import FinishedStage, RunStory, collect
 from llmtune.run.display import human_bytes, human_seconds
+from llmtune.run.folder import RunFolder
 
 _TILES = ("domain_perplexity", "domain_accuracy", "general_perplexity", "bytes")
 
 
 def write_report(folder: Path) -> Path:
     """Write the report of the run in `folder` from what is finished; returns its path."""
-    path = folder / "report.html"
+    path = RunFolder(folder).report
     write_text(path, render(collect(folder)))
     return path
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmtune.run.store import ASIDE
+
 if TYPE_CHECKING:
     from llmtune.artifacts import Artifact
     from llmtune.monitor import Monitor
     from llmtune.run.display import Display
-
-ASIDE = ".aside"  # below `runs`: what is made to look at a recipe without touching its run
 
 
 def artifact_for(
@@ -29,37 +30,43 @@ def artifact_for(
     """
     from llmtune.recipe import load_recipe
     from llmtune.run.display import Display
-    from llmtune.run.runner import Run, Selection
+    from llmtune.run.runner import Run
+    from llmtune.run.selection import Selection
 
     recipe = load_recipe(recipe_path, overrides)
     execution = Run(recipe, runs, display or Display(), folder=runs / ASIDE / recipe.name)
-    nodes = {planned.node.id: planned for planned in execution.plan()}
-    artifact = nodes[stage_id].artifact
+    needed = execution.plan(needed_for=stage_id)
+    artifact = needed[-1].artifact  # of the stage itself, which stands behind its inputs
     if artifact is None:
-        needed = {stage_id}
-        for name in reversed(nodes):  # a stage stands behind its inputs
-            needed |= set(nodes[name].node.inputs.values()) if name in needed else set()
         with execution.locked():
-            execution.go(Selection(exactly=frozenset(needed)))
-        artifact = execution.store.find(nodes[stage_id].fingerprint)
+            execution.go(Selection(exactly=frozenset(planned.node.id for planned in needed)))
+        artifact = execution.store.find(needed[-1].fingerprint)
     assert artifact is not None, "a stage that is done has an artifact"
     return artifact
 
 
 @contextmanager
-def rows_aside(runs: Path, monitor: Monitor) -> Iterator[Path]:
+def rows_aside(runs: Path, monitor: Monitor) -> Iterator[Path | None]:
     """A folder for the tokens and rows of corpora that are only looked at, kept from one look to the next; one process
-    at a time has it, others wait. Raises LlmtuneError when it cannot be written."""
+    at a time has it, others wait. None where `runs` may be read and no more: then nothing can be kept. Raises
+    LlmtuneError for whatever else the system refuses, a full disk above all."""
     from llmtune.run.folder import told_to_the_user
     from llmtune.run.lock import FileLock
 
-    folder = runs / ASIDE / ".rows"  # no recipe's name starts with a dot
-    lock = FileLock(folder / "lock")
-    with told_to_the_user(folder):
-        if not lock.try_acquire():
+    place = runs / ASIDE / ".rows"  # no recipe's name starts with a dot
+    lock, kept = FileLock(place / "lock"), True
+    with told_to_the_user(place):
+        try:
+            free = lock.try_acquire()
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            free, kept = True, False
+            monitor.note(f"{place} cannot be written: the rows are made for this time alone")
+        if not free:
             monitor.note(f"process {lock.holder()} is making rows to look at: waiting for it")
             lock.acquire(lambda holder: True)
         try:
-            yield folder
+            yield place if kept else None
         finally:
             lock.release()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,8 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from llmtune.run.folder import StageRecord
-from llmtune.run.planning import PlannedNode
+if TYPE_CHECKING:
+    from llmtune.run.folder import StageRecord
+    from llmtune.run.planning import PlannedNode
 
 
 def human_bytes(number: float) -> str:

@@ -7,15 +7,18 @@ previous/                          records of stages that were run again with ot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from llmtune.artifacts import Artifact
 from llmtune.errors import LlmtuneError
 from llmtune.files import read_json, write_json
+from llmtune.recipe.graph import EVALUATION
 from llmtune.run.process import is_disk_full
+from llmtune.run.store import store_of
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,23 @@ class RunFolder:
     def records(self) -> list[tuple[Path, StageRecord]]:
         """The finished stages in the run's order, with their folders."""
         return [(folder, record) for folder in self.stage_folders() if (record := self.read(folder))]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run: it holds a recipe, and something has happened. A recipe's folder is none."""
+    files = RunFolder(folder)
+    return files.recipe.is_file() and files.events.is_file()
+
+
+def artifacts_of_run(run: Path) -> list[tuple[StageRecord, Artifact | None]]:
+    """The finished stages of a run and what they made, in order; None where the store was emptied since."""
+    store = store_of(run)
+    return [(record, store.find(record.artifact)) for _, record in RunFolder(run).records()]
+
+
+def scores_by_stage(records: Iterable[StageRecord]) -> dict[str, dict[str, Any]]:
+    """The scores of each evaluated model by the id of the stage that made it, in the run's order."""
+    return {record.id.removesuffix(EVALUATION): record.metrics for record in records if record.kind == "evaluate"}
 
 
 @contextmanager

@@ -56,6 +56,10 @@ class Workshop:
         self.lock = folder / "lock"  # held by the supervisor
         self.worker_lock = folder / "worker.lock"  # held by the worker: an orphan keeps others out until it is gone
 
+    def launch(self, file: Path) -> Path:
+        """Where the copy of a launch file is, by which the worker is started; accelerate goes by the ending."""
+        return self.folder / f"launch{file.suffix}"
+
     def peak(self, rank: int) -> Path:
         """Where rank `rank` says how much memory it took."""
         return self.folder / f"peak-{rank}.json"

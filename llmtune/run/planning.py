@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from llmtune.artifacts import Artifact
 from llmtune.files import fingerprint, folder_bytes
 from llmtune.machine import Machine
 from llmtune.recipe.graph import Node
+from llmtune.run.display import human_bytes
 from llmtune.run.process import launched_from_outside, world_size
 from llmtune.run.store import Store
-from llmtune.stages.stage import Forecast, Plan, Stage
+from llmtune.stages.stage import Forecast, LaunchedStage, Plan, Stage
 
 
 @dataclass(frozen=True)
@@ -42,25 +44,20 @@ def plan_nodes(nodes: list[Node], seed: int, store: Store, machine: Machine) -> 
             text = "`launch:` is ignored: the ranks of the `accelerate launch` that started this run train it"
             estimate = replace(estimate, notes=(*estimate.notes, text))
         planned[node.id] = PlannedNode(node, stage, identity, key, estimate, artifact)
-        forecasts[node.id] = _known(estimate.makes, artifact) if artifact else estimate.makes
+        forecasts[node.id] = _known(estimate.makes, artifact, store) if artifact else estimate.makes
     return list(planned.values())
 
 
 def as_launched(stage: Stage) -> Stage:
     """The stage as it will run: under an outer `accelerate launch` its own `launch:` is ignored."""
-    if launched_from_outside() and getattr(stage, "launch", None) is not None:
+    if launched_from_outside() and isinstance(stage, LaunchedStage) and stage.launch is not None:
         return stage.model_copy(update={"launch": None})
     return stage
 
 
-def trains(stage: Stage) -> bool:
-    """Whether a stage is one that several ranks run together."""
-    return "launch" in type(stage).model_fields
-
-
 def node_fingerprint(stage: Stage, identity: Mapping[str, Any], inputs: Mapping[str, str], seed: int) -> str:
     """Fingerprint of all that decides a stage's result: kind, version, identity, inputs, seed and, for a stage that
-    trains on several ranks of an outer launch, their number."""
+    several ranks of an outer launch run, their number."""
     value: dict[str, Any] = {
         "kind": stage.kind,
         "version": stage.version,
@@ -69,13 +66,46 @@ def node_fingerprint(stage: Stage, identity: Mapping[str, Any], inputs: Mapping[
     }
     if stage.seeded:
         value["seed"] = seed
-    if trains(stage) and world_size() > 1:
+    if isinstance(stage, LaunchedStage) and world_size() > 1:
         value["ranks"] = world_size()
     return fingerprint(value)
 
 
-def _known(forecast: Forecast, artifact: Artifact) -> Forecast:
-    """A forecast corrected by the artifact that exists."""
+def notes_of(nodes: list[PlannedNode]) -> list[str]:
+    """What the plans of these stages say that is worth knowing."""
+    return [f"{node.node.id}: {note}" for node in nodes for note in node.plan.notes]
+
+
+def problems_of(todo: list[PlannedNode]) -> list[str]:
+    """Why stages still to do cannot work here."""
+    return [f"stage '{node.node.id}': {problem}" for node in todo for problem in node.plan.problems]
+
+
+def doubts(todo: list[PlannedNode], machine: Machine, folder: Path) -> list[str]:
+    """Why the stages still to do may not fit this machine, or the disk that holds `folder`."""
+    found = [
+        f"stage '{node.node.id}' may need {human_bytes(node.plan.memory)} of memory; "
+        f"this machine has {human_bytes(machine.memory)}"
+        for node in todo
+        if node.plan.memory > machine.memory
+    ]
+    disk = kept = 0
+    for node in todo:  # a stage's work is gone when the next begins, what it made stays
+        disk, kept = max(disk, kept + node.plan.disk), kept + node.plan.makes.bytes
+    free = machine.disk_free(folder)
+    if disk > free:
+        found.append(f"the run needs about {human_bytes(disk)} of disk; {human_bytes(free)} are free")
+    return found
+
+
+def remaining_seconds(nodes: list[PlannedNode]) -> float:
+    """Estimated seconds of what is not done."""
+    return sum(node.plan.seconds or 0.0 for node in nodes if node.artifact is None)
+
+
+def _known(forecast: Forecast, artifact: Artifact, store: Store) -> Forecast:
+    """A forecast corrected by the artifact that exists. The bytes of a model that lies elsewhere stay as foretold from
+    its files: its folder may hold anything else too, the runs themselves among it."""
     shape = forecast.shape
     if artifact.kind == "checkpoint":
         from llmtune.models.shape import read_shape
@@ -86,4 +116,5 @@ def _known(forecast: Forecast, artifact: Artifact) -> Forecast:
         from llmtune.corpus.estimate import tokens_of
 
         tokens = {name: tokens_of(split["characters"]) for name, split in artifact.metrics["splits"].items()}
-    return replace(forecast, bytes=folder_bytes(artifact.folder), shape=shape, tokens=tokens, artifact=artifact)
+    size = folder_bytes(artifact.folder) if store.holds(artifact) else forecast.bytes
+    return replace(forecast, bytes=size, shape=shape, tokens=tokens, artifact=artifact)

@@ -3,65 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmtune.artifacts import Artifact
-from llmtune.errors import CannotRunHere, GateFailed, LlmtuneError, OutOfMemory, RecipeError, Stopped
+from llmtune.errors import CannotRunHere, GateFailed, LlmtuneError, OutOfMemory, Stopped
+from llmtune.evaluate.gates import check, parse_gate
 from llmtune.files import write_json, write_text
 from llmtune.machine import Machine, this_machine
 from llmtune.recipe import Recipe, dump_resolved
-from llmtune.recipe.graph import EVALUATION, resolve_inputs
-from llmtune.run.display import Display, human_bytes
+from llmtune.recipe.graph import resolve_inputs
+from llmtune.run.display import Display
 from llmtune.run.environment import environment
 from llmtune.run.events import append_event
-from llmtune.run.folder import RunFolder, StageRecord, told_to_the_user
-from llmtune.run.gating import check_gates
+from llmtune.run.folder import RunFolder, StageRecord, scores_by_stage, told_to_the_user
 from llmtune.run.job import Job, Workshop
 from llmtune.run.lock import FileLock
-from llmtune.run.planning import PlannedNode, plan_nodes, trains
+from llmtune.run.planning import PlannedNode, doubts, notes_of, plan_nodes, problems_of
 from llmtune.run.process import world_size
 from llmtune.run.ranks import Conductor
-from llmtune.run.store import Store, cost_of
+from llmtune.run.selection import Selection
+from llmtune.run.store import cost_of, store_of
 from llmtune.run.supervise import Outcome, StopSwitch, run_worker
+from llmtune.stages.stage import LaunchedStage, Stage
 
 _MOST_HALVINGS = 6
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which stages to run, by id: `only` one, or those `first` … `last`, or `exactly` these; `again` makes them anew
-    even when done."""
-
-    only: str | None = None
-    first: str | None = None
-    last: str | None = None
-    exactly: frozenset[str] | None = None
-    again: bool = False
-
-    def ids(self, all_ids: list[str]) -> set[str]:
-        """The selected ids. But for `exactly`, a stage's evaluation goes with it. Raises RecipeError for an id the
-        recipe has not, and for choices that contradict each other."""
-        if self.exactly is not None:
-            return set(self.exactly)
-        if self.only and (self.first or self.last):
-            raise RecipeError("--only is one stage, --from and --until are several", where="command line")
-        for name in (self.only, self.first, self.last):
-            if name is not None and name not in all_ids:
-                raise RecipeError(
-                    f"no stage has the id '{name}'", where="command line", fix=f"stages: {', '.join(all_ids)}"
-                )
-        first = self.only or self.first
-        last = self.only or self.last
-        start = all_ids.index(first) if first else 0
-        end = all_ids.index(last) + 1 if last else len(all_ids)
-        if start >= end:
-            raise RecipeError(f"--until {last} comes before --from {first}", where="command line", fix="exchange them")
-        chosen = all_ids[start:end]
-        return set(chosen) | {name for name in all_ids if name.removesuffix(EVALUATION) in chosen}
 
 
 class Run:
@@ -78,14 +47,21 @@ class Run:
         """folder: of this run, elsewhere than below `runs` by the recipe's name."""
         self.recipe = recipe
         self.files = RunFolder(folder or runs / recipe.name)
-        self.store = Store(runs / ".artifacts")
+        self.store = store_of(self.files.folder)
         self.display = display
         self.machine = machine or this_machine()
         self.switch = StopSwitch()
 
-    def plan(self) -> list[PlannedNode]:
-        """Every stage with its fingerprint, estimate and, if it is done, its artifact."""
-        return plan_nodes(resolve_inputs(self.recipe), self.recipe.seed, self.store, self.machine)
+    def plan(self, needed_for: str | None = None) -> list[PlannedNode]:
+        """Every stage with its fingerprint, estimate and, if it is done, its artifact; `needed_for` one: what it is
+        made from and itself, and nothing else looked at."""
+        nodes = resolve_inputs(self.recipe)
+        if needed_for is not None:
+            needed = {needed_for}
+            for node in reversed(nodes):  # a stage stands behind its inputs
+                needed |= set(node.inputs.values()) if node.id in needed else set()
+            nodes = [node for node in nodes if node.id in needed]
+        return plan_nodes(nodes, self.recipe.seed, self.store, self.machine)
 
     @contextmanager
     def locked(self) -> Iterator[Run]:
@@ -217,20 +193,20 @@ class Run:
                 self.store.discard(planned.fingerprint)
                 return found, 0
             halvings = 0
-            self._check_unchanged(planned)
+            stage = _from_copy(planned.stage, places)
+            self._check_unchanged(planned, stage)
             while True:
                 try:
-                    outcome = self._work(planned, folder, artifacts, conductor, halvings)
+                    outcome = self._work(planned, stage, folder, artifacts, conductor, halvings)
                     break
                 except OutOfMemory as error:
-                    if not trains(planned.stage) or not _can_halve(planned, halvings + 1):
+                    if halvings == _MOST_HALVINGS or not stage.can_halve(halvings + 1):
                         raise self._no_memory(planned, error) from error
                     halvings += 1
                     text = f"out of memory: starting again with 1/{2**halvings} of the micro-batch (same global batch)"
                     self.display.note(text)
                     self._event("out-of-memory", id=planned.node.id, halvings=halvings)
-            if not trains(planned.stage):  # a training reads its inputs and, at the start, how it is launched
-                self._check_unchanged(planned, made=True)
+            self._check_unchanged(planned, stage, made=True)
             made = self._describe(planned, artifacts, outcome)
             cost = {"seconds": round(outcome.seconds, 3), "memory": outcome.memory, "disk": outcome.disk}
             return self.store.publish(made, places.output, cost), halvings
@@ -240,12 +216,12 @@ class Run:
     def _work(
         self,
         planned: PlannedNode,
+        stage: Stage,
         folder: Path,
         artifacts: dict[str, Artifact],
         conductor: Conductor,
         halvings: int,
     ) -> Outcome:
-        stage = planned.stage
         job = Job(
             kind=stage.kind,
             settings=stage.model_dump(mode="json", by_alias=True),
@@ -257,8 +233,9 @@ class Run:
             workshop=str(self.store.workshop(planned.fingerprint).resolve()),
             halvings=halvings,
         )
-        launch = getattr(stage, "launch", None)
-        call_ranks = conductor.call if trains(stage) and world_size() > 1 else None
+        launch = call_ranks = None
+        if isinstance(stage, LaunchedStage):
+            launch, call_ranks = stage.launch, conductor.call if world_size() > 1 else None
 
         def on_event(event: dict[str, Any]) -> None:
             self.display.event(event)
@@ -270,9 +247,12 @@ class Run:
         except Stopped as error:
             raise Stopped(f"stage '{planned.node.id}': {error.what}") from error
 
-    def _check_unchanged(self, planned: PlannedNode, *, made: bool = False) -> None:
-        """Refuse to make a result from other files than those it is to be known by; drop it where it is `made`."""
-        if planned.stage.identity() != planned.identity:
+    def _check_unchanged(self, planned: PlannedNode, stage: Stage, *, made: bool = False) -> None:
+        """Refuse to make a result from other files than those it is to be known by; drop it where it is `made`.
+
+        stage: the one planned, as it goes to the worker
+        """
+        if stage.identity() != planned.identity:
             if made:
                 self.store.discard(planned.fingerprint)
             raise LlmtuneError(
@@ -342,11 +322,11 @@ class Run:
     def _gates(self, planned: PlannedNode, folder: Path, records: dict[str, StageRecord], last: bool) -> None:
         """After an evaluation: check the gates of the stage it measured, and the recipe's after the last one."""
         subject = planned.node.inputs["model"]
-        results = check_gates(self._stages_by_id[subject].gates, subject, records)
-        if last:
-            results += check_gates(self.recipe.gates, subject, records)
-        if not results:
+        blocks = [self._stages_by_id[subject].gates, self.recipe.gates if last else {}]
+        gates = [parse_gate(metric, text) for block in blocks for metric, text in block.items()]
+        if not gates:
             return
+        results = check(gates, subject, scores_by_stage(records.values()))
         record = records[planned.node.id]
         record.gates[:] = [{"sentence": result.sentence, "ok": result.ok} for result in results]
         self.files.write(folder, record)
@@ -362,52 +342,31 @@ class Run:
 
     def _foretell(self, nodes: list[PlannedNode]) -> None:
         """Refuse what cannot work here, and say what may not, before anything starts."""
-        problems = [f"stage '{node.node.id}': {problem}" for node in nodes for problem in node.plan.problems]
-        if problems:
+        if problems := problems_of(nodes):
             raise CannotRunHere("\n".join(problems), where=f"recipe '{self.recipe.name}' on this machine")
         for text in (*notes_of(nodes), *doubts(nodes, self.machine, self.files.folder)):
             self.display.note(text)
 
     def _no_memory(self, planned: PlannedNode, error: OutOfMemory) -> OutOfMemory:
+        halved = planned.stage.can_halve(0)
         return OutOfMemory(
-            f"stage '{planned.node.id}' ran out of memory"
-            + (" even with the smallest micro-batch" if trains(planned.stage) else ""),
+            f"stage '{planned.node.id}' ran out of memory" + (" even with the smallest micro-batch" if halved else ""),
             where=error.where,
             fix="see `llmtune plan` for what it needs"
-            + ("; a shorter row_tokens, an adapter or qlora needs less" if trains(planned.stage) else ""),
+            + ("; a shorter row_tokens, an adapter or qlora needs less" if halved else ""),
         )
 
     def _event(self, kind: str, /, **fields: Any) -> None:
         append_event(self.files.events, kind, **fields)
 
 
-def notes_of(nodes: list[PlannedNode]) -> list[str]:
-    """What the plans of these stages say that is worth knowing."""
-    return [f"{node.node.id}: {note}" for node in nodes for note in node.plan.notes]
-
-
-def doubts(todo: list[PlannedNode], machine: Machine, folder: Path) -> list[str]:
-    """Why the stages still to do may not fit this machine, or the disk that holds `folder`."""
-    found = [
-        f"stage '{node.node.id}' may need {human_bytes(node.plan.memory)} of memory; "
-        f"this machine has {human_bytes(machine.memory)}"
-        for node in todo
-        if node.plan.memory > machine.memory
-    ]
-    disk = kept = 0
-    for node in todo:  # a stage's work is gone when the next begins, what it made stays
-        disk, kept = max(disk, kept + node.plan.disk), kept + node.plan.makes.bytes
-    free = machine.disk_free(folder)
-    if disk > free:
-        found.append(f"the run needs about {human_bytes(disk)} of disk; {human_bytes(free)} are free")
-    return found
-
-
-def _can_halve(planned: PlannedNode, halvings: int) -> bool:
-    """Whether the micro-batch still has rows to be halved so often."""
-    return halvings <= _MOST_HALVINGS and int(getattr(planned.stage, "micro_batch", 1)) >> halvings >= 1
-
-
-def remaining_seconds(nodes: list[PlannedNode]) -> float:
-    """Estimated seconds of what is not done."""
-    return sum(node.plan.seconds or 0.0 for node in nodes if node.artifact is None)
+def _from_copy(stage: Stage, places: Workshop) -> Stage:
+    """The stage as its workers get it: started by a copy of its launch file, which is checked before the first of them
+    and still there for one that comes after it, whatever becomes of the file meanwhile."""
+    if not isinstance(stage, LaunchedStage) or stage.launch is None:
+        return stage
+    copy = places.launch(stage.launch)
+    copy.unlink(missing_ok=True)  # of an earlier run
+    if stage.launch.is_file():  # else its contents are not those planned, as the check will find
+        shutil.copyfile(stage.launch, copy)
+    return stage.model_copy(update={"launch": copy})

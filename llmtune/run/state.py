@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmtune.run.events import read_events
-from llmtune.run.folder import RunFolder
+from llmtune.run.folder import RunFolder, is_run
 from llmtune.run.lock import FileLock
 
 
@@ -27,7 +27,7 @@ class RunState:
 
 def run_states(runs: Path) -> list[RunState]:
     """Every run below `runs`, by name."""
-    folders = sorted(path.parent for path in runs.glob("*/recipe.yaml")) if runs.is_dir() else []
+    folders = sorted(filter(is_run, runs.glob("*"))) if runs.is_dir() else []
     return [_state(folder) for folder in folders]
 
 

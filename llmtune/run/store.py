@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import stat
 from pathlib import Path
 
-from llmtune.artifacts import DESCRIPTION, Artifact, read_artifact
+from llmtune.artifacts import DESCRIPTION, LOCATION, Artifact, read_artifact
 from llmtune.errors import BadArtifact
 from llmtune.files import files_below, publish_folder, read_json, write_json
 
-# A stage whose artifact stays where it lies (a base model in the hub's cache) says so in this file.
-LOCATION = "location.json"
+ARTIFACTS = ".artifacts"  # the store's folder, beside the runs
+ASIDE = ".aside"  # likewise, the folder of runs that are made to look at a recipe without touching its own
 
 
 class Store:
@@ -26,6 +28,10 @@ class Store:
     def place(self, fingerprint: str) -> Path:
         """Where the artifact of this fingerprint stands, or would."""
         return self.folder / fingerprint
+
+    def holds(self, artifact: Artifact) -> bool:
+        """Whether the files of an artifact are here; those of a base model may lie elsewhere."""
+        return artifact.folder == self.place(artifact.fingerprint)
 
     def workshop(self, fingerprint: str) -> Path:
         """Where the artifact of this fingerprint is made."""
@@ -47,8 +53,10 @@ class Store:
                     where=str(place),
                     fix="delete this folder and run the recipe again; everything else is kept",
                 )
-        if artifact.folder != place and _stamps(artifact.folder) != read_json(place / DESCRIPTION).get("stamps"):
-            shutil.rmtree(place)  # what it pointed at is gone, or another model stands there: find the model anew
+        if not self.holds(artifact) and _stamps(artifact.folder) != read_json(place / DESCRIPTION).get("stamps"):
+            # What it pointed at is gone, or another model stands there: find the model anew.
+            with contextlib.suppress(PermissionError):  # who only looks may be a guest in somebody else's store
+                shutil.rmtree(place)
             return None
         return artifact
 
@@ -66,6 +74,7 @@ class Store:
         if location:
             description |= {"location": location, "stamps": _stamps(Path(location))}
         write_json(output / DESCRIPTION, description)
+        _let_be_read(output)
         place = self.place(artifact.fingerprint)
         publish_folder(output, place)
         self.discard(artifact.fingerprint)
@@ -84,6 +93,12 @@ class Store:
         self.place(fingerprint).rename(aside)
 
 
+def store_of(run: Path) -> Store:
+    """The store of the run in this folder, from wherever it is named: beside it, or one up for a run aside."""
+    runs = run.resolve().parent
+    return Store((runs.parent if runs.name == ASIDE else runs) / ARTIFACTS)
+
+
 def _stamps(folder: Path) -> dict[str, list[int]]:
     """Sizes and times of change of the files that decide a model that stays where it lies. Others may change: the runs
     themselves may stand in its folder."""
@@ -91,6 +106,14 @@ def _stamps(folder: Path) -> dict[str, list[int]]:
 
     files = {path: path.stat() for path in deciding_files(folder)}
     return {path.relative_to(folder).as_posix(): [one.st_size, one.st_mtime_ns] for path, one in files.items()}
+
+
+def _let_be_read(output: Path) -> None:
+    """Give every file the permissions that files of this user usually have, as the description has them: safetensors
+    lets nobody else read the weights it writes, and a store may be shared."""
+    usual = stat.S_IMODE((output / DESCRIPTION).stat().st_mode)
+    for path in files_below(output):
+        path.chmod(stat.S_IMODE(path.stat().st_mode) | usual)
 
 
 def cost_of(place: Path) -> dict[str, float]:

@@ -8,35 +8,32 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from llmtune.artifacts import Artifact
+from llmtune.evaluate.estimate import LIBRARIES, memory_to_answer
 from llmtune.files import write_json
 from llmtune.machine import Machine
-from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
+from llmtune.stages.stage import Context, Forecast, Plan, Stage
 
-_LIBRARIES = 800 << 20  # Python with torch and transformers
-_RUNTIME = 120 << 20  # llama.cpp and a Python without torch
 _TOKENS = 96  # of the longest answer
 _TOKENS_PER_SECOND = 20.0  # of a small model on a modest CPU
 
 
 class AnswersStage(Stage):
-    """Answer the prompts, greedily; the report sets the answers of the base and of the last model side by side."""
+    """Answer the prompts, greedily; the report sets the answers of the base and of the last model side by side.
+
+    Its one input is `model`, a checkpoint or a bundle; the recipe's wiring gives it."""
 
     kind: ClassVar[str] = "answers"
     makes: ClassVar[str] = "scores"
     seeded: ClassVar[bool] = False
-    # `model` may be a checkpoint or a bundle; the recipe's wiring sees to it.
-    needs: ClassVar[tuple[Need, ...]] = (Need("model", "checkpoint"),)
 
     prompts: list[str] = Field(min_length=1, description="What to ask.")
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         model = inputs["model"]
-        if model.format == "gguf":
-            memory = _RUNTIME + model.bytes
-        else:
-            memory = _LIBRARIES + 4 * (model.shape.parameters if model.shape else 0)
+        gguf = model.bytes if model.format == "gguf" else None
+        memory = memory_to_answer(model.shape, machine, gguf) if model.shape else LIBRARIES
         seconds = 8 + len(self.prompts) * _TOKENS / _TOKENS_PER_SECOND
-        return Plan(Forecast(self.makes, self.kind, bytes=4096), memory=memory, disk=4096, seconds=seconds)
+        return Plan(Forecast(self.makes, bytes=4096), memory=memory, disk=4096, seconds=seconds)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         from llmtune.evaluate.answers import answers_of

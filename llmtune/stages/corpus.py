@@ -40,6 +40,9 @@ class CorpusStage(Stage, CorpusSettings):
         sources = [source | {"contents": fingerprint(source["contents"])} for source in identity["sources"]]
         return identity | {"sources": sources}
 
+    def held_out(self, split: str) -> float | None:
+        return {"valid": self.split.valid, "test": self.split.test}.get(split)
+
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         from llmtune.corpus.estimate import estimate
 
@@ -53,7 +56,6 @@ class CorpusStage(Stage, CorpusSettings):
         size = round(_COMPRESSED * found.characters)
         makes = Forecast(
             kind="corpus",
-            made_by=self.kind,
             bytes=size,
             tokens={name: round(tokens_of * count) for name, count in characters.items()},
         )

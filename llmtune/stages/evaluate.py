@@ -10,6 +10,7 @@ from pydantic import Field
 
 from llmtune.artifacts import Artifact
 from llmtune.errors import LlmtuneError
+from llmtune.evaluate.estimate import LIBRARIES, memory_to_score
 from llmtune.evaluate.settings import (
     DOMAIN_SHARE,
     GENERAL_SHARE,
@@ -20,26 +21,20 @@ from llmtune.evaluate.settings import (
 )
 from llmtune.files import write_json
 from llmtune.machine import Machine
-from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
+from llmtune.stages.stage import Context, Forecast, Plan, Stage
 
-_LIBRARIES = 800 << 20  # Python with torch and transformers
 _LOAD_SECONDS = 8.0
-_READING_BACK = 4  # copies of the bf16 weights at the peak of reading a GGUF file back
 
 
 class EvaluateStage(Stage):
-    """Measure a checkpoint or a bundle; the metrics are its scores."""
+    """Measure a checkpoint or a bundle; the metrics are its scores.
+
+    The recipe's wiring gives its inputs: `model`, a checkpoint or a bundle; `corpus`, where there is one; `base`, the
+    run's base model, whose size says how much text the time is enough for (without it, the model's own does)."""
 
     kind: ClassVar[str] = "evaluate"
     makes: ClassVar[str] = "scores"
     version: ClassVar[int] = 3  # of conversations the answers are scored
-    # `model` may be a checkpoint or a bundle; the recipe's wiring sees to it. `base`: the run's base model, whose size
-    # says how much text the time is enough for; without it, the model's own size does.
-    needs: ClassVar[tuple[Need, ...]] = (
-        Need("model", "checkpoint"),
-        Need("corpus", "corpus", optional=True),
-        Need("base", "checkpoint", optional=True),
-    )
 
     settings: EvaluateSettings = Field(description="The recipe's `evaluate:` block.")
 
@@ -48,25 +43,25 @@ class EvaluateStage(Stage):
         return {"settings": self.settings.identity()}
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
-        """Weights in bf16 and one batch; time at the reference rate, a user's own questions not counted."""
+        """Memory by the rules of `evaluate/estimate.py`; time at the reference rate, a user's own questions not
+        counted."""
         settings, model = self.settings, inputs["model"]
-        makes = Forecast(self.makes, self.kind, bytes=8192)
+        makes = Forecast(self.makes, bytes=8192)
         problems = self._problems()
         if model.shape is None or model.format == "adapter":
-            return Plan(makes, memory=_LIBRARIES, disk=16384, problems=problems)
+            return Plan(makes, memory=LIBRARIES, disk=16384, problems=problems)
         tokens = settings.general_tokens if settings.general is not None else 0
         if "corpus" in inputs:
             tokens += settings.tokens + QUESTION_TOKENS * settings.questions
         seconds = min(tokens * 2 * model.shape.parameters / REFERENCE_FLOPS, settings.minutes * 60)
-        weights = 2 * model.shape.parameters
-        width = 2 if machine.accelerators or machine.cpu_has_bf16 else 4  # bytes of a number in computing
-        # A GGUF file is read back into a bf16 checkpoint first.
-        reading_back, disk = (_READING_BACK * weights, weights) if model.format == "gguf" else (0, 0)
-        batch = 4096 * (12 * model.shape.hidden_size + 4 * model.shape.intermediate_size) * width + (300 << 20)
-        notes = self._notes(inputs)
-        memory = _LIBRARIES + max(reading_back, width * model.shape.parameters + batch)
+        gguf = model.format == "gguf"
         return Plan(
-            makes, memory=memory, disk=16384 + disk, seconds=_LOAD_SECONDS + seconds, notes=notes, problems=problems
+            makes,
+            memory=memory_to_score(model.shape, machine, gguf=gguf),
+            disk=16384 + (2 * model.shape.parameters if gguf else 0),  # read back into a bf16 checkpoint
+            seconds=_LOAD_SECONDS + seconds,
+            notes=self._notes(inputs),
+            problems=problems,
         )
 
     def _notes(self, inputs: Mapping[str, Forecast]) -> tuple[str, ...]:

@@ -79,6 +79,10 @@ class ExportStage(Stage):
         """The type, with its default."""
         return self.type or "q4_0"
 
+    @property
+    def makes_whole_model(self) -> bool:
+        return self.format != "adapter"
+
     def inputs_needed(self) -> tuple[Need, ...]:
         """An adapter needs the base it belongs on; a GGUF file starts from unrounded weights unless told otherwise."""
         if self.format == "adapter":
@@ -104,7 +108,7 @@ class ExportStage(Stage):
                 "or use format: hf"
             )
         if shape is None:
-            makes = Forecast(self.makes, self.kind, bytes=source.bytes, format=self.format)
+            makes = Forecast(self.makes, bytes=source.bytes, format=self.format)
             return Plan(makes, memory=0, disk=source.bytes, problems=tuple(problems))
         if self.format == "hf":
             found = estimate_copy(shape, source.bytes, with_base=False)
@@ -126,7 +130,7 @@ class ExportStage(Stage):
                 found = estimate_gguf(shape, "f16", "f16", repack=repack, importance_tokens=0)
                 notes.append(f"sizes are those of f16; the rows of width {shape.hidden_size} take {usable}")
         return Plan(
-            Forecast(self.makes, self.kind, bytes=found.bytes, shape=shape, format=self.format),
+            Forecast(self.makes, bytes=found.bytes, shape=shape, format=self.format),
             memory=found.memory,
             disk=found.disk,
             seconds=found.seconds,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from llmtune.artifacts import Artifact
+from llmtune.artifacts import LOCATION, Artifact
 from llmtune.extras import have, missing
 from llmtune.files import write_json
 from llmtune.machine import Machine
@@ -62,7 +62,7 @@ class ModelStage(Stage):
                     "follows is made anew (model.revision keeps to a commit)"
                 )
         return Plan(
-            makes=Forecast(kind=self.makes, made_by=self.kind, bytes=shape.bytes, shape=shape),
+            makes=Forecast(kind=self.makes, bytes=shape.bytes, shape=shape),
             memory=memory,
             disk=disk,
             notes=tuple(notes),
@@ -70,13 +70,13 @@ class ModelStage(Stage):
         )
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
-        """Write the folder's place to `location.json`; the metrics carry name, size, family and licence."""
+        """Leave the folder's place for the store; the metrics carry name, size, family and licence."""
         from llmtune.models.find import display_name, licence, resolve
         from llmtune.models.shape import read_shape
 
         folder = resolve(self.model, context.monitor).resolve()
         shape = read_shape(folder)
-        write_json(context.output / "location.json", {"location": str(folder)})
+        write_json(context.output / LOCATION, {"location": str(folder)})
         return {
             "name": display_name(self.model),
             "licence": licence(self.model),

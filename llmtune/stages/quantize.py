@@ -101,7 +101,6 @@ class QuantizeStage(Stage):
         """Exact bytes from the shape; memory and time from the size of the model and of the calibration text."""
         from llmtune.compress.estimate import bytes_in_work, estimate
         from llmtune.compress.grid import (
-            CONV1D_FAMILIES,
             check_group_size,
             conv1d_problem,
             experts_problem,
@@ -109,6 +108,7 @@ class QuantizeStage(Stage):
             linears,
             quantized_shape,
         )
+        from llmtune.models.families import CONV1D_FAMILIES
 
         problems = [
             str(missing(module, f"quantize by {self.method}")) for module in self._modules() if not have(module)
@@ -118,7 +118,7 @@ class QuantizeStage(Stage):
             problems.append("gptq needs a corpus for its calibration text; use method round where there is none")
         shape = inputs["checkpoint"].shape
         if shape is None:
-            forecast = Forecast("checkpoint", self.kind, bytes=inputs["checkpoint"].bytes)
+            forecast = Forecast("checkpoint", bytes=inputs["checkpoint"].bytes)
             return Plan(forecast, memory=0, disk=forecast.bytes, problems=tuple(problems))
         grid = self.grid()
         rounded = linears(shape, self.ignore)
@@ -147,7 +147,7 @@ class QuantizeStage(Stage):
             shape, rounded, self.method, grid, calibration.rows if tokens else 0, calibration.tokens, machine
         )
         quantized = quantized_shape(shape, weight_bytes, self.method, grid)
-        forecast = Forecast("checkpoint", self.kind, bytes=weight_bytes, shape=quantized)
+        forecast = Forecast("checkpoint", bytes=weight_bytes, shape=quantized)
         notes.append(f"{8 * weight_bytes / shape.parameters:.2f} bits a weight in all")
         # GPTQ keeps its finished layers, dequantized, until it is done.
         width = bytes_in_work(grid, bool(tokens), machine)

@@ -17,7 +17,7 @@ from pydantic import Field
 from llmtune.artifacts import Artifact
 from llmtune.machine import Machine
 from llmtune.monitor import Monitor
-from llmtune.settings import Settings
+from llmtune.settings import RecipePath, Settings
 
 if TYPE_CHECKING:
     from llmtune.models.shape import ModelShape
@@ -34,6 +34,12 @@ class Need:
     made_by: tuple[str, ...] = ()
     not_made_by: tuple[str, ...] = ()
 
+    def in_words(self, emphasis: str = "") -> str:
+        """`a checkpoint not made by quantize (optional)`; emphasis: put around the kind."""
+        made = f" made by {' or '.join(self.made_by)}" if self.made_by else ""
+        unmade = f" not made by {' or '.join(self.not_made_by)}" if self.not_made_by else ""
+        return f"a {emphasis}{self.kind}{emphasis}{made}{unmade}" + (" (optional)" if self.optional else "")
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -48,7 +54,6 @@ class Forecast:
     """
 
     kind: str
-    made_by: str
     bytes: int
     shape: ModelShape | None = None
     tokens: dict[str, int] = field(default_factory=dict)
@@ -89,7 +94,8 @@ class Context:
 
 
 class Stage(Settings):
-    """One step of a recipe. Subclasses add fields, and set `kind`, `makes`, `needs`."""
+    """One step of a recipe. Subclasses add fields, and set `kind`, `makes`, `needs`. The rest has defaults: what the
+    recipe and the run must know of a stage they ask here, and never by the names of its fields."""
 
     kind: ClassVar[str]
     makes: ClassVar[str]
@@ -131,6 +137,26 @@ class Stage(Settings):
         """What the lineage of all that is made from this stage's artifact says of its settings; default: `identity`."""
         return identity
 
+    @property
+    def makes_whole_model(self) -> bool:
+        """Whether the checkpoint or bundle it makes is a model by itself; an adapter alone is none: of that only the
+        size is measured."""
+        return True
+
+    @property
+    def makes_adapter(self) -> bool:
+        """Whether the checkpoint it makes comes with an adapter, which belongs on the weights that it started from."""
+        return False
+
+    def held_out(self, split: str) -> float | None:
+        """The share of a corpus that goes to `split` (valid or test), as far as its settings say it; None: unknown."""
+        return None
+
+    def can_halve(self, halvings: int) -> bool:
+        """Whether it can be started again with its micro-batch halved so often, after running out of memory (0: whether
+        it has a micro-batch); `Context.halvings` then says how often."""
+        return False
+
     @abstractmethod
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         """Estimate without loading weights or reading whole inputs. `inputs` by the names in `needs`."""
@@ -140,3 +166,21 @@ class Stage(Settings):
         """Make the artifact in `context.output`; return its metrics (JSON values). Import torch here, not above.
 
         Ends early with Stopped at a safe point when the monitor says so, and resumes from `context.work`."""
+
+
+class LaunchedStage(Stage):
+    """A stage that several ranks may run together: those that `accelerate launch` starts by the file in `launch`, or
+    those of an outer launch. Every rank comes to `run`; rank 0 makes the artifact and has the metrics."""
+
+    launch: RecipePath | None = Field(
+        None,
+        description="A configuration file of `accelerate launch`, for several processes or GPUs (see "
+        "accelerate_configs/). Ignored when the whole run was started by `accelerate launch`.",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """The launch configuration counts by its contents: a worker is started by a copy of the file."""
+        from llmtune.training.launch import read_launch
+
+        launch = read_launch(self.launch)
+        return super().identity() | {"launch": launch.identity if launch else None}

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field
-
 from llmtune.artifacts import Artifact
 from llmtune.machine import Machine
-from llmtune.settings import RecipePath
-from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
+from llmtune.stages.stage import Context, Forecast, LaunchedStage, Need, Plan, Stage
 from llmtune.training.settings import TrainSettings
 
 
-class TrainStage(TrainSettings, Stage):
+class TrainStage(TrainSettings, LaunchedStage):
     """Continue training a model: all its weights, or a low-rank adapter that is merged in the end.
 
     Texts are packed into rows and trained on whole; conversations are trained on the assistant's answers.
@@ -29,36 +26,30 @@ class TrainStage(TrainSettings, Stage):
     )
     not_identity: ClassVar[frozenset[str]] = Stage.not_identity | {"checkpoint_steps"}
 
-    launch: RecipePath | None = Field(
-        None,
-        description="A configuration file of `accelerate launch`, for several processes or GPUs (see "
-        "accelerate_configs/). Ignored when the whole run was started by `accelerate launch`.",
-    )
+    @property
+    def makes_adapter(self) -> bool:
+        return self.adapter is not None
 
-    def identity(self) -> dict[str, Any]:
-        """The launch configuration counts by its contents."""
-        from llmtune.training.launch import read_launch
-
-        launch = read_launch(self.launch)
-        return super().identity() | {"launch": launch.identity if launch else None}
+    def can_halve(self, halvings: int) -> bool:
+        return min(self.micro_batch, self.batch_rows) >> halvings >= 1
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
-        """From the model's shape and the corpus' tokens alone; see llmtune/training/forecast.py."""
-        from llmtune.training.forecast import forecast
+        """From the model's shape and the corpus' tokens alone; see llmtune/training/estimate.py."""
+        from llmtune.training.estimate import estimate
         from llmtune.training.launch import read_launch
 
         checkpoint, corpus = inputs["checkpoint"], inputs["corpus"]
-        estimate = forecast(self, checkpoint.shape, corpus.tokens, machine, read_launch(self.launch))
-        size = estimate.bytes or checkpoint.bytes
+        needs = estimate(self, checkpoint.shape, corpus.tokens, machine, read_launch(self.launch))
+        size = needs.bytes or checkpoint.bytes
         adapter = self.adapter.model_dump(mode="json") if self.adapter else None
-        makes = Forecast(self.makes, self.kind, bytes=size, shape=checkpoint.shape, adapter=adapter)
+        makes = Forecast(self.makes, bytes=size, shape=checkpoint.shape, adapter=adapter)
         return Plan(
             makes,
-            memory=estimate.memory,
-            disk=estimate.disk,
-            seconds=estimate.seconds,
-            notes=estimate.notes,
-            problems=estimate.problems,
+            memory=needs.memory,
+            disk=needs.disk,
+            seconds=needs.seconds,
+            notes=needs.notes,
+            problems=needs.problems,
         )
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:

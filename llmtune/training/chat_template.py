@@ -46,7 +46,7 @@ class Conversation:
     ends: np.ndarray
 
 
-def tokenise_conversations(
+def tokenize_conversations(
     documents: list[Document], tokenizer: PreTrainedTokenizerBase
 ) -> list[tuple[list[int], np.ndarray]]:
     """Ids and targets (bool, same length) of each conversation; empty where it has no answer. What follows the last
@@ -55,7 +55,7 @@ def tokenise_conversations(
 
 
 def encode_conversations(documents: list[Document], tokenizer: PreTrainedTokenizerBase) -> list[Conversation]:
-    """As `tokenise_conversations`, with the text that each token stands for."""
+    """As `tokenize_conversations`, with the text that each token stands for."""
     if not documents:
         return []
     _check_able(tokenizer, documents[0])

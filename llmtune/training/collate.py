@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from torch import Tensor
 
 from llmtune.training.data import Row
 from llmtune.training.isolation import Isolation
+
+if TYPE_CHECKING:
+    from llmtune.training.settings import TrainSettings
 
 NOT_TRAINED = -100  # the label that every loss of transformers leaves out
 
@@ -86,6 +90,11 @@ class Collator:
         if self.isolate == "mask":
             batch["attention_mask"] = block_mask(torch.from_numpy(documents))
         return batch
+
+
+def collator_for(settings: TrainSettings, isolate: Isolation, pad_id: int) -> Collator:
+    """The collator of a training with these settings: batches of one length where the decoder is compiled for it."""
+    return Collator(pad_id, isolate, settings.row_tokens if settings.compile else None)
 
 
 def block_mask(documents_BT: Tensor) -> Tensor:

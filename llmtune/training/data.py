@@ -1,4 +1,4 @@
-"""A corpus split as rows of tokens, ready to be read in any order: tokenised once, packed once, memory-mapped.
+"""A corpus split as rows of tokens, ready to be read in any order: tokenized once, packed once, memory-mapped.
 
     from llmtune.training.data import build_rows
     rows = build_rows(corpus, "train", tokenizer, row_tokens=512, pack=True, cache=folder, monitor=monitor)
@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -27,7 +27,11 @@ from llmtune.errors import LlmtuneError
 from llmtune.files import content_fingerprint, empty_folder, fingerprint, publish_folder, read_json, write_json
 from llmtune.monitor import Monitor
 from llmtune.training.pack import pack as pack_pieces
-from llmtune.training.tokenize import TokenisedSplit, tokenise_split, tokeniser_identity
+from llmtune.training.tokenize import TokenizedSplit, tokenize_split, tokenizer_identity
+
+if TYPE_CHECKING:
+    from llmtune.training.isolation import Isolation
+    from llmtune.training.settings import TrainSettings
 
 # Raise when the same corpus and tokenizer come to give other rows: caches are then built again.
 VERSION = 1
@@ -80,7 +84,7 @@ class Rows(Sequence[Row]):
     counts:     see RowCounts
     """
 
-    def __init__(self, split: TokenisedSplit, folder: Path) -> None:
+    def __init__(self, split: TokenizedSplit, folder: Path) -> None:
         facts = read_json(folder / "rows.json")
         self.row_tokens: int = facts["row_tokens"]
         self.counts = RowCounts(**facts["counts"])
@@ -160,14 +164,14 @@ def build_rows(
         identity = {
             "version": VERSION,
             "split": content_fingerprint([corpus / split]),
-            "tokenizer": tokeniser_identity(tokenizer),
+            "tokenizer": tokenizer_identity(tokenizer),
         }
         folder = cache / f"{split}-{fingerprint(identity)}"
-        tokenised = tokenise_split(corpus, split, tokenizer, folder / "tokens", monitor)
+        tokenized = tokenize_split(corpus, split, tokenizer, folder / "tokens", monitor)
         rows_folder = folder / f"rows-{row_tokens}-{'packed' if pack else 'single'}"
         if not rows_folder.exists():
-            _write_rows(tokenised, rows_folder, row_tokens, pack, monitor)
-        rows = Rows(tokenised, rows_folder)
+            _write_rows(tokenized, rows_folder, row_tokens, pack, monitor)
+        rows = Rows(tokenized, rows_folder)
         if rows.counts.trained == 0:
             raise LlmtuneError(
                 f"the '{split}' split of the corpus has no token to train on "
@@ -185,9 +189,25 @@ def build_rows(
     return rows
 
 
-def _write_rows(tokenised: TokenisedSplit, folder: Path, row_tokens: int, pack: bool, monitor: Monitor) -> None:
-    """Cut, pack and store the rows of a tokenised split, all or nothing."""
-    pieces, counts = _cut(tokenised, row_tokens, monitor)
+def rows_for(
+    settings: TrainSettings,
+    isolate: Isolation,
+    corpus: Path,
+    split: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    cache: Path | None = None,
+    monitor: Monitor | None = None,
+) -> Rows:
+    """The rows that a training with these settings gets (see `build_rows`): packed, unless `isolate` keeps documents
+    apart by rows."""
+    pack = isolate != "rows"
+    return build_rows(corpus, split, tokenizer, settings.row_tokens, pack=pack, cache=cache, monitor=monitor)
+
+
+def _write_rows(tokenized: TokenizedSplit, folder: Path, row_tokens: int, pack: bool, monitor: Monitor) -> None:
+    """Cut, pack and store the rows of a tokenized split, all or nothing."""
+    pieces, counts = _cut(tokenized, row_tokens, monitor)
     lengths = pieces[:, 2]
     row_of = pack_pieces(lengths, row_tokens, monitor.safe_point) if pack else np.arange(len(pieces))
     order = np.argsort(row_of, kind="stable")  # within a row, pieces stay in the order of the corpus
@@ -209,7 +229,7 @@ def _write_rows(tokenised: TokenisedSplit, folder: Path, row_tokens: int, pack: 
     publish_folder(temporary, folder)
 
 
-def _cut(tokenised: TokenisedSplit, row_tokens: int, monitor: Monitor) -> tuple[np.ndarray, dict[str, int]]:
+def _cut(tokenized: TokenizedSplit, row_tokens: int, monitor: Monitor) -> tuple[np.ndarray, dict[str, int]]:
     """Cut documents into pieces that fit a row.
 
     Returns pieces (p, 3) int64: document, first token in it, length; those without a target left out. And the
@@ -218,7 +238,7 @@ def _cut(tokenised: TokenisedSplit, row_tokens: int, monitor: Monitor) -> tuple[
     found: list[np.ndarray] = []
     counts = dict.fromkeys(("documents", "trained", "cut_documents", "shortened", "dropped_documents"), 0)
     total = 0
-    for part in tokenised.parts:
+    for part in tokenized.parts:
         monitor.safe_point()
         lengths, chats = np.diff(part.starts), np.asarray(part.chat)
         total += int(lengths.sum())

@@ -17,7 +17,7 @@ from llmtune.machine import cpu_threads
 
 # Kinds of launch, in accelerate's words; MULTI_CPU are ranks that torchrun started.
 SUPPORTED = ("NO", "MULTI_GPU", "MULTI_CPU", "DEEPSPEED")
-# One rank may tokenise a large corpus while the others wait for it.
+# One rank may tokenize a large corpus while the others wait for it.
 WAIT = timedelta(days=2)
 
 

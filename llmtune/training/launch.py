@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import llmtune
 from llmtune.files import fingerprint
+from llmtune.shipped import shipped_folder
 
 EXAMPLES = "accelerate_configs"
 SUPPORTED = ("NO", "MULTI_GPU", "DEEPSPEED")
@@ -53,15 +52,8 @@ def read_launch(path: Path | None) -> Launch | None:
     return _from_values(values)
 
 
-def examples_folder() -> Path | None:
-    """`accelerate_configs/` of the checkout this package runs from, else those that were installed with it."""
-    checkout = Path(llmtune.__file__).resolve().parent.parent / EXAMPLES
-    installed = Path(sysconfig.get_path("data")) / "share/llmtune" / EXAMPLES
-    return next((folder for folder in (checkout, installed) if folder.is_dir()), None)
-
-
 def _examples() -> str:
-    folder = examples_folder()
+    folder = shipped_folder(EXAMPLES)
     return f"examples are in {folder}" if folder else f"examples are in llmtune's source, folder {EXAMPLES}/"
 
 

@@ -8,7 +8,6 @@ number; the clock decides only when a checkpoint more is saved.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import torch
 
 from llmtune.errors import NotFinite, Stopped
 from llmtune.monitor import Bar, Monitor
+from llmtune.seeds import seed_of
 from llmtune.training.checkpoint import CheckpointStore, Progress
 from llmtune.training.collate import Collator, Sample
 from llmtune.training.data import Row, Rows
@@ -209,12 +209,6 @@ class Loop:
             fix="lower lr, lengthen schedule.warmup, or use precision bf16 or fp32; "
             + (f"the checkpoint before it ({kept.name}) is kept" if kept else "nothing was saved before it"),
         )
-
-
-def seed_of(seed: int, *names: object) -> int:
-    """A seed (63 bits) for one use of randomness, named, from the run's seed."""
-    text = "/".join(str(part) for part in (seed, *names))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def spread(rows: Rows, most: int) -> list[Row]:

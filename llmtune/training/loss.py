@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llmtune.training.collate import NOT_TRAINED
 from llmtune.training.settings import CHUNK_BYTES
-
-NOT_TRAINED = -100  # the label that every loss of transformers leaves out
 
 
 class ChunkLoss(Protocol):
@@ -109,11 +108,13 @@ def token_losses(model: nn.Module, batch: Mapping[str, Tensor], chunk: int | Non
     targets_N = batch["input_ids"][:, 1:].reshape(-1)
     hidden_NH = hidden_BTH.reshape(-1, hidden_BTH.shape[-1])
     chunk = chunk or chunk_positions(causal, hidden_NH.device)
-    parts = [
-        F.cross_entropy(head_logits(causal, hidden_NH[part]).float(), targets_N[part], reduction="none")
-        for part in _slices(len(hidden_NH), chunk)
-    ]
-    return torch.cat(parts).reshape(hidden_BTH.shape[:2])
+    losses_N = torch.empty(len(hidden_NH), device=hidden_NH.device)
+    for part in _slices(len(hidden_NH), chunk):
+        # Into a place made before: a small result kept where the logits were would keep the next ones out of it.
+        losses_N[part] = F.cross_entropy(
+            head_logits(causal, hidden_NH[part]).float(), targets_N[part], reduction="none"
+        )
+    return losses_N.reshape(hidden_BTH.shape[:2])
 
 
 def head_logits(causal: nn.Module, hidden_NH: Tensor) -> Tensor:

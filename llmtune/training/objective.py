@@ -13,7 +13,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from llmtune.training.loss import NOT_TRAINED, next_token_loss
+from llmtune.training.collate import NOT_TRAINED
+from llmtune.training.loss import next_token_loss
 
 Batch = Mapping[str, Tensor]
 

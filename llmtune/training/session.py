@@ -26,14 +26,15 @@ from llmtune.heap import return_freed_memory
 from llmtune.models.load import load_tokenizer
 from llmtune.models.shape import read_shape
 from llmtune.monitor import Monitor
+from llmtune.seeds import seed_of
 from llmtune.training.checkpoint import WEIGHTS, CheckpointStore, Progress, load_weights, read_moments, read_tensors
-from llmtune.training.collate import Collator
-from llmtune.training.data import Row, Rows, build_rows
+from llmtune.training.collate import collator_for
+from llmtune.training.data import Row, Rows, rows_for
 from llmtune.training.devices import Devices, start
 from llmtune.training.engine import make_engine
-from llmtune.training.forecast import row_problem
+from llmtune.training.estimate import row_problem
 from llmtune.training.isolation import Isolation
-from llmtune.training.loop import Clock, Loop, seed_of, spread
+from llmtune.training.loop import Clock, Loop, spread
 from llmtune.training.loss import causal_model, decoder_of
 from llmtune.training.objective import NextToken, Objective
 from llmtune.training.precision import precision_on
@@ -70,7 +71,7 @@ def train(
         corpus=corpus,
         settings=settings,
         work=work,
-        seed=settings.seed if settings.seed is not None else seed,
+        seed=settings.own_seed(seed),
         micro_batch=_micro_batch(settings, halvings),
         monitor=monitor or Monitor(),
         clock=Clock(),
@@ -176,9 +177,9 @@ class _Session:
             steps=steps,
             rows=rows,
             valid=valid,
-            collator=Collator(_pad_token(tokenizer), isolate, settings.row_tokens if settings.compile else None),
+            collator=collator_for(settings, isolate, _pad_token(tokenizer)),
             store=store,
-            seed=seed_of(self.seed, "order"),
+            seed=settings.order_seed(self.seed),
             micro_batch=self.micro_batch,
             monitor=self.monitor,
             progress=progress,
@@ -189,15 +190,8 @@ class _Session:
         """Rows to train on, and those to validate on (None without a valid split); rank 0 builds, the others open."""
 
         def build(split: str) -> Rows:
-            return build_rows(
-                self.corpus,
-                split,
-                tokenizer,
-                self.settings.row_tokens,
-                pack=isolate != "rows",
-                cache=self.work / "rows",
-                monitor=self.monitor,
-            )
+            cache = self.work / "rows"
+            return rows_for(self.settings, isolate, self.corpus, split, tokenizer, cache=cache, monitor=self.monitor)
 
         if not devices.first:
             devices.wait()

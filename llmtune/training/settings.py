@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from llmtune.models.adapters import AdapterSettings
+from llmtune.seeds import seed_of
 from llmtune.settings import Settings
 
 LEARNING_RATE = {"full": 3e-4, "adapter": 1e-3}
@@ -145,6 +146,14 @@ class TrainSettings(Settings):
     def batch_rows(self) -> int:
         """Rows of one optimizer step, over all ranks."""
         return self.batch_tokens // self.row_tokens
+
+    def own_seed(self, recipe_seed: int) -> int:
+        """The seed of all that training draws: its own, else the recipe's."""
+        return recipe_seed if self.seed is None else self.seed
+
+    def order_seed(self, recipe_seed: int) -> int:
+        """The seed of the order of the rows."""
+        return seed_of(self.own_seed(recipe_seed), "order")
 
 
 @dataclass(frozen=True)

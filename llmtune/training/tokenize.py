@@ -1,4 +1,4 @@
-"""Tokenise a corpus split once, into memory-mapped parts that survive a kill.
+"""Tokenize a corpus split once, into memory-mapped parts that survive a kill.
 
 Each part holds the documents of about 64 MB of text and appears whole or not at all, so a job that was stopped goes on
 after the last finished part.
@@ -11,10 +11,11 @@ after the last finished part.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -22,9 +23,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from llmtune.corpus.store import Document, count, read_split
-from llmtune.files import empty_folder, fingerprint, publish_folder, write_json
+from llmtune.files import fingerprint, made_whole, write_json
 from llmtune.monitor import Bar, Monitor
-from llmtune.training.chat_template import tokenise_conversations
+from llmtune.training.chat_template import tokenize_conversations
 
 PART_CHARACTERS = 64 << 20
 BATCH_CHARACTERS = 2 << 20  # between two safe points: about a second
@@ -44,7 +45,7 @@ class Part:
     chat: np.ndarray
 
 
-class TokenisedSplit:
+class TokenizedSplit:
     """All parts of a split, addressed by the number of the document in the split."""
 
     def __init__(self, parts: list[Part]) -> None:
@@ -61,23 +62,23 @@ class TokenisedSplit:
         return part.tokens[begin : begin + length].astype(np.int32), trained
 
 
-def tokeniser_identity(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> str:
     """Fingerprint of everything that decides the tokens of a document: vocabulary, normaliser, template, end token."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     model = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
     return fingerprint([type(tokenizer).__name__, model, tokenizer.chat_template, tokenizer.eos_token_id])
 
 
-def tokenise_split(
+def tokenize_split(
     corpus: Path, split: str, tokenizer: PreTrainedTokenizerBase, folder: Path, monitor: Monitor
-) -> TokenisedSplit:
-    """Tokenise what is not yet in `folder`, and open it all. Errors as in `build_rows`."""
+) -> TokenizedSplit:
+    """Tokenize what is not yet in `folder`, and open it all. Errors as in `build_rows`."""
     if not (folder / DONE).exists():
-        _tokenise_missing(corpus, split, tokenizer, folder, monitor)
-    return TokenisedSplit(_finished_parts(folder))
+        _tokenize_missing(corpus, split, tokenizer, folder, monitor)
+    return TokenizedSplit(_finished_parts(folder))
 
 
-def _tokenise_missing(
+def _tokenize_missing(
     corpus: Path, split: str, tokenizer: PreTrainedTokenizerBase, folder: Path, monitor: Monitor
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,12 +86,10 @@ def _tokenise_missing(
     done = sum(len(part.chat) for part in parts)
     documents = islice(read_split(corpus, split), done, None)
     number = len(parts)
-    with monitor.bar(f"tokenise {split}", count(corpus, split), "documents", done) as bar:
+    with monitor.bar(f"tokenize {split}", count(corpus, split), "documents", done) as bar:
         for part in _batches(documents, PART_CHARACTERS):
-            target = folder / f"{number:05d}"
-            temporary = empty_folder(folder / f".{target.name}.{os.getpid()}.tmp")
-            _write_part(part, tokenizer, temporary, monitor, bar)
-            publish_folder(temporary, target)
+            made_whole(folder / f"{number:05d}", partial(_write_part, part, tokenizer, monitor, bar))
+            deque(part, maxlen=0)  # where another process has made it meanwhile: the next one begins behind it
             number += 1
     write_json(folder / DONE, {"parts": number})
 
@@ -107,7 +106,7 @@ def _finished_parts(folder: Path) -> list[Part]:
 
 
 def _write_part(
-    documents: Iterator[Document], tokenizer: PreTrainedTokenizerBase, folder: Path, monitor: Monitor, bar: Bar
+    documents: Iterator[Document], tokenizer: PreTrainedTokenizerBase, monitor: Monitor, bar: Bar, folder: Path
 ) -> None:
     tokens: list[np.ndarray] = []
     trained: list[np.ndarray] = []
@@ -116,7 +115,7 @@ def _write_part(
     kind = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
     for batch in map(list, _batches(documents, BATCH_CHARACTERS)):
         monitor.safe_point()
-        for document, (ids, targets) in zip(batch, tokenise(batch, tokenizer), strict=True):
+        for document, (ids, targets) in zip(batch, tokenize(batch, tokenizer), strict=True):
             tokens.append(np.asarray(ids, dtype=kind))
             trained.append(targets)
             lengths.append(len(ids))
@@ -128,16 +127,16 @@ def _write_part(
     np.save(folder / "chat.npy", np.array(chats, bool))
 
 
-def tokenise(documents: list[Document], tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:
+def tokenize(documents: list[Document], tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:
     """Ids and targets (bool) of each document, in the order given."""
     texts = [document for document in documents if document.messages is None]
     chats = [document for document in documents if document.messages is not None]
-    of_texts = iter(_tokenise_texts([document.text or "" for document in texts], tokenizer))
-    of_chats = iter(tokenise_conversations(chats, tokenizer))
+    of_texts = iter(_tokenize_texts([document.text or "" for document in texts], tokenizer))
+    of_chats = iter(tokenize_conversations(chats, tokenizer))
     return [next(of_texts if document.messages is None else of_chats) for document in documents]
 
 
-def _tokenise_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:
+def _tokenize_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[Tokens]:
     """Each text between the tokens that open a sequence by the tokenizer's own convention and its end token."""
     if not texts:
         return []

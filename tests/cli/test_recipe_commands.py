@@ -102,7 +102,7 @@ def with_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "small.yaml").write_text("# yaml-language-server: $schema=x\n# The small one\nname: small\n")
     (folder / "big" / "recipe.yaml").write_text("# The big one\n# and more\nname: big\n")
     (folder / "big" / "README.md").write_text("hello")
-    monkeypatch.setattr(shipped, "recipes_folder", lambda: folder)
+    monkeypatch.setattr(shipped, "shipped_folder", lambda name: folder)
     return tmp_path
 
 
@@ -115,9 +115,9 @@ def test_shipped_recipes_and_their_first_comment(with_recipes: Path) -> None:
 
 def test_copy_a_file_and_a_folder(with_recipes: Path) -> None:
     into = with_recipes / "mine"
-    assert shipped.copy_recipe("small", into) == into / "small.yaml"
-    assert shipped.copy_recipe("small", into / "other.yaml") == into / "other.yaml"
-    assert shipped.copy_recipe("big", with_recipes / "b") == with_recipes / "b"
+    assert shipped.copy_recipe("small", into).path == into / "small.yaml"
+    assert shipped.copy_recipe("small", into / "other.yaml").path == into / "other.yaml"
+    assert shipped.copy_recipe("big", with_recipes / "b").path == with_recipes / "b"
     assert (with_recipes / "b" / "README.md").read_text() == "hello"
 
 
@@ -130,16 +130,19 @@ def test_a_copy_is_named_after_the_file_or_folder_it_becomes(with_recipes: Path)
         ("2024.yaml", '"2024"'),
         ("true.yaml", '"true"'),
         ("日本.yaml", "my-small"),
+        ("small.yaml", "my-small"),
         ("n" * 120 + ".yaml", "n" * 100),
     ]:
         copy = shipped.copy_recipe("small", with_recipes / file)
-        assert copy == with_recipes / file
-        assert copy.read_text() == written.format(name)
-        assert parse(copy.read_bytes(), file).data == {"name": name.strip('"')}
+        assert copy.path == with_recipes / file
+        assert copy.path.read_text() == written.format(name)
+        assert parse(copy.path.read_bytes(), file).data == {"name": name.strip('"')} == {"name": copy.name}
     folder = shipped.copy_recipe("big", with_recipes / "large")
-    assert (folder / "recipe.yaml").read_text() == "# The big one\n# and more\nname: large\n"
+    assert (folder.path / "recipe.yaml").read_text() == "# The big one\n# and more\nname: large\n"
     (with_recipes / "recipes" / "small.yaml").write_text("model:\n  name: x\nname: small # why\n")
-    assert shipped.copy_recipe("small", with_recipes / "z.yaml").read_text() == "model:\n  name: x\nname: z # why\n"
+    assert (
+        shipped.copy_recipe("small", with_recipes / "z.yaml").path.read_text() == "model:\n  name: x\nname: z # why\n"
+    )
 
 
 def test_a_recipe_with_a_folder_goes_into_a_file_or_below_a_folder(
@@ -148,19 +151,21 @@ def test_a_recipe_with_a_folder_goes_into_a_file_or_below_a_folder(
     here = with_recipes / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    assert shipped.copy_recipe("big", Path("pg.yaml")).read_text() == "# The big one\n# and more\nname: pg\n"
-    assert shipped.copy_recipe("big", Path(".")) == Path("big")
+    assert shipped.copy_recipe("big", Path("pg.yaml")).path.read_text() == "# The big one\n# and more\nname: pg\n"
+    assert shipped.copy_recipe("big", Path(".")).path == Path("big")
     assert sorted(path.name for path in here.rglob("*")) == ["README.md", "big", "pg.yaml", "recipe.yaml"]
-    assert (here / "big" / "recipe.yaml").read_text().endswith("name: big\n")
+    assert (here / "big" / "recipe.yaml").read_text().endswith("name: my-big\n")
     for target in (".", "pg.yaml"):
         with pytest.raises(LlmtuneError, match="stands there already"):
             shipped.copy_recipe("big", Path(target))
-    assert shipped.copy_recipe("small", Path("big")) == Path("big/small.yaml")
+    assert shipped.copy_recipe("small", Path("big")).path == Path("big/small.yaml")
+    assert Path("big/small.yaml").read_text().endswith("name: big-small\n")
 
 
 def test_a_copy_means_what_the_original_means(llmtune: Llmtune, tmp_path: Path) -> None:
     """A file elsewhere, beside nothing else: no path in a shipped recipe may be relative."""
     for number, recipe in enumerate(shipped.shipped_recipes()):
+        assert load_recipe(recipe.path).name == recipe.name
         target = tmp_path / f"mine-{number}.yaml"
         done = llmtune("recipes", "copy", recipe.name, target)
         assert done.returncode == 0, done.stderr
@@ -178,12 +183,34 @@ def test_copy_refuses_what_it_would_overwrite_and_what_is_not_there(with_recipes
         shipped.copy_recipe("smal", with_recipes / "x.yaml")
 
 
-def test_recipes_are_found_beside_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = tmp_path / "share" / "llmtune" / "recipes"
-    installed.mkdir(parents=True)
-    monkeypatch.setattr(shipped.llmtune, "__file__", str(tmp_path / "site-packages" / "llmtune" / "__init__.py"))
-    monkeypatch.setattr(shipped.sysconfig, "get_path", lambda name: str(tmp_path))
-    assert shipped.recipes_folder() == installed
+def test_a_file_in_the_way_is_told(llmtune: Llmtune, tmp_path: Path) -> None:
+    """Without .yaml a target is a folder, which a file of that name does not let be made."""
+    notes = tmp_path / "notes.txt"
+    notes.write_text("precious")
+    for recipe, target in [("quickstart", notes), ("postgres-docs", notes), ("quickstart", notes / "a.yaml")]:
+        done = llmtune("recipes", "copy", recipe, target)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"error: {notes}: stands there already\n")
+    assert notes.read_text() == "precious"
+
+
+def test_a_place_where_nothing_can_be_written_is_told(llmtune: Llmtune, tmp_path: Path) -> None:
+    done = llmtune("recipes", "copy", "quickstart", tmp_path / ("n" * 300) / "x.yaml")
+    assert done.returncode == 1
+    assert "cannot be written: File name too long" in done.stderr
+
+
+def test_a_copy_in_a_folder_leaves_the_run_of_the_original_alone(llmtune: Llmtune, tmp_path: Path) -> None:
+    """Run from the same place, the original uses runs/quickstart, and two copies are not each other's either."""
+    names = set()
+    for folder in ("mine", "yours", "."):
+        done = llmtune("recipes", "copy", "quickstart", tmp_path / folder)
+        assert done.returncode == 0, done.stderr
+        made = tmp_path / folder / "quickstart.yaml"
+        name = load_recipe(made).name
+        assert f"wrote {made}, named {name}; run it with: llmtune run {made}" in done.stdout.replace("\n", "")
+        names.add(name)
+    assert names == {"mine-quickstart", "yours-quickstart", f"{tmp_path.name}-quickstart"}
 
 
 def test_recipes_command(llmtune: Llmtune, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,6 @@ from pydantic import ValidationError
 from llmtune.artifacts import Artifact
 from llmtune.compress.calibration import calibration_rows
 from llmtune.compress.grid import Grid, check_group_size, ignored, linears, packed_bytes
-from llmtune.compress.measure import stored_tensors
 from llmtune.compress.quantize import Calibration, quantize
 from llmtune.errors import LlmtuneError, Stopped
 from llmtune.export.repack import repack_format
@@ -20,6 +21,7 @@ from llmtune.models.shape import read_shape
 from llmtune.monitor import Monitor
 from llmtune.stages.quantize import QuantizeStage
 from llmtune.stages.stage import Context, Forecast
+from tests.tiny import tiny_checkpoint
 
 MACHINE = Machine(cores=2, memory=8 << 30, flags=frozenset(), accelerators=())
 W4 = Grid(4, 32, True)
@@ -70,6 +72,15 @@ def test_ignore_patterns() -> None:
     assert not ignored("model.layers.0.mlp.up_proj", ["gate_proj", "re:layers"])
 
 
+def stored_tensors(checkpoint: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name → (number format, shape), as the safetensors library reads them."""
+    from safetensors import safe_open
+
+    with safe_open(checkpoint / "model.safetensors", framework="np") as file:
+        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
+
+
 def test_ignored_layers_stay(tiny, tmp_path) -> None:
     metrics = quantize(tiny("qwen2"), tmp_path, method="round", grid=W4, ignore=["lm_head", "down_proj"])
     assert metrics["quantized_layers"] == 12
@@ -109,7 +120,7 @@ def test_plan_knows_the_bytes(tiny, tmp_path, settings) -> None:
     """The forecast's bytes are those of the tensors written, to the last one (NF4's quant state: within 0.5 %), and
     what its configuration says of the quantization stands in the file."""
     stage = QuantizeStage(**settings)
-    base = Forecast("checkpoint", "model", bytes=0, shape=read_shape(tiny("qwen2")))
+    base = Forecast("checkpoint", bytes=0, shape=read_shape(tiny("qwen2")))
     plan = stage.plan({"checkpoint": base}, MACHINE)
     assert not plan.problems
     artifact = Artifact("checkpoint", tiny("qwen2"), "", "base", "model")
@@ -133,15 +144,36 @@ def _same_keys(of: dict, among: dict) -> dict:
     return {key: _same_keys(one, among[key]) if isinstance(one, dict) else among[key] for key, one in of.items()}
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+@pytest.mark.parametrize("method", ["round", "nf4", "int8"])
+def test_plan_knows_the_memory(tmp_path, method) -> None:
+    """The plan's memory is the peak of a process that quantizes 34 M weights, to a quarter."""
+    size = {"vocab_size": 16384, "hidden_size": 512, "intermediate_size": 1536, "layers": 8}
+    folder = tiny_checkpoint(tmp_path / "model", "llama", dtype="bfloat16", **size)
+    code = (
+        "import sys; from pathlib import Path; from llmtune.machine import high_water_mark;"
+        "from llmtune.stages.quantize import QuantizeStage; from llmtune.compress.quantize import quantize;"
+        "base, output, method = sys.argv[1:];"
+        "quantize(Path(base), Path(output), method=method, grid=QuantizeStage(method=method).grid());"
+        "print(high_water_mark())"
+    )
+    command = [sys.executable, "-c", code, folder, tmp_path / "output", method]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    base = Forecast("checkpoint", bytes=0, shape=read_shape(folder))
+    planned = QuantizeStage(method=method).plan({"checkpoint": base}, MACHINE).memory
+    assert planned == pytest.approx(int(done.stdout.split()[-1]), rel=0.25)
+
+
 def test_plan_names_what_cannot_work(tiny, monkeypatch) -> None:
-    base = Forecast("checkpoint", "model", bytes=0, shape=read_shape(tiny("llama")))
+    base = Forecast("checkpoint", bytes=0, shape=read_shape(tiny("llama")))
     misfit = QuantizeStage(method="round", group_size=48).plan({"checkpoint": base}, MACHINE)
     assert any("48" in problem and "16, 32, 64" in problem for problem in misfit.problems)
     alone = QuantizeStage(method="gptq").plan({"checkpoint": base}, MACHINE)
     assert any("corpus" in problem for problem in alone.problems)
-    short = Forecast("corpus", "corpus", bytes=0, tokens={"train": 100})
+    short = Forecast("corpus", bytes=0, tokens={"train": 100})
     assert QuantizeStage(method="gptq").plan({"checkpoint": base, "corpus": short}, MACHINE).problems
-    gpt2 = Forecast("checkpoint", "model", bytes=0, shape=read_shape(tiny("gpt2")))
+    gpt2 = Forecast("checkpoint", bytes=0, shape=read_shape(tiny("gpt2")))
     assert any(
         "Conv1D" in problem for problem in QuantizeStage(method="round").plan({"checkpoint": gpt2}, MACHINE).problems
     )
@@ -241,7 +273,7 @@ def test_fused_experts_are_never_left_in_silence(tiny, tmp_path, method: str) ->
     grid = W4 if method == "round" else None
     with pytest.raises(LlmtuneError, match="fused experts"):
         quantize(tiny("mixtral"), tmp_path / "refused", method=method, grid=grid)
-    shape = Forecast("checkpoint", "model", bytes=0, shape=read_shape(tiny("mixtral")))
+    shape = Forecast("checkpoint", bytes=0, shape=read_shape(tiny("mixtral")))
     assert any(
         "expert" in problem for problem in QuantizeStage(method=method).plan({"checkpoint": shape}, MACHINE).problems
     )
@@ -254,7 +286,7 @@ def test_bitsandbytes_keeps_experts_when_told(tiny, tmp_path) -> None:
     keep = ("lm_head", "*.experts", "*.gate")
     metrics = quantize(tiny("mixtral"), tmp_path, method="nf4", ignore=keep)
     assert metrics["quantized_layers"] == 8
-    shape = Forecast("checkpoint", "model", bytes=0, shape=read_shape(tiny("mixtral")))
+    shape = Forecast("checkpoint", bytes=0, shape=read_shape(tiny("mixtral")))
     assert not QuantizeStage(method="nf4", ignore=keep).plan({"checkpoint": shape}, MACHINE).problems
     before, after = (
         AutoModelForCausalLM.from_pretrained(folder).model.layers[1].mlp.experts
@@ -305,8 +337,8 @@ def test_names_rounded_plainly_outlive_a_restart(tiny, corpus, tmp_path, monkeyp
 def test_plan_counts_finished_layers_as_wide_as_they_are_kept(tiny) -> None:
     shape = read_shape(tiny("llama"))
     inputs = {
-        "checkpoint": Forecast("checkpoint", "model", bytes=0, shape=shape),
-        "corpus": Forecast("corpus", "corpus", bytes=0, tokens={"train": 1 << 20}),
+        "checkpoint": Forecast("checkpoint", bytes=0, shape=shape),
+        "corpus": Forecast("corpus", bytes=0, tokens={"train": 1 << 20}),
     }
     count = sum(out * columns for out, columns in linears(shape, ("lm_head",)).values())
     wide, narrow = MACHINE, Machine(cores=2, memory=8 << 30, flags=frozenset({"amx_bf16"}), accelerators=())

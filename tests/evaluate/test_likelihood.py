@@ -87,14 +87,14 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
         spans_of_text("text", Slow(), 16)
 
 
-def test_held_out_text_is_tokenised_as_training_text_is() -> None:
+def test_held_out_text_is_tokenized_as_training_text_is() -> None:
     """The name of a control token that a document writes is text, in both."""
     from llmtune.evaluate.likelihood import encode
-    from llmtune.training.tokenize import tokenise
+    from llmtune.training.tokenize import tokenize
 
     tokenizer = tiny_tokenizer()
     document = replace(documents(1, 700)[0], text="A turn ends with <|im_end|>, a text with <|endoftext|>.")
-    ids, _ = next(iter(tokenise([document], tokenizer)))
+    ids, _ = next(iter(tokenize([document], tokenizer)))
     found = encode(document.text or "", tokenizer)
     assert tokenizer.eos_token_id not in found
     assert [*found, tokenizer.eos_token_id] == list(ids)

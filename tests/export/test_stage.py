@@ -242,8 +242,8 @@ def test_gguf_with_importance_goes_on_after_a_stop_with_the_same_bytes(tmp_path:
     assert "importance" in card
     assert "llmtune chat my-model-Q4_0.gguf" in card
 
-    forecast = Forecast("checkpoint", "train", 1000, shape=read_shape(folder))
-    plan = stage.plan({"checkpoint": forecast, "corpus": Forecast("corpus", "corpus", 1)}, this_machine())
+    forecast = Forecast("checkpoint", 1000, shape=read_shape(folder))
+    plan = stage.plan({"checkpoint": forecast, "corpus": Forecast("corpus", 1)}, this_machine())
     assert plan.problems == ()
     assert plan.disk > plan.makes.bytes
     assert abs(plan.makes.bytes - 65536 - metrics["file_bytes"]) < 0.25 * metrics["file_bytes"]
@@ -254,9 +254,7 @@ def _plan(
 ) -> tuple[str, ...]:
     shape = read_shape(folder)
     shape.config.update(config or {})
-    return stage.plan(
-        {"checkpoint": Forecast("checkpoint", "train", 1000, shape=shape), **inputs}, this_machine()
-    ).problems
+    return stage.plan({"checkpoint": Forecast("checkpoint", 1000, shape=shape), **inputs}, this_machine()).problems
 
 
 def test_plan_finds_what_cannot_work_before_anything_is_trained(tmp_path: Path) -> None:
@@ -371,8 +369,8 @@ def test_adapter_is_refused_in_plan_where_all_weights_are_trained(tmp_path: Path
     from llmtune.stages.train import TrainStage
 
     shape = read_shape(tiny_checkpoint(tmp_path / "model", "llama"))
-    base = Forecast("checkpoint", "model", shape.bytes, shape=shape)
-    corpus = Forecast("corpus", "corpus", 1000, tokens={"train": 100_000, "valid": 1000})
+    base = Forecast("checkpoint", shape.bytes, shape=shape)
+    corpus = Forecast("corpus", 1000, tokens={"train": 100_000, "valid": 1000})
     stage = ExportStage(format="adapter")
 
     def plan(trained: Forecast) -> Any:
@@ -388,10 +386,10 @@ def test_adapter_is_refused_in_plan_where_all_weights_are_trained(tmp_path: Path
     # layers × (inputs + outputs of q_proj) × rank × 4 bytes
     queries = [sum(size) for name, size in shape.tensors.items() if name.endswith("q_proj.weight")]
     assert large.makes.bytes - small.makes.bytes == 4 * 4 * sum(queries)
-    made = Forecast("checkpoint", "train", 1000, shape=shape, artifact=_checkpoint(tmp_path, _lineage(lr=1e-3)))
+    made = Forecast("checkpoint", 1000, shape=shape, artifact=_checkpoint(tmp_path, _lineage(lr=1e-3)))
     assert plan(made).problems
     lineage = _lineage(adapter={"type": "lora", "rank": 4})
-    made = Forecast("checkpoint", "train", 1000, shape=shape, artifact=_checkpoint(tmp_path, lineage))
+    made = Forecast("checkpoint", 1000, shape=shape, artifact=_checkpoint(tmp_path, lineage))
     assert plan(made).problems == ()
 
 

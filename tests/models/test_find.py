@@ -142,8 +142,12 @@ def test_a_folder_is_used_where_it_lies(checkpoint: Callable[..., Path], tmp_pat
     with pytest.raises(BadArtifact, match="adapter"):
         resolve(ModelReference.parse(str(tmp_path / "adapter")))
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(BadArtifact, match="another file"):
+    with pytest.raises(BadArtifact, match=r"no \.gguf, not a model"):
         resolve(ModelReference.parse(str(tmp_path / "notes.txt")))
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "x.gguf").write_bytes(b"GGUF")
+    with pytest.raises(BadArtifact, match=r"holds a GGUF file[\s\S]*name the file: .*x\.gguf"):
+        resolve(ModelReference.parse(str(tmp_path / "bundle")))
 
 
 def test_identity_of_a_folder_is_its_contents(checkpoint: Callable[..., Path], tmp_path: Path) -> None:

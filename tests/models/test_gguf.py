@@ -203,7 +203,7 @@ def test_two_processes_convert_at_once_and_one_is_killed(tmp_path: Path) -> None
     start: Callable[[], Any] = lambda: subprocess.Popen([sys.executable, "-c", code, file], stdout=subprocess.PIPE)  # noqa: E731
     models = Path(os.environ["LLMTUNE_CACHE"], "models")
     killed = start()
-    while not list(models.glob(".*.part")) and killed.poll() is None:
+    while not list(models.glob(".*.tmp")) and killed.poll() is None:
         time.sleep(0.01)
     killed.kill()
     killed.wait()

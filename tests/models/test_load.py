@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,30 @@ def test_code_of_the_model_is_not_run(checkpoint: Callable[..., Path], tmp_path:
     with pytest.raises(CannotRunHere, match="trust_remote_code"):
         load_model(folder)
     assert not trap.exists()
+
+
+def test_code_of_a_tokenizer_runs_only_when_trusted(
+    checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import dynamic_module_utils
+
+    # transformers copies the code there to import it
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path / "modules")])
+    folder = shutil.copytree(checkpoint("llama"), tmp_path / "own-tokenizer")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    own = {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": [None, "tokenization_own.OwnTokenizer"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | own))
+    code = folder / "tokenization_own.py"
+    code.write_text(
+        "from transformers import PreTrainedTokenizerFast\n\n\nclass OwnTokenizer(PreTrainedTokenizerFast):\n    pass\n"
+    )
+    with pytest.raises(CannotRunHere, match=r"a tokenizer brings Python code of its own[\s\S]*--trust-remote-code"):
+        load_tokenizer(folder)
+    assert type(load_tokenizer(folder, trust_remote_code=True)).__name__ == "OwnTokenizer"
+    code.unlink()
+    with pytest.raises(BadArtifact, match=r"this tokenizer needs Python code .*: tokenization_own\.py"):
+        load_tokenizer(folder, trust_remote_code=True)
 
 
 def test_an_unknown_family_is_named(checkpoint: Callable[..., Path], tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmtune.errors import BadArtifact
-from llmtune.models.shape import ModelShape, StoredTensor, logical_shapes, read_shape
+from llmtune.models.safetensors_header import StoredTensor, tensor_files
+from llmtune.models.shape import ModelShape, context_of, logical_shapes, read_shape, rounded_module
 from tests.tiny import FAMILIES, tiny_checkpoint, tiny_model
 
 
@@ -148,15 +149,20 @@ def test_derived_numbers_are_there_for_every_family_of_transformers() -> None:
     # Their default configurations hold no language model; what is inside of them names its own sizes.
     wrappers = {"blt", "gemma4_assistant", "gemma4_unified_assistant", "musicgen", "musicgen_melody"}
     numbers = ("vocab_size", "hidden_size", "layers", "intermediate_size", "heads", "kv_heads", "head_dim")
+    by_another_name = {"mpt": 2048, "whisper": 448}  # transformers itself calls them max_seq_len, max_target_positions
     without_length = set()
     for family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         if family in wrappers:
             continue
-        shape = ModelShape(json.loads(CONFIG_MAPPING[family]().to_json_string(use_diff=False)), {}, 0)
+        config = CONFIG_MAPPING[family]()
+        shape = ModelShape(json.loads(config.to_json_string(use_diff=False)), {}, 0)
         for name in numbers:
             assert getattr(shape, name) > 0, (family, name)
         if shape.context_length is None:
             without_length.add(family)
+        said = getattr(config.get_text_config(), "max_position_embeddings", None) or 0
+        expected = said if said > 0 else by_another_name.get(family)  # XLNet says -1: no limit
+        assert context_of(config.to_dict()) == shape.context_length == expected, family
     assert {"mamba", "mamba2", "falcon_mamba", "bloom", "xlnet"} <= without_length
     assert not {"llama", "gpt2", "gpt_neo", "xglm", "rwkv", "gemma3n", "olmo2"} & without_length
 
@@ -182,6 +188,20 @@ def test_names_of_other_families(
     assert (shape.heads, shape.head_dim, shape.intermediate_size) == expected
 
 
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({"max_position_embeddings": 256, "seq_length": 64}, 256),
+        ({"max_position_embeddings": None, "seq_length": 64}, 64),  # BLOOM
+        ({"max_position_embeddings": -1}, None),
+        ({"text_config": {"max_position_embeddings": 64}, "max_position_embeddings": 256}, 64),
+        ({}, None),
+    ],
+)
+def test_the_longest_context_of_a_configuration(config: dict[str, Any], length: int | None) -> None:
+    assert context_of(config) == ModelShape(config, {}, 0).context_length == length
+
+
 def test_masks_and_frequencies_are_no_weights() -> None:
     stored = {
         name: StoredTensor(shape, 4)
@@ -203,6 +223,33 @@ def test_packed_weights_whose_contents_were_not_read() -> None:
     assert logical_shapes({"quantization_config": ct}, packed) == {"a.weight": (64,)}
     nf4 = {"a.weight": StoredTensor((32, 1), 32), "a.weight.quant_state.bitsandbytes__nf4": StoredTensor((90,), 90)}
     assert logical_shapes({"quantization_config": {"load_in_4bit": True}}, nf4) == {"a.weight": (64,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("model.layers.0.mlp.up_proj.weight", None),
+        ("model.layers.0.mlp.up_proj.bias", None),
+        ("a.b.weight_packed", "a.b"),
+        ("a.b.weight_scale", "a.b"),
+        ("a.b.weight_zero_point", "a.b"),
+        ("a.b.weight_shape", "a.b"),
+        ("a.b.SCB", "a.b"),
+        ("a.b.weight_format", "a.b"),
+        ("a.b.weight.absmax", "a.b"),
+        ("a.b.weight.nested_quant_map", "a.b"),
+        ("a.b.weight.quant_state.bitsandbytes__nf4", "a.b"),
+    ],
+)
+def test_the_module_that_a_tensor_of_a_quantized_format_belongs_to(name: str, module: str | None) -> None:
+    assert rounded_module(name) == module
+
+
+def test_every_tensor_is_found_in_its_file(tmp_path: Path) -> None:
+    tiny_model("llama").save_pretrained(tmp_path, max_shard_size="100KB")
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
+    assert len(set(index.values())) > 1
+    assert tensor_files(tmp_path) == {name: tmp_path / file for name, file in index.items()}
 
 
 def test_the_single_file_is_preferred_and_a_damaged_index_named(

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from llmtune import stages
-from llmtune.recipe import Recipe
+from llmtune.recipe import Recipe, resolve_inputs
+from llmtune.stages.stage import Need
 from tests.recipe.conftest import GOOD
+from tests.recipe.toys import KINDS, ToyCorpus, ToyMerge, ToyTrain
 
 Load = Callable[..., Recipe]
 Problems = Callable[..., list[str]]
@@ -163,3 +165,78 @@ def test_an_adapter_for_other_weights_than_the_bases_is_not_exported_alone(load:
 def test_a_stage_wrong_in_itself_is_not_judged_by_what_it_may_take(problems: Problems) -> None:
     text = ROAD.replace("  - train", "  - train: {id: whole}\n  - train").replace("sources:", "surces:")
     assert not [told for told in problems(text) if "adapter" in told]
+
+
+class Delta(ToyMerge):
+    """A stage of another package that exports what a training changed, without a setting called `format`."""
+
+    kind = "delta"
+    makes = "bundle"
+    needs = (Need("checkpoint", "checkpoint", made_by=("tune",)), Need("base", "checkpoint", made_by=("model",)))
+
+    @property
+    def makes_whole_model(self) -> bool:
+        return False
+
+
+class Tune(ToyTrain):
+    """One that trains an adapter, whatever its setting `adapter` says."""
+
+    kind = "tune"
+
+    @property
+    def makes_adapter(self) -> bool:
+        return True
+
+
+class Dump(ToyMerge):
+    """One whose `format` is called adapter and which exports a whole model all the same."""
+
+    kind = "dump"
+    makes = "bundle"
+    needs = (Need("checkpoint", "checkpoint"),)
+    format: str = "adapter"
+
+
+class Shards(ToyCorpus):
+    """A corpus whose `split` is no block of shares."""
+
+    kind = "shards"
+    split: str = "none"
+
+    def held_out(self, split: str) -> float | None:
+        return 0.0 if split == "test" else None
+
+
+OTHERS = """\
+name: others
+model: smollm2-135m-instruct-q4
+stages:
+  - shards: {sources: [{path: manual/}]}
+  - train
+  - tune: {from: base}
+  - delta
+  - dump
+evaluate: {}
+report: {prompts: [why]}
+"""
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = KINDS | {one.kind: one for one in (Delta, Tune, Dump, Shards)}
+    monkeypatch.setattr(stages, "stage_kinds", lambda: kinds)
+
+
+@pytest.mark.usefixtures("others")
+def test_stages_of_other_packages_are_asked_and_not_known_by_their_fields(load: Load, problems: Problems) -> None:
+    last = [node.id for node in resolve_inputs(load(OTHERS))][-2:]
+    assert last == ["base.answers", "dump.answers"]
+    without = OTHERS.replace("  - dump\n", "")
+    assert [node.id for node in resolve_inputs(load(without))][-1] == "tune.answers"
+    load(OTHERS + "gates: {general_perplexity: '<= 9'}\n")
+    assert "of 'delta', an adapter alone" in problems(without + "gates: {general_perplexity: '<= 9'}\n")[0]
+    assert "so no text is held out" in problems(OTHERS + "gates: {domain_perplexity: '<= 9'}\n")[0]
+    load(OTHERS.replace("evaluate: {}", "evaluate: {split: valid}") + "gates: {domain_perplexity: '<= 9'}\n")
+    (told,) = problems(OTHERS.replace("tune: {from: base}", "tune"))
+    assert "the adapter of 'tune' belongs on the weights of 'train'" in told

@@ -15,7 +15,7 @@ from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
 
 class _Toy(Stage):
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
-        return Plan(makes=Forecast(self.makes, self.kind, 0), memory=0, disk=0)
+        return Plan(makes=Forecast(self.makes, 0), memory=0, disk=0)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         return {}

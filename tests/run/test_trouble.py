@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from llmtune.artifacts import Artifact
+from llmtune.artifacts import LOCATION, Artifact
 from llmtune.files import read_json, write_json
 from llmtune.run.folder import RunFolder
 from llmtune.run.job import Workshop
 from llmtune.run.lock import FileLock
 from llmtune.run.process import is_out_of_memory, launched_from_outside, mark_of
-from llmtune.run.store import LOCATION, Store
+from llmtune.run.store import Store
 from llmtune.run.supervise import StopSwitch, _failure
 from llmtune.run.worker import _tell_failure
 from tests.run.conftest import CommandLine
@@ -175,8 +175,11 @@ def test_an_artifact_for_somebody_else_leaves_the_run_as_it_is(
     run = line.folder / "runs/toy"
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     recipe, runs = line.folder / "toy.yaml", line.folder / "runs"
+    other = read_json(run / "00-base/stage.json")["artifact"]
+    (runs / ".artifacts" / other / "artifact.json").rename(line.folder / "damaged")  # nothing that is asked for
     assert (artifact_for(recipe, [], "count", runs).folder / "total.txt").read_text() == "10\n"
     assert not (runs / ".aside").exists(), "nothing had to be made"
+    (line.folder / "damaged").rename(runs / ".artifacts" / other / "artifact.json")
     changed = artifact_for(recipe, ["count.upto=5"], "double", runs)
     assert (changed.folder / "total.txt").read_text() == "30\n"
     made = [record.id for _, record in RunFolder(runs / ".aside/toy").records()]
@@ -326,7 +329,23 @@ def test_names_of_documents_do_not_travel_with_what_is_made_of_them(line: Comman
     assert not any("secret" in text for text in described)
 
 
-def test_a_base_is_found_anew_when_another_model_stands_where_it_stood(tmp_path: Path) -> None:
+def test_what_a_library_writes_for_its_user_alone_can_be_read_by_those_who_share_the_store(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    for name, mode in (("model.safetensors", 0o600), ("run.sh", 0o744)):
+        write_json(output / name, {})
+        (output / name).chmod(mode)
+    before = os.umask(0o027)
+    try:
+        made = Store(tmp_path / "store").publish(Artifact("checkpoint", output, "f", "train", "train"), output, {})
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in made.folder.iterdir()}
+    assert modes == {"artifact.json": 0o640, "model.safetensors": 0o640, "run.sh": 0o744}
+
+
+def test_a_base_is_found_anew_when_another_model_stands_where_it_stood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path / "store")
 
     def publish(folder: Path) -> None:
@@ -344,7 +363,16 @@ def test_a_base_is_found_anew_when_another_model_stands_where_it_stood(tmp_path:
     (tmp_path / "one" / "nohup.out").write_text("a run in the model's own folder")
     assert store.find("f") is not None
     write_json(tmp_path / "one" / "config.json", {"other": "model"})
+
+    def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as guest:  # in somebody else's store, which one may only look at
+        guest.setattr(shutil, "rmtree", refused)
+        assert store.find("f") is None
+        assert store.place("f").exists()
     assert store.find("f") is None
+    assert not store.place("f").exists()
     publish(tmp_path / "two")
     shutil.rmtree(tmp_path / "two")
     assert store.find("f") is None

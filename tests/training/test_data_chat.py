@@ -5,7 +5,7 @@ import pytest
 
 from llmtune.corpus.store import Message
 from llmtune.errors import LlmtuneError
-from llmtune.training.chat_template import end_of_turn, tokenise_conversations
+from llmtune.training.chat_template import end_of_turn, tokenize_conversations
 from tests.tiny import CHAT_TEMPLATE, tiny_tokenizer
 from tests.training.corpora import chat, text
 
@@ -53,7 +53,7 @@ UNSTABLE = "{{ messages | length }}" + CHAT_TEMPLATE
 def answers(template, turns=TALK):
     """The runs of targets, as text; and the ids and targets."""
     tokenizer = tiny_tokenizer(chat_template=template)
-    ids, trained = tokenise_conversations([chat("talk", *turns)], tokenizer)[0]
+    ids, trained = tokenize_conversations([chat("talk", *turns)], tokenizer)[0]
     borders = np.flatnonzero(np.diff(trained, prepend=False, append=False)).reshape(-1, 2)
     return [tokenizer.decode(ids[begin:end]) for begin, end in borders], ids, trained
 
@@ -78,7 +78,7 @@ def test_put_together_by_hand():
     start, end = [2], [3]
     question = start + ids_of("user\nWhat is 2+2?") + end + ids_of("\n") + start + ids_of("assistant\n")
     answer = ids_of("It is 4.") + end
-    ids, trained = tokenise_conversations([chat("a", ("user", "What is 2+2?"), ("assistant", "It is 4."))], tokenizer)[
+    ids, trained = tokenize_conversations([chat("a", ("user", "What is 2+2?"), ("assistant", "It is 4."))], tokenizer)[
         0
     ]
     assert ids == question + answer
@@ -88,7 +88,7 @@ def test_put_together_by_hand():
 def test_pad_token_that_is_the_end_token_is_still_trained_on():
     tokenizer = tiny_tokenizer()
     tokenizer.pad_token = tokenizer.eos_token
-    ids, trained = tokenise_conversations([chat("talk", *TALK)], tokenizer)[0]
+    ids, trained = tokenize_conversations([chat("talk", *TALK)], tokenizer)[0]
     assert ids[-1] == tokenizer.pad_token_id == 3
     assert trained[-1]
 
@@ -120,7 +120,7 @@ def test_generation_marks_agree_with_transformers():
         return_dict=True,
         return_assistant_tokens_mask=True,
     )
-    ids, trained = tokenise_conversations([chat("talk", *TALK)], tokenizer)[0]
+    ids, trained = tokenize_conversations([chat("talk", *TALK)], tokenizer)[0]
     theirs_mask = np.array(theirs["assistant_masks"][: len(ids)], bool)
     assert ids == theirs["input_ids"][: len(ids)]
     # ours adds the end token behind each marked answer
@@ -161,7 +161,7 @@ def test_todays_date_is_no_part_of_the_data():
 def test_errors_name_the_document(template, turns, message):
     tokenizer = tiny_tokenizer(chat_template=template)
     with pytest.raises(LlmtuneError, match=message) as caught:
-        tokenise_conversations([chat("books/7", *turns)], tokenizer)
+        tokenize_conversations([chat("books/7", *turns)], tokenizer)
     assert caught.value.where == "document books/7"
 
 
@@ -186,7 +186,7 @@ def test_smollm2_against_a_conversation_put_together_by_hand():
         (line + start + ids_of("user\nSure?") + end + line + start + ids_of("assistant\n"), False),
         (ids_of("Yes.") + end, True),
     ]
-    ids, trained = tokenise_conversations([chat("talk", *TALK)], tokenizer)[0]
+    ids, trained = tokenize_conversations([chat("talk", *TALK)], tokenizer)[0]
     assert ids == [token for tokens, _ in parts for token in tokens]
     assert trained.tolist() == [wanted for tokens, wanted in parts for _ in tokens]
 

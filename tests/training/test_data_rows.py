@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from llmtune.errors import LlmtuneError, Stopped
 from llmtune.files import content_fingerprint
 from llmtune.monitor import Monitor
-from llmtune.training import tokenize as tokenising
+from llmtune.training import tokenize as tokenizing
 from llmtune.training.data import build_rows
-from llmtune.training.tokenize import opening_tokens, tokenise
+from llmtune.training.tokenize import opening_tokens, tokenize
 from tests.tiny import EOS, TEXT, tiny_tokenizer
 from tests.training.corpora import chat, corpus_of, text
 
@@ -73,7 +73,7 @@ def test_documents_end_with_the_end_token_and_start_by_the_tokenizers_own_conven
     for bos, expected in ((True, [0]), (False, [])):
         tokenizer = tiny_tokenizer(add_bos=bos)
         assert opening_tokens(tokenizer) == expected
-        ids, trained = tokenise([text("a", TEXT[0])], tokenizer)[0]
+        ids, trained = tokenize([text("a", TEXT[0])], tokenizer)[0]
         assert ids[-1] == tokenizer.eos_token_id
         assert tokenizer.decode(ids[len(expected) : -1]) == TEXT[0]
         assert trained.tolist() == [False] + [True] * (len(ids) - 1)
@@ -81,7 +81,7 @@ def test_documents_end_with_the_end_token_and_start_by_the_tokenizers_own_conven
 
 def test_control_tokens_written_in_a_document_stay_text():
     tokenizer = tiny_tokenizer()
-    ids, _ = tokenise([text("a", f"The token {EOS} ends a turn.")], tokenizer)[0]
+    ids, _ = tokenize([text("a", f"The token {EOS} ends a turn.")], tokenizer)[0]
     assert list(ids).count(tokenizer.eos_token_id) == 1
     assert tokenizer.decode(ids[:-1]) == f"The token {EOS} ends a turn."
 
@@ -89,8 +89,8 @@ def test_control_tokens_written_in_a_document_stay_text():
 def test_batches_of_documents_do_not_change_their_tokens(tmp_path):
     tokenizer = tiny_tokenizer()
     documents = [text("0", TEXT[0]), chat("1", ("user", "a"), ("assistant", "b")), text("2", TEXT[1])]
-    together = tokenise(documents, tokenizer)
-    alone = [tokenise([document], tokenizer)[0] for document in documents]
+    together = tokenize(documents, tokenizer)
+    alone = [tokenize([document], tokenizer)[0] for document in documents]
     for (ids, trained), (ids_alone, trained_alone) in zip(together, alone, strict=True):
         assert list(ids) == list(ids_alone)
         assert trained.tolist() == trained_alone.tolist()
@@ -106,8 +106,8 @@ class StopAfter(Monitor):
 
 
 def test_stopped_anywhere_it_goes_on_to_the_same_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(tokenising, "PART_CHARACTERS", 400)
-    monkeypatch.setattr(tokenising, "BATCH_CHARACTERS", 100)
+    monkeypatch.setattr(tokenizing, "PART_CHARACTERS", 400)
+    monkeypatch.setattr(tokenizing, "BATCH_CHARACTERS", 100)
     tokenizer = tiny_tokenizer()
     folder = corpus_of(tmp_path / "corpus", *(text(str(i), TEXT[i % len(TEXT)] * (1 + i % 3)) for i in range(40)))
     build_rows(folder, "train", tokenizer, 32, cache=tmp_path / "whole")
@@ -130,7 +130,7 @@ def test_the_cache_is_used_and_follows_tokenizer_and_corpus(tmp_path, monkeypatc
     folder = corpus_of(tmp_path / "corpus", *(text(str(i), t) for i, t in enumerate(TEXT)))
     first = build_rows(folder, "train", tiny_tokenizer(), 64, cache=tmp_path / "cache")
     calls = []
-    monkeypatch.setattr(tokenising, "tokenise", lambda *a: calls.append(a) or tokenise(*a))
+    monkeypatch.setattr(tokenizing, "tokenize", lambda *a: calls.append(a) or tokenize(*a))
     again = build_rows(folder, "train", tiny_tokenizer(), 64, cache=tmp_path / "cache")
     assert not calls
     assert [row.input_ids.tolist() for row in again] == [row.input_ids.tolist() for row in first]

@@ -1,6 +1,5 @@
 """A launch configuration that is not there: what was tried, and where examples are."""
 
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -20,11 +19,7 @@ def test_a_missing_file_is_told_whole_with_a_place_to_look(tmp_path, monkeypatch
 @pytest.mark.parametrize("installed", [True, False])
 def test_examples_of_an_installed_package(tmp_path, monkeypatch, installed):
     place = tmp_path / "share" / "llmtune" / "accelerate_configs"
-    if installed:
-        place.mkdir(parents=True)
-    monkeypatch.setattr(launch.llmtune, "__file__", str(tmp_path / "site-packages" / "llmtune" / "__init__.py"))
-    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
-    assert launch.examples_folder() == (place if installed else None)
+    monkeypatch.setattr(launch, "shipped_folder", lambda name: tmp_path / "share/llmtune" / name if installed else None)
     told = launch.read_launch(tmp_path / "x.yaml").problem
     assert (f"examples are in {place}" if installed else "in llmtune's source, folder accelerate_configs/") in told
 

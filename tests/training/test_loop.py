@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from llmtune.errors import CannotRunHere, NotFinite, OutOfMemory, Stopped
 from llmtune.extras import have
 from llmtune.files import content_fingerprint
+from llmtune.seeds import seed_of
 from llmtune.training.collate import Collator, Sample
 from llmtune.training.data import build_rows
-from llmtune.training.loop import seed_of
 from llmtune.training.order import rows_of_step
 from llmtune.training.schedule import rate_at
 from llmtune.training.settings import ScheduleSettings

@@ -12,10 +12,10 @@ import pytest
 from pydantic import ValidationError
 
 from llmtune.machine import Accelerator, Machine
+from llmtune.models.adapters import adapter_parameters
 from llmtune.models.shape import read_shape
 from llmtune.stages.stage import Forecast, Plan
 from llmtune.stages.train import TrainStage
-from llmtune.training.forecast import adapter_parameters
 from llmtune.training.launch import read_launch
 from llmtune.training.precision import chosen_precision
 from tests.tiny import tiny_checkpoint, tiny_model
@@ -23,7 +23,7 @@ from tests.tiny import tiny_checkpoint, tiny_model
 CONFIGS = Path(__file__).parents[2] / "accelerate_configs"
 CPU = Machine(cores=2, memory=24 << 30, flags=frozenset({"avx512_bf16"}), accelerators=())
 A100 = Accelerator("A100", 80 << 30, (8, 0))
-CORPUS = Forecast("corpus", "corpus", 1000, tokens={"train": 500_000, "valid": 30_000})
+CORPUS = Forecast("corpus", 1000, tokens={"train": 500_000, "valid": 30_000})
 GPUS = dataclasses.replace(CPU, accelerators=(A100,) * 8)
 
 
@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plan(model: Path, machine: Machine = CPU, **settings: Any) -> Plan:
     shape = read_shape(model)
     inputs = {
-        "checkpoint": Forecast("checkpoint", "model", shape.bytes, shape),
+        "checkpoint": Forecast("checkpoint", shape.bytes, shape),
         "corpus": CORPUS,
     }
     return TrainStage.model_validate(settings).plan(inputs, machine)
@@ -152,7 +152,7 @@ def test_a_quantized_base_and_rows_beyond_learned_positions_are_refused(model: P
     shape = read_shape(model)
     codes = {**shape.config, "quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}
     for adapter in (None, {}):
-        inputs = {"checkpoint": Forecast("checkpoint", "model", 1, dataclasses.replace(shape, config=codes))}
+        inputs = {"checkpoint": Forecast("checkpoint", 1, dataclasses.replace(shape, config=codes))}
         found = TrainStage.model_validate({"adapter": adapter}).plan({**inputs, "corpus": CORPUS}, CPU)
         assert any("quantized (bitsandbytes)" in problem for problem in found.problems)
     gpt2 = tiny_checkpoint(tmp_path / "gpt2", "gpt2")
@@ -185,7 +185,7 @@ def test_adapter_parameters_are_those_of_peft(tmp_path: Path, family: str, adapt
     assert stage.adapter is not None
     adapted = attach(tiny_model(family), stage.adapter, 0)
     expected = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-    assert adapter_parameters(stage, read_shape(tiny_checkpoint(tmp_path, family))) == expected
+    assert adapter_parameters(stage.adapter, read_shape(tiny_checkpoint(tmp_path, family))) == expected
 
 
 def test_identity_is_by_contents(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_identity_is_by_contents(tmp_path: Path) -> None:
 
 
 def test_planning_loads_no_torch() -> None:
-    parts = "llmtune.stages.train, llmtune.training.forecast, llmtune.training.launch"
+    parts = "llmtune.stages.train, llmtune.training.estimate, llmtune.training.launch"
     code = f"import sys, {parts}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -2,12 +2,11 @@
 
 Input (JSON): checkpoint, target, result (paths); pre_tokenizer (name or null); pre_tokenizers (structure → name);
 trust_remote_code.
-Result (JSON): {"pre_tokenizer": …} or {"error": kind, "message": …}.
+Result (JSON): {} or {"error": kind, "message": …}; of an OSError (kind "system") with its "errno".
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -20,10 +19,13 @@ from typing import Any
 def main() -> None:
     with open(sys.argv[1], encoding="utf-8") as file:
         job = json.load(file)
+    result: dict[str, Any] = {}
     try:
-        result = convert(job)
+        convert(job)
     except Refused as refusal:
         result = {"error": refusal.kind, "message": str(refusal)}
+        if isinstance(refusal.__cause__, OSError):
+            result["errno"] = refusal.__cause__.errno
     Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
 
 
@@ -35,18 +37,16 @@ class Refused(Exception):
         self.kind = kind
 
 
-def convert(job: dict[str, Any]) -> dict[str, str]:
+def convert(job: dict[str, Any]) -> None:
     import torch
 
     model_class, architecture, settings = converter_class(job["checkpoint"])
     import gguf
 
-    used: dict[str, str] = {}
     known = model_class.get_vocab_base_pre
 
     def pre_tokenizer(self: Any, tokenizer: Any) -> str:
-        used["pre_tokenizer"] = choose_pre_tokenizer(job, tokenizer, lambda: known(self, tokenizer))
-        return used["pre_tokenizer"]
+        return choose_pre_tokenizer(job, tokenizer, lambda: known(self, tokenizer))
 
     model_class.get_vocab_base_pre = pre_tokenizer
     with torch.inference_mode():
@@ -58,16 +58,8 @@ def convert(job: dict[str, Any]) -> dict[str, str]:
             )
             model.write()
         except (LookupError, ValueError, NotImplementedError, TypeError, AssertionError, OSError) as error:
-            kind = "disk" if is_disk_full(error) else "architecture"
+            kind = "system" if isinstance(error, OSError) else "architecture"
             raise Refused(kind, f"{architecture}: {type(error).__name__}: {error}") from error
-    return used
-
-
-def is_disk_full(error: Exception) -> bool:
-    """Whether a write found no space. numpy's `tofile` gives no number: "… requested and … written"."""
-    return isinstance(error, OSError) and (
-        error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and " requested and " in str(error))
-    )
 
 
 def converter_class(checkpoint: str) -> tuple[Any, str, dict[str, Any]]:

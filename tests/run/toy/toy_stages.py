@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -15,15 +14,15 @@ from llmtune.artifacts import Artifact
 from llmtune.errors import LlmtuneError
 from llmtune.files import write_text
 from llmtune.machine import Machine
-from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
+from llmtune.stages.stage import Context, Forecast, LaunchedStage, Need, Plan, Stage
 
 
-class CountStage(Stage):
+class CountStage(LaunchedStage):
     """Adds up numbers slowly, with a checkpoint after each."""
 
     kind = "count"
     makes = "corpus"
-    not_identity = Stage.not_identity | {"seconds_each", "trouble", "note", "launch"}
+    not_identity = Stage.not_identity | {"seconds_each", "trouble", "note"}
 
     upto: int = Field(5, ge=1, description="Last number.")
     seconds_each: float = Field(0.0, description="Time a number takes.")
@@ -33,14 +32,14 @@ class CountStage(Stage):
     )
     note: str | None = Field(None, description="Said by the plan, and by the stage as it begins.")
     micro_batch: int = Field(4, description="Numbers at a time; halved after running out of memory.")
-    launch: Path | None = Field(None, description="Makes this a stage that several ranks may run.")
+
+    def can_halve(self, halvings: int) -> bool:
+        return self.micro_batch >> halvings >= 1
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         problems = ("counting above a million is not possible here",) if self.upto > 1_000_000 else ()
         notes = (self.note,) if self.note else ()
-        return Plan(
-            Forecast("corpus", self.kind, 10), memory=1000, disk=10, seconds=0.1, notes=notes, problems=problems
-        )
+        return Plan(Forecast("corpus", 10), memory=1000, disk=10, seconds=0.1, notes=notes, problems=problems)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         if self.note:
@@ -103,7 +102,7 @@ class DoubleStage(Stage):
     times: int = Field(1, description="How often.")
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
-        return Plan(Forecast("corpus", self.kind, 10), memory=1000, disk=10)
+        return Plan(Forecast("corpus", 10), memory=1000, disk=10)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         total = int((inputs["corpus"].folder / "total.txt").read_text()) * 2**self.times

@@ -2,10 +2,10 @@
 
 Memory counts, for P weights of which T are trained:
 
-    all weights:  fp32 weights, gradients and two moments, 16 T, and the products' copies in bf16
+    all weights:  fp32 weights, gradients and two moments, 16 T, and the copies in bf16 that autocast makes of them, 2 P
     adapter:      the frozen weights in the products' format (NF4: 0.56 P) and 16 T
     activations:  of one micro-batch, see `_activation_bytes`; with gradient checkpointing one layer and the borders
-    loss:         the logits of one chunk
+    loss:         logits of one chunk and the head's gradients, see `_head_bytes`
     libraries:    Python, torch, transformers
 
 The constants were measured with SmolLM2-135M on a CPU (docs/training.md says how far the estimates were off).
@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmtune.errors import CannotRunHere
 from llmtune.extras import have, missing
 from llmtune.machine import Accelerator, Machine
+from llmtune.models.adapters import adapter_parameters
 from llmtune.models.families import attention_to_use, stays_inside_documents
-from llmtune.models.load import refuse_quantized
+from llmtune.models.load import cannot_train
 from llmtune.training.launch import Launch
 from llmtune.training.precision import chosen_precision, precision_note, precision_problem
 from llmtune.training.settings import CHUNK_BYTES, TrainSettings, count_steps
@@ -53,20 +52,18 @@ class Estimate:
     problems: tuple[str, ...] = ()
 
 
-def forecast(
+def estimate(
     settings: TrainSettings, shape: ModelShape | None, tokens: dict[str, int], machine: Machine, launch: Launch | None
 ) -> Estimate:
-    """The estimate for training a model of `shape` on a corpus with `tokens` by split, on this machine."""
+    """Of training a model of `shape` on a corpus with `tokens` by split, on this machine."""
     problems = _problems(settings, machine, launch)
     notes = [note for note in (precision_note(settings.precision, settings.device, machine),) if note]
     precision = chosen_precision(settings.precision, settings.device, machine)
     settings = settings.model_copy(update={"precision": precision})
     if shape is None:
         return Estimate(notes=tuple(notes), problems=tuple(problems))
-    try:
-        refuse_quantized(shape.config, Path("the base model"))
-    except CannotRunHere as error:
-        problems.append(str(error))
+    if quantized := cannot_train(shape.config, "the base model"):
+        problems.append(str(quantized))
     if problem := row_problem(settings.row_tokens, shape):
         problems.append(problem)
     elif shape.context_length and settings.row_tokens > shape.context_length:
@@ -75,10 +72,10 @@ def forecast(
         notes.append("this family cannot be kept inside a document: one document a row, shorter ones padded")
     if tokens and not tokens.get("train"):
         problems.append("the corpus' train split is empty")
-    trained = adapter_parameters(settings, shape) if settings.adapter else shape.parameters
+    trained = adapter_parameters(settings.adapter, shape) if settings.adapter else shape.parameters
     launch = launch or Launch(identity="")
     on_gpu = _gpus(settings, machine)
-    each = _rank_memory(settings, shape, trained, launch, CHUNK_BYTES["cuda" if on_gpu else "cpu"])
+    each = _rank_memory(settings, shape, trained, launch, "cuda" if on_gpu else "cpu")
     if on_gpu:
         problem = _gpu_problem(each, on_gpu, launch.here)
         problems += [problem] if problem else []
@@ -106,24 +103,8 @@ def row_problem(row_tokens: int, shape: ModelShape) -> str | None:
     return f"row_tokens {row_tokens} is more than the {positions} positions that this model has weights for; lower it"
 
 
-def adapter_parameters(settings: TrainSettings, shape: ModelShape) -> int:
-    """Weights of the adapter: rank × (inputs + outputs) of each linear layer it is on (DoRA: and its outputs)."""
-    adapter = settings.adapter
-    if adapter is None:
-        return 0
-    total = 0
-    for name, size in shape.tensors.items():
-        layer = name.removesuffix(".weight")
-        table = name in (shape.embedding, shape.head) or layer.endswith(("wpe", "embed_positions"))
-        wanted = adapter.targets is None or any(layer == t or layer.endswith("." + t) for t in adapter.targets)
-        if len(size) == 2 and wanted and not table:
-            outputs = size[1] if shape.family == "gpt2" else size[0]  # Conv1D stores inputs first
-            total += adapter.rank * sum(size) + (outputs if adapter.type == "dora" else 0)
-    return total
-
-
-def _rank_memory(settings: TrainSettings, shape: ModelShape, trained: int, launch: Launch, chunk: int) -> int:
-    """Bytes of one rank beside its libraries, in training or in saving what came of it. chunk: bytes of its logits."""
+def _rank_memory(settings: TrainSettings, shape: ModelShape, trained: int, launch: Launch, device: str) -> int:
+    """Bytes of one rank beside its libraries, in training or in saving what came of it. device: cpu or cuda."""
     parameters, embedding = shape.parameters, shape.vocab_size * shape.hidden_size
     narrow = settings.precision != "fp32"
     parts = launch.processes if launch.zero_stage else 1
@@ -131,16 +112,30 @@ def _rank_memory(settings: TrainSettings, shape: ModelShape, trained: int, launc
         state = 16 * trained
         if launch.zero_stage:  # whole weights (3: a part), whole gradients while they are made, a part of the rest
             state = int((4 if launch.zero_stage < 3 else 4 / parts) * trained + 4 * trained + 16 * trained / parts)
-        # Products' copies of the weights; the head's own gradient before it joins the embedding's.
-        transient = (2 * parameters if narrow else 0) + 4 * embedding
+        transient = 2 * parameters if narrow else 0
     else:
         stored = {"qlora": NF4_BYTES}.get(settings.adapter.type, 2.0 if narrow else 4.0)
         frozen = stored * (parameters - embedding) + (2 if narrow else 4) * embedding
         state = int(frozen / (parts if launch.zero_stage == 3 else 1)) + 16 * trained
         transient = 2 * trained
-    loss = int(2.5 * max(chunk, 64 * shape.vocab_size))
+    loss = _head_bytes(settings, shape, device)
     saving = (4 if settings.adapter is None or not narrow else 2) * parameters + 2 * parameters + 4 * trained
     return max(state + transient + loss + _activation_bytes(settings, shape), saving)
+
+
+def _head_bytes(settings: TrainSettings, shape: ModelShape, device: str) -> int:
+    """What the output head makes of a chunk of positions: logits and their gradient and, where it is trained, its own
+    gradient in fp32, of the chunk beside that of the chunks before, and under autocast in bf16 too.
+
+    On a CPU these largest of all blocks come and go between those of the passes, in a heap that is never trimmed
+    (llmtune/heap.py). The places they leave are taken by smaller ones, so that it grows to about twice of them: by 1 GB
+    within 60 steps with SmolLM2's vocabulary.
+    """
+    logits = max(CHUNK_BYTES[device], 64 * shape.vocab_size)
+    gradients = 0
+    if settings.adapter is None:
+        gradients = (8 if settings.precision == "fp32" else 10) * shape.vocab_size * shape.hidden_size
+    return (2 * logits + gradients) * (2 if device == "cpu" else 1)
 
 
 def _activation_bytes(settings: TrainSettings, shape: ModelShape) -> int:
@@ -172,7 +167,7 @@ def _loading_bytes(settings: TrainSettings, shape: ModelShape) -> int:
 
 
 def _rows_bytes(tokens: dict[str, int]) -> int:
-    """Host memory while a corpus is tokenised, a part at a time."""
+    """Host memory while a corpus is tokenized, a part at a time."""
     return min(sum(tokens.values()) * 12, 400 << 20)
 
 
