@@ -29,7 +29,7 @@ def chat(
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="Answer this one message and leave.")] = None,
     system: Annotated[str | None, typer.Option(help="System message that the conversation starts with.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 512,
-    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token each time.")] = 0.7,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest token each time, as the report.")] = 0.7,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampling: the same seed gives the same answer.")] = 0,
     context: Annotated[
         int,

@@ -217,14 +217,13 @@ class ExportStage(Stage):
         source = inputs["checkpoint"]
         corpus = inputs.get("corpus")
         card = corpus.folder / "card.json" if corpus is not None else None
-        text = read_shape(source.folder).text
         return origin_of(
             source.lineage,
             name=self.name,
             folder_licence=licence(source.folder),
             corpus=read_json(card) if card is not None and card.is_file() else None,
             corpus_fingerprint=corpus.fingerprint if corpus is not None else None,
-            context=int(text.get("max_position_embeddings") or text.get("n_positions") or 2048),
+            context=read_shape(source.folder).context_length or 2048,
         )
 
 

@@ -182,7 +182,7 @@ def test_files_that_are_no_recipe(problems: Problems, text: str, expected: str) 
         (b"name: a\nmodel: \xff\xfe\n", ":2:8: byte 0xff is not UTF-8; expected a text file in UTF-8"),
         (b"name: a\x00b", "not YAML: unacceptable character #x0000"),
         (b"x" * 2_000_000, "is 2,000,000 bytes; expected a YAML recipe, a page of text"),
-        (b"[" * 800, "nested too deeply"),
+        (b"[" * 20_000, "nested too deeply"),
         (b"a: &x [*x]", "it would have no end"),
         (b"a: &a " + b"[" * 70 + b"]" * 70, "nested too deeply"),
     ],

@@ -126,6 +126,25 @@ def test_stopped_anywhere_it_goes_on_to_the_same_files(tmp_path, monkeypatch):
     assert rows.counts.documents == 40
 
 
+def test_two_processes_that_tokenize_at_once_make_the_same_files(tmp_path, monkeypatch):
+    """The other one makes all that is left while this one is about to make its second part."""
+    monkeypatch.setattr(tokenizing, "PART_CHARACTERS", 400)
+    tokenizer, made_whole = tiny_tokenizer(), tokenizing.made_whole
+    folder = corpus_of(tmp_path / "corpus", *(text(str(i), TEXT[i % len(TEXT)] * (1 + i % 3)) for i in range(40)))
+    build_rows(folder, "train", tokenizer, 32, cache=tmp_path / "alone")
+
+    def made_meanwhile(place, make):
+        if place.name == "00001":
+            monkeypatch.setattr(tokenizing, "made_whole", made_whole)
+            tokenizing.tokenize_split(folder, "train", tokenizer, place.parent, Monitor())
+        return made_whole(place, make)
+
+    monkeypatch.setattr(tokenizing, "made_whole", made_meanwhile)
+    build_rows(folder, "train", tokenizer, 32, cache=tmp_path / "both")
+    assert tokenizing.made_whole is made_whole
+    assert content_fingerprint([tmp_path / "both"]) == content_fingerprint([tmp_path / "alone"])
+
+
 def test_the_cache_is_used_and_follows_tokenizer_and_corpus(tmp_path, monkeypatch):
     folder = corpus_of(tmp_path / "corpus", *(text(str(i), t) for i, t in enumerate(TEXT)))
     first = build_rows(folder, "train", tiny_tokenizer(), 64, cache=tmp_path / "cache")
