@@ -134,7 +134,7 @@ class TransformersEngine:
         del self._model
 
     def _configuration(self, sampling: Sampling) -> GenerationConfig:
-        from llmtune.evaluate.generation import greedy
+        from llmtune.evaluate.generation import ends_of, greedy
 
         if not sampling.temperature:
             return greedy(self._model, self._tokenizer, sampling.max_tokens)
@@ -142,6 +142,8 @@ class TransformersEngine:
         config.update(
             do_sample=True,
             temperature=sampling.temperature,
+            num_beams=1,  # beams cannot be streamed
+            eos_token_id=ends_of(self._model, self._tokenizer),
             max_new_tokens=sampling.max_tokens,
             pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id,
         )

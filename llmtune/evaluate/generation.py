@@ -40,9 +40,14 @@ def greedy(model: Any, tokenizer: Any, tokens: int) -> GenerationConfig:
     """The likeliest token each time, at most so many, until an end token."""
     from transformers import GenerationConfig
 
-    ends = getattr(model.generation_config, "eos_token_id", None)
-    ends = ends if ends is not None else tokenizer.eos_token_id
+    ends = ends_of(model, tokenizer)
     return GenerationConfig(max_new_tokens=tokens, do_sample=False, eos_token_id=ends, pad_token_id=0)
+
+
+def ends_of(model: Any, tokenizer: Any) -> int | list[int] | None:
+    """The tokens that end an answer: the model's own, else the tokenizer's."""
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    return ends if ends is not None else tokenizer.eos_token_id
 
 
 @contextmanager

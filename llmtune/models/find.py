@@ -174,7 +174,9 @@ def _folder(reference: ModelReference) -> Path:
         raise _not_found(reference, "there is no such folder")
     found = model_at(path)
     if found != path:
-        raise BadArtifact("holds a GGUF file and no weights beside it", where=str(path), fix=f"name the file: {found}")
+        raise BadArtifact(
+            "holds a GGUF file and no safetensors weights beside it", where=str(path), fix=f"name the file: {found}"
+        )
     return path
 
 

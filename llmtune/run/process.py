@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import resource
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from llmtune import files
+from llmtune.machine import peak_resident
 
 _PR_SET_PDEATHSIG = 1
 SUPERVISOR = "LLMTUNE_SUPERVISOR"  # environment variable: `mark_of` the process that watches over a worker
@@ -55,10 +57,7 @@ def launched_from_outside() -> bool:
 
 def peak_memory() -> int:
     """Largest resident set of this process and of any finished child of it so far, in bytes."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    unit = 1 if sys.platform == "darwin" else 1024
-    return max(own, children) * unit
+    return max(peak_resident(), peak_resident(children=True))
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -97,11 +96,5 @@ def says_out_of_memory(text: str) -> bool:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an exception, or what it came from, says that the disk or the quota is full (some libraries only say it
-    in words)."""
-    return any(
-        (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
-        or "No space left on device" in str(cause)
-        or "Disk quota exceeded" in str(cause)
-        for cause in causes(error)
-    )
+    """Whether an exception, or what it came from, says that the disk or the quota is full."""
+    return any(map(files.is_disk_full, causes(error)))

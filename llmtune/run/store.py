@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -55,8 +56,7 @@ class Store:
                 )
         if not self.holds(artifact) and _stamps(artifact.folder) != read_json(place / DESCRIPTION).get("stamps"):
             # What it pointed at is gone, or another model stands there: find the model anew.
-            with contextlib.suppress(PermissionError):  # who only looks may be a guest in somebody else's store
-                shutil.rmtree(place)
+            shutil.rmtree(place, ignore_errors=True)  # who only looks may be a guest in somebody else's store
             return None
         return artifact
 
@@ -94,8 +94,9 @@ class Store:
 
 
 def store_of(run: Path) -> Store:
-    """The store of the run in this folder, from wherever it is named: beside it, or one up for a run aside."""
-    runs = run.resolve().parent
+    """The store of the run in this folder, from wherever it is named: beside it, or one up for a run aside. Beside the
+    link, where the run's own folder was moved away and linked to."""
+    runs = Path(os.path.abspath(run)).parent
     return Store((runs.parent if runs.name == ASIDE else runs) / ARTIFACTS)
 
 
@@ -110,10 +111,14 @@ def _stamps(folder: Path) -> dict[str, list[int]]:
 
 def _let_be_read(output: Path) -> None:
     """Give every file the permissions that files of this user usually have, as the description has them: safetensors
-    lets nobody else read the weights it writes, and a store may be shared."""
+    lets nobody else read the weights it writes, and a store may be shared. Where that is refused they stay as they are.
+    """
     usual = stat.S_IMODE((output / DESCRIPTION).stat().st_mode)
     for path in files_below(output):
-        path.chmod(stat.S_IMODE(path.stat().st_mode) | usual)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode | usual != mode and not path.is_symlink():
+            with contextlib.suppress(PermissionError):
+                path.chmod(mode | usual)
 
 
 def cost_of(place: Path) -> dict[str, float]:

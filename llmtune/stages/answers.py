@@ -24,6 +24,7 @@ class AnswersStage(Stage):
 
     kind: ClassVar[str] = "answers"
     makes: ClassVar[str] = "scores"
+    version: ClassVar[int] = 2  # spaces before punctuation are left as the tokens have them
     seeded: ClassVar[bool] = False
 
     prompts: list[str] = Field(min_length=1, description="What to ask.")

@@ -11,8 +11,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-import resource
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from llmtune.corpus.store import count
 from llmtune.errors import CannotRunHere, OutOfMemory
 from llmtune.files import read_json, write_text
 from llmtune.heap import return_freed_memory
+from llmtune.machine import peak_resident
 from llmtune.models.load import load_tokenizer
 from llmtune.models.shape import read_shape
 from llmtune.monitor import Monitor
@@ -42,7 +41,6 @@ from llmtune.training.preparation import isolation_for, prepared_model, save_tra
 from llmtune.training.settings import TrainSettings, count_steps
 
 HISTORY, PRECISION = "history.jsonl", "precision.txt"
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage
 
 
 def train(
@@ -223,7 +221,7 @@ class _Session:
         """What was measured; the same keys for every kind of training."""
         progress, devices = loop.progress, loop.engine.devices
         losses = [record["loss"] for record in progress.history if "loss" in record]
-        peak = devices.sum([float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT)])[0]
+        peak = devices.sum([float(peak_resident())])[0]
         on_gpu = devices.device.type == "cuda"
         return {
             "precision": self.settings.precision,

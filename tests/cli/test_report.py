@@ -70,6 +70,16 @@ def test_a_run_is_told_whole_from_inside_its_folder(
     assert all(artifact is not None for _, artifact in artifacts_of_run(Path(".")))
 
 
+def test_a_run_that_was_moved_away_and_linked_to_keeps_its_store(tmp_path: Path) -> None:
+    run = run_in(tmp_path / "runs" / "demo", tmp_path / "runs")
+    (tmp_path / "large disk").mkdir()
+    moved = run.rename(tmp_path / "large disk" / "demo")
+    run.symlink_to(moved)
+    command(report, run)
+    assert_whole(run / "report.html")
+    assert find_corpus(run) == tmp_path / "runs" / ARTIFACTS / "f-corpus"
+
+
 def test_a_run_is_told_by_its_name_from_where_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that only happens to be called like it is not in its way."""
     run = run_in(tmp_path / "runs" / "demo", tmp_path / "runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from llmtune.artifacts import LOCATION, Artifact
@@ -18,7 +20,7 @@ from llmtune.files import read_json, write_json
 from llmtune.run.folder import RunFolder
 from llmtune.run.job import Workshop
 from llmtune.run.lock import FileLock
-from llmtune.run.process import is_out_of_memory, launched_from_outside, mark_of
+from llmtune.run.process import is_disk_full, is_out_of_memory, launched_from_outside, mark_of
 from llmtune.run.store import Store
 from llmtune.run.supervise import StopSwitch, _failure
 from llmtune.run.worker import _tell_failure
@@ -243,6 +245,15 @@ def test_signs_of_a_failed_allocation(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
 
 
+def test_signs_of_a_full_disk() -> None:
+    """numpy gives neither number nor words of the system's."""
+    with pytest.raises(OSError) as short:
+        np.arange(1_000_000).tofile("/dev/full")
+    assert is_disk_full(short.value)
+    assert is_disk_full(wrapped(short.value))
+    assert not is_disk_full(OSError("we cannot load the tokenizer"))
+
+
 @pytest.mark.parametrize(
     ("status", "log", "killed_for_memory", "expected"),
     [
@@ -364,11 +375,12 @@ def test_a_base_is_found_anew_when_another_model_stands_where_it_stood(
     assert store.find("f") is not None
     write_json(tmp_path / "one" / "config.json", {"other": "model"})
 
-    def refused(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
+    def refused(path: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
 
     with monkeypatch.context() as guest:  # in somebody else's store, which one may only look at
-        guest.setattr(shutil, "rmtree", refused)
+        for name in ("unlink", "rmdir"):
+            guest.setattr(os, name, refused)
         assert store.find("f") is None
         assert store.place("f").exists()
     assert store.find("f") is None
