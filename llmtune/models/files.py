@@ -18,6 +18,7 @@ BESIDE_WEIGHTS = (
     "NOTICE*",
 )  # fmt: skip
 CHECKPOINT = ("config.json", "*.safetensors", "*.safetensors.index.json", *BESIDE_WEIGHTS)
+_A_MODEL = "name a .gguf file, or a folder with config.json and model.safetensors"
 
 
 def files_of(folder: Path, patterns: Sequence[str] = CHECKPOINT) -> list[Path]:
@@ -62,6 +63,3 @@ def model_at(place: Path) -> Path:
     if (place / "card.json").is_file():
         raise BadArtifact("is a corpus, not a model", where=str(place), fix=_A_MODEL)
     raise BadArtifact("holds no model (no config.json, no .gguf file)", where=str(place), fix=_A_MODEL)
-
-
-_A_MODEL = "name a .gguf file, or a folder with config.json and model.safetensors"

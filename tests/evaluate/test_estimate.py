@@ -36,14 +36,14 @@ GPTQ = replace(SMOLLM2, config=QUANTIZED, bytes=118 * 10**6)
     [
         (memory_to_answer(SMOLLM2, BF16, None), 0.75 * GB),
         (memory_to_answer(SMOLLM2, BF16, 97_900_000), 0.206 * GB),
-        (memory_to_score(SMOLLM2, BF16, gguf=False), 1.23 * GB),
-        (memory_to_score(GPTQ, BF16, gguf=False), 1.3 * GB),
-        (memory_to_score(SMOLLM2, BF16, gguf=True), 1.4 * GB),
+        (memory_to_score(SMOLLM2, BF16, gguf=False), 1.2 * GB),
+        (memory_to_score(GPTQ, BF16, gguf=False), 1.39 * GB),
+        (memory_to_score(SMOLLM2, BF16, gguf=True), 1.34 * GB),
         (memory_to_run(SMOLLM2, FP32), 1.17 * GB),
     ],
 )
 def test_what_is_planned_is_near_what_was_measured(planned: int, measured: float) -> None:
-    assert planned == pytest.approx(measured, rel=0.2)
+    assert planned == pytest.approx(measured, rel=0.15)
 
 
 def test_weights_that_are_converted_stand_beside_the_file() -> None:
