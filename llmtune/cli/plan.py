@@ -52,13 +52,14 @@ def plan(recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption =
 
 
 def _table(nodes: list[PlannedNode]) -> Table:
+    from rich import box
     from rich.table import Table
 
     from llmtune.run.display import human_bytes, human_seconds
 
-    table = Table(title="Plan", title_justify="left")
-    for column in ("stage", "takes", "makes"):
-        table.add_column(column)
+    # What takes what is told by `validate`; this is as wide as a narrow window.
+    table = Table(title="Plan", title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table.add_column("stage")
     for column in ("parameters", "size", "memory", "disk", "time"):
         table.add_column(column, justify="right")
     for node in nodes:
@@ -66,8 +67,6 @@ def _table(nodes: list[PlannedNode]) -> Table:
         time = "done" if node.artifact else human_seconds(estimate.seconds) if estimate.seconds is not None else "?"
         table.add_row(
             node.node.id,
-            ", ".join(node.node.inputs.values()) or "–",
-            makes.kind,
             f"{makes.shape.parameters / 1e6:.1f} M" if makes.shape else "–",
             human_bytes(makes.bytes) if makes.bytes else "–",
             human_bytes(estimate.memory),
