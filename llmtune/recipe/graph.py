@@ -105,16 +105,21 @@ def _inputs(stage: Stage, earlier: Sequence[Node], later: Sequence[str]) -> tupl
     """The inputs of one stage, and a fault for each that it cannot have."""
     needs = list(stage.inputs_needed())
     named = [stage.from_] if isinstance(stage.from_, str) else list(stage.from_ or [])
+    by_setting = {need.setting: need for need in needs if need.setting is not None}
+    asked = [(setting, getattr(stage, setting), [need]) for setting, need in by_setting.items()]
+    asked += [("from", name, [need for need in needs if need.setting is None]) for name in named]
     inputs: dict[str, str] = {}
     faults: list[Fault] = []
-    for name in named:
+    for setting, name, takers in asked:
+        if name is None:
+            continue
         source = next((node for node in earlier if node.id == name), None)
         if source is None:
-            faults.append(("from", _unknown(name, earlier, later)))
+            faults.append((setting, _unknown(name, earlier, later)))
             continue
-        need = next((need for need in needs if need.name not in inputs and _fits(need, source)), None)
+        need = next((need for need in takers if need.name not in inputs and _fits(need, source)), None)
         if need is None:
-            faults.append(("from", _unfit(stage, needs, source)))
+            faults.append((setting, _unfit(stage, takers, source, setting)))
         else:
             inputs[need.name] = source.id
     for need in needs:
@@ -139,11 +144,12 @@ def _unknown(name: str, earlier: Sequence[Node], later: Sequence[str]) -> str:
     return f"no stage '{name}' before this one{nearest(name, [node.id for node in earlier])}"
 
 
-def _unfit(stage: Stage, needs: Sequence[Need], source: Node) -> str:
+def _unfit(stage: Stage, needs: Sequence[Need], source: Node, setting: str) -> str:
     made = f"'{source.id}' ({source.stage.kind}) makes a {source.stage.makes}"
     if not needs:
         return f"{made}; '{stage.id}' takes nothing"
-    return f"{made}; '{stage.id}' takes {' and '.join(need.in_words() for need in needs)}"
+    taker = f"'{stage.id}'" if setting == "from" else f"'{setting}' of '{stage.id}'"
+    return f"{made}; {taker} takes {' and '.join(need.in_words() for need in needs)}"
 
 
 def _absent(stage: Stage, need: Need, earlier: Sequence[Node]) -> str:

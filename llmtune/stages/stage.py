@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Need:
     """One input of a stage. `optional`: the stage runs without it. `made_by`: only artifacts of these stage kinds;
-    `not_made_by`: never those (an export to GGUF does not start from a quantized checkpoint)."""
+    `not_made_by`: never those (an export to GGUF does not start from a quantized checkpoint). `setting`: the stage's
+    setting that can name the stage to take it from (`teacher: train`), which `from:` then does not."""
 
     name: str
     kind: str
     optional: bool = False
     made_by: tuple[str, ...] = ()
     not_made_by: tuple[str, ...] = ()
+    setting: str | None = None
 
     def in_words(self, emphasis: str = "") -> str:
         """`a checkpoint not made by quantize (optional)`; emphasis: put around the kind."""

@@ -1,0 +1,1 @@
+"""Hyper-parameter search: many runs of one recipe, each with other settings."""
