@@ -219,7 +219,7 @@ def _texts(origin: Origin) -> list[str]:
 
 
 def _trained(stage: Mapping[str, Any]) -> bool:
-    return stage.get("made_by") == "train" and bool((stage.get("inputs") or {}).get("corpus"))
+    return stage.get("made_by") in ("train", "distill") and bool((stage.get("inputs") or {}).get("corpus"))
 
 
 def _sources(corpus: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from llmtune.errors import RecipeError
+from llmtune.models.reference import ModelReference
 from llmtune.recipe.faults import nearest
 from llmtune.recipe.recipe import BASE, Recipe
 from llmtune.stages import stage_class
@@ -73,6 +74,14 @@ def wire(recipe: Recipe) -> Wiring:
     return Wiring(nodes, [])
 
 
+def needed_for(nodes: Sequence[Node], name: str) -> list[Node]:
+    """The node of that id and all that it is made from, in the order of the run."""
+    needed = {name}
+    for node in reversed(nodes):  # a stage stands behind its inputs
+        needed |= set(node.inputs.values()) if node.id in needed else set()
+    return [node for node in nodes if node.id in needed]
+
+
 def is_known(stage: Stage) -> bool:
     """Whether a stage has all its settings: one that is wrong in itself may be known by its kind alone."""
     return all(hasattr(stage, name) for name in type(stage).model_fields)
@@ -95,10 +104,24 @@ def _wire_stages(base: Stage, stages: Sequence[Stage], wrong: Container[int] = (
     problems: list[WiringProblem] = []
     for index, stage in enumerate(stages):
         later = [str(other.id) for other in stages[index:]]
+        others = {} if index in wrong else _other_models(stage)
         inputs, faults = ({}, []) if index in wrong else _inputs(stage, nodes, later)
+        nodes += others.values()
+        inputs |= {need: node.id for need, node in others.items()}
         problems += [WiringProblem(index, key, text) for key, text in faults]
         nodes.append(Node(str(stage.id), stage, inputs))
     return Wiring(nodes, problems)
+
+
+def _other_models(stage: Stage) -> dict[str, Node]:
+    """Name of the need → a node for the model that the stage's setting names, where that is no stage of the recipe."""
+    found = {}
+    for need in stage.inputs_needed():
+        model = getattr(stage, need.setting) if need.setting else None
+        if isinstance(model, ModelReference):
+            name = f"{stage.id}.{need.name}"
+            found[need.name] = Node(name, stage_class("model").model_validate({"id": None, "model": model}), {})
+    return found
 
 
 def _inputs(stage: Stage, earlier: Sequence[Node], later: Sequence[str]) -> tuple[dict[str, str], list[Fault]]:
@@ -111,7 +134,7 @@ def _inputs(stage: Stage, earlier: Sequence[Node], later: Sequence[str]) -> tupl
     inputs: dict[str, str] = {}
     faults: list[Fault] = []
     for setting, name, takers in asked:
-        if name is None:
+        if not isinstance(name, str):  # nothing, or a model of its own
             continue
         source = next((node for node in earlier if node.id == name), None)
         if source is None:
@@ -173,7 +196,7 @@ def _with_evaluations(recipe: Recipe, nodes: Sequence[Node]) -> list[Node]:
     for node in nodes:
         ordered.append(node)
         there = there or node.id == corpus
-        if node.stage.makes in MODEL_KINDS:
+        if node.stage.makes in MODEL_KINDS and (node.id == BASE or node.stage.kind != "model"):  # no strange teacher
             waiting.append(node)
         if there:
             extra = {"base": BASE} | ({"corpus": corpus} if corpus is not None else {})

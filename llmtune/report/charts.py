@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmtune.section import Chart
+
 _LAYOUT = {
     "margin": {"l": 52, "r": 12, "t": 8, "b": 40},
     "height": 300,
@@ -37,6 +39,30 @@ def bar_chart(values: dict[str, float], unit: str) -> dict[str, Any]:
     figure = _figure([{"type": "bar", "orientation": "h", "y": names, "x": sizes}], unit, "")
     figure["layout"]["height"] = 80 + 30 * len(values)
     figure["layout"]["yaxis"]["automargin"] = True
+    return figure
+
+
+def chart_of(chart: Chart) -> dict[str, Any]:
+    """A chart that a stage brought (see llmtune/section.py)."""
+    if chart.kind == "bars":
+        ((_, values),) = chart.series.items()
+        return bar_chart({str(name): value or 0.0 for name, value in zip(chart.x, values, strict=True)}, chart.x_title)
+    if chart.kind == "heat":
+        rows = list(chart.series)
+        heat = {"type": "heatmap", "x": [str(x) for x in chart.x], "y": rows, "z": list(chart.series.values()),
+                "colorscale": "Viridis"}  # fmt: skip
+        figure = _figure([heat], chart.x_title, chart.y_title)
+        figure["layout"]["height"] = 120 + 18 * len(rows)
+        figure["layout"]["yaxis"] |= {"autorange": "reversed", "automargin": True, "type": "category"}
+        figure["layout"]["xaxis"]["type"] = "category"
+        return figure
+    mode = {"lines": "lines", "points": "markers"}[chart.kind]
+    traces = [
+        {"type": "scatter", "mode": mode, "name": name, "x": list(chart.x), "y": list(values)}
+        for name, values in chart.series.items()
+    ]
+    figure = _figure(traces, chart.x_title, chart.y_title)
+    figure["layout"]["showlegend"] = len(traces) > 1
     return figure
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from llmtune.artifacts import Artifact
 from llmtune.errors import LlmtuneError
 from llmtune.files import read_json
+from llmtune.report.study import study_section
 from llmtune.run.folder import RunFolder, StageRecord, artifacts_of_run, is_run, scores_by_stage
+from llmtune.section import Section, read_section
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class FinishedStage:
         path = self.artifact.folder / name if self.artifact else None
         return read_json(path) if path and path.is_file() else None
 
+    @property
+    def section(self) -> Section | None:
+        """What the stage itself has to show."""
+        return read_section(self.artifact.folder) if self.artifact else None
+
     def lines(self, name: str) -> list[dict[str, Any]]:
         """A JSON-lines file of the artifact; empty when there is none."""
         path = self.artifact.folder / name if self.artifact else None
@@ -38,6 +45,7 @@ class RunStory:
     """All that a report shows.
 
     scores: of each evaluated model, by the id of the stage that made it, in the run's order
+    study: of the recipe's search; None where it has none
     show_samples: whether text of the corpus and of answers may appear
     """
 
@@ -46,6 +54,7 @@ class RunStory:
     scores: dict[str, dict[str, Any]]
     environment: dict[str, Any]
     recipe: str
+    study: Section | None
     show_samples: bool
 
     def of_kind(self, *kinds: str) -> list[FinishedStage]:
@@ -57,7 +66,8 @@ def collect(folder: Path) -> RunStory:
     """Read a run folder; raises LlmtuneError when it is none, or nothing is finished in it."""
     files = RunFolder(folder)
     made = artifacts_of_run(folder) if is_run(folder) else []
-    if not made:
+    study = study_section(folder)
+    if not made and study is None:
         raise LlmtuneError("no finished stage to report on", where=str(folder), fix="llmtune runs  lists the runs")
     stages = [FinishedStage(record, artifact) for record, artifact in made]
     recipe = files.recipe.read_text(encoding="utf-8")
@@ -67,6 +77,7 @@ def collect(folder: Path) -> RunStory:
         scores=scores_by_stage(record for record, _ in made),
         environment=read_json(files.environment),
         recipe=without_machine_paths(recipe),
+        study=study,
         show_samples=_wants_samples(recipe),
     )
 

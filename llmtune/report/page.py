@@ -8,11 +8,14 @@ from typing import Any
 
 from llmtune.evaluate.scorecard import Scorecard
 from llmtune.files import write_text
-from llmtune.report.charts import bar_chart, loss_chart, rate_chart
+from llmtune.report.charts import bar_chart, chart_of, loss_chart, rate_chart
 from llmtune.report.collect import FinishedStage, RunStory, collect
 from llmtune.run.display import human_bytes, human_seconds
 from llmtune.run.folder import RunFolder
+from llmtune.section import Section
 
+# Told by the scorecard and by the answers side by side, unless they bring a section.
+_WITHOUT = frozenset({"model", "evaluate", "answers"})
 _TILES = ("domain_perplexity", "domain_accuracy", "general_perplexity", "bytes")
 
 
@@ -35,9 +38,12 @@ def render(story: RunStory) -> str:
         story=story,
         tiles=_tiles(story),
         scorecard=Scorecard(story.scores) if story.scores else None,
-        trainings=[_training(stage, charts) for stage in story.of_kind("train")],
-        corpora=[_corpus(stage, charts, story.show_samples) for stage in story.of_kind("corpus")],
-        exports=[_export(stage) for stage in story.of_kind("export")],
+        study=_drawn("search", story.study, charts),
+        parts=[
+            _part(stage, charts, story.show_samples)
+            for stage in story.stages
+            if stage.record.kind not in _WITHOUT or stage.section is not None
+        ],
         answers=_answers(story) if story.show_samples else [],
         charts=charts,
         plotly=get_plotlyjs() if charts else "",
@@ -60,33 +66,35 @@ def _tiles(story: RunStory) -> list[tuple[str, str, str]]:
     ]
 
 
-def _training(stage: FinishedStage, charts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    history = stage.lines("history.jsonl")
-    key = stage.record.id
+def _part(stage: FinishedStage, charts: dict[str, dict[str, Any]], show_samples: bool) -> dict[str, Any]:
+    """What a stage has to tell, by what lies in its artifact: a corpus' card, a training's history, an export's proof,
+    and the section that it wrote itself."""
+    key, metrics = stage.record.id, stage.record.metrics
+    card, proof = stage.read("card.json") or {}, stage.read("verification.json") or {}
+    history, section = stage.lines("history.jsonl"), stage.section
+    if card.get("dropped"):
+        charts[f"{key}-dropped"] = bar_chart(card["dropped"], "documents dropped")
     if history:
         charts[f"{key}-loss"], charts[f"{key}-rate"] = loss_chart(history), rate_chart(history)
-    return {"id": key, "metrics": _figures(stage.record.metrics), "charts": bool(history)}
-
-
-def _corpus(stage: FinishedStage, charts: dict[str, dict[str, Any]], show_samples: bool) -> dict[str, Any]:
-    card = stage.read("card.json") or {}
-    samples = (stage.read("samples.json") or {}) if show_samples else {}
-    dropped = card.get("dropped") or {}
-    if dropped:
-        charts[f"{stage.record.id}-dropped"] = bar_chart(dropped, "documents dropped")
-    return {"id": stage.record.id, "card": card, "samples": samples, "metrics": _figures(stage.record.metrics),
-            "dropped": bool(dropped)}  # fmt: skip
-
-
-def _export(stage: FinishedStage) -> dict[str, Any]:
-    proof = stage.read("verification.json")
     return {
-        "id": stage.record.id,
-        "metrics": _figures(stage.record.metrics),
-        "compared": [proof[step] for step in ("conversion", "quantization") if step in proof] if proof else [],
-        "proof": json.dumps(proof, indent=1, ensure_ascii=False),
-        "verified": stage.record.metrics.get("verified"),
+        "id": key,
+        "title": stage.record.kind.replace("_", " ").capitalize(),
+        "metrics": _figures(metrics),
+        "card": card,
+        "samples": (stage.read("samples.json") or {}) if show_samples else {},
+        "training": bool(history),
+        "section": _drawn(key, section, charts),
+        "compared": [proof[step] for step in ("conversion", "quantization") if step in proof],
+        "proof": json.dumps(proof, indent=1, ensure_ascii=False) if proof else "",
+        "verified": stage.record.kind == "export" and metrics.get("verified"),
     }
+
+
+def _drawn(key: str, section: Section | None, charts: dict[str, dict[str, Any]]) -> Section | None:
+    """A section, its charts added to those of the page."""
+    for number, chart in enumerate(section.charts if section else ()):
+        charts[f"{key}-section-{number}"] = chart_of(chart)
+    return section
 
 
 def _answers(story: RunStory) -> list[dict[str, Any]]:

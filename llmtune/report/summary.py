@@ -10,13 +10,16 @@ from llmtune.report.collect import collect
 from llmtune.run.display import human_bytes, human_seconds
 
 
-def stage_table(folder: Path) -> Table:
-    """Stages with time, peak memory against the plan, and size."""
+def stage_table(folder: Path) -> Table | None:
+    """Stages with time, peak memory against the plan, and size; None while there are none beside a study."""
+    stages = collect(folder).stages
+    if not stages:
+        return None
     table = Table(title="Stages", title_justify="left")
     table.add_column("stage")
     for column in ("time", "peak memory", "planned", "on disk"):
         table.add_column(column, justify="right")
-    for stage in collect(folder).stages:
+    for stage in stages:
         record = stage.record
         table.add_row(
             record.id + (" [dim](from the store)[/]" if record.reused else ""),

@@ -12,6 +12,8 @@ from llmtune.stages.stage import Stage
 BUILT_IN = {
     "corpus": "llmtune.stages.corpus:CorpusStage",
     "train": "llmtune.stages.train:TrainStage",
+    "prune": "llmtune.stages.prune:PruneStage",
+    "distill": "llmtune.stages.distill:DistillStage",
     "quantize": "llmtune.stages.quantize:QuantizeStage",
     "export": "llmtune.stages.export:ExportStage",
 }

@@ -86,7 +86,7 @@ class ExportStage(Stage):
     def inputs_needed(self) -> tuple[Need, ...]:
         """An adapter needs the base it belongs on; a GGUF file starts from unrounded weights unless told otherwise."""
         if self.format == "adapter":
-            trained = Need("checkpoint", "checkpoint", made_by=("train",))
+            trained = Need("checkpoint", "checkpoint", made_by=("train", "distill"))
             return (trained, Need("base", "checkpoint", made_by=("model",)), _CORPUS)
         if self.format == "gguf" and self.from_ is None:
             return (Need("checkpoint", "checkpoint", not_made_by=("quantize",)), _CORPUS)

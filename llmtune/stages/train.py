@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmtune.artifacts import Artifact
 from llmtune.machine import Machine
 from llmtune.stages.stage import Context, Forecast, LaunchedStage, Need, Plan, Stage
 from llmtune.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from llmtune.models.shape import ModelShape
+    from llmtune.training.distillation import Teacher
 
 
 class TrainStage(TrainSettings, LaunchedStage):
@@ -39,7 +43,8 @@ class TrainStage(TrainSettings, LaunchedStage):
         from llmtune.training.launch import read_launch
 
         checkpoint, corpus = inputs["checkpoint"], inputs["corpus"]
-        needs = estimate(self, checkpoint.shape, corpus.tokens, machine, read_launch(self.launch))
+        launch, teacher = read_launch(self.launch), self.teacher_shape(inputs)
+        needs = estimate(self, checkpoint.shape, corpus.tokens, machine, launch, teacher)
         size = needs.bytes or checkpoint.bytes
         adapter = self.adapter.model_dump(mode="json") if self.adapter else None
         makes = Forecast(self.makes, bytes=size, shape=checkpoint.shape, adapter=adapter)
@@ -67,6 +72,15 @@ class TrainStage(TrainSettings, LaunchedStage):
             seed=context.seed,
             monitor=context.monitor,
             halvings=context.halvings,
+            teacher=self.taught_by(inputs),
             trust_remote_code=trust,
         )
         return metrics and {**metrics, "trust_remote_code": trust}
+
+    def teacher_shape(self, inputs: Mapping[str, Forecast]) -> ModelShape | None:
+        """The shape of the model to learn from, where there is one and it is known."""
+        return None
+
+    def taught_by(self, inputs: Mapping[str, Artifact]) -> Teacher | None:
+        """The model to learn from, where there is one."""
+        return None

@@ -5,6 +5,8 @@
 | positions | `position_ids` restart; transformers makes the block-diagonal mask, windows included | nearly all |
 | mask      | the same, and a mask of ours (B, 1, T, T) | families that leave `position_ids` out of theirs |
 | rows      | one document a row | families whose state runs on (state-space, recurrent, ALiBi) |
+| blocks    | as `mask`, but seen in both directions | encoders |
+| padded    | one document a row, and a mask (B, T) of what is not padding | encoders with windows, or not tried |
 """
 
 from __future__ import annotations
@@ -12,13 +14,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmtune.models.families import stays_inside_documents
+from llmtune.models.families import is_encoder, stays_inside_documents
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-Isolation = Literal["positions", "mask", "rows"]
+Isolation = Literal["positions", "mask", "rows", "blocks", "padded"]
+PACKED: frozenset[Isolation] = frozenset({"positions", "mask", "blocks"})  # several documents a row
+IN_BOTH_DIRECTIONS: frozenset[Isolation] = frozenset({"blocks", "padded"})
+# What to do where a way was tried on a model and does not do.
+WEAKER: dict[Isolation, Isolation] = {"positions": "mask", "mask": "rows", "blocks": "padded"}
 
 # Tried with transformers 5.17, eager and sdpa: these leave `position_ids` out of their mask, so that documents behind
 # each other see each other unless a mask is given.
@@ -26,12 +32,20 @@ IGNORE_POSITIONS = frozenset({"opt", "falcon", "biogpt", "gpt_oss"})
 
 
 def isolation_of(config: Mapping[str, Any]) -> Isolation:
-    """The way for a model with this `config.json` (parsed). "rows" asks for `build_rows(..., pack=False)`."""
+    """The way for a model with this `config.json` (parsed)."""
+    if is_encoder(config):
+        return "blocks" if stays_inside_documents(config) and not has_windows(config) else "padded"
     if not stays_inside_documents(config):
         return "rows"
     if config.get("model_type") in IGNORE_POSITIONS:
         return "rows" if has_windows(config) else "mask"
     return "positions"
+
+
+def stricter(first: Isolation, second: Isolation) -> Isolation:
+    """The way that does for two models that read the same batches."""
+    ways: tuple[Isolation, ...] = ("positions", "mask", "rows")
+    return max(first, second, key=ways.index)
 
 
 def has_windows(config: Mapping[str, Any]) -> bool:
@@ -44,7 +58,7 @@ def has_windows(config: Mapping[str, Any]) -> bool:
 
 def crosses_documents(model: PreTrainedModel, isolate: Isolation) -> bool:
     """Whether this very model lets a document see the one before it, tried on two rows of two random documents; also
-    True for "mask" where the model has sliding windows, which a mask of ours would undo.
+    True for a mask of ours where the model has sliding windows, which it would undo.
 
     Two short forward passes, on the model's own device and with its own attention implementation (flash attention
     keeps documents apart only with one row a batch): worth running once before a packed training, because nothing
@@ -53,7 +67,7 @@ def crosses_documents(model: PreTrainedModel, isolate: Isolation) -> bool:
     import torch
 
     config = model.config.get_text_config()
-    if isolate == "mask" and has_windows(config.to_dict()):
+    if isolate in ("mask", "blocks") and has_windows(config.to_dict()):
         return True
     was_training = model.training
     model.eval()

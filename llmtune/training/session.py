@@ -23,21 +23,23 @@ from llmtune.files import read_json, write_text
 from llmtune.heap import return_freed_memory
 from llmtune.machine import peak_resident
 from llmtune.models.load import load_tokenizer
-from llmtune.models.shape import read_shape
+from llmtune.models.shape import read_config, read_shape
 from llmtune.monitor import Monitor
 from llmtune.seeds import seed_of
 from llmtune.training.checkpoint import WEIGHTS, CheckpointStore, Progress, load_weights, read_moments, read_tensors
 from llmtune.training.collate import collator_for
 from llmtune.training.data import Row, Rows, rows_for
 from llmtune.training.devices import Devices, start
+from llmtune.training.distillation import Distillation, Teacher, load_teacher
 from llmtune.training.engine import make_engine
 from llmtune.training.estimate import row_problem
-from llmtune.training.isolation import Isolation
+from llmtune.training.isolation import PACKED, Isolation, has_windows, stricter
 from llmtune.training.loop import Clock, Loop, spread
 from llmtune.training.loss import causal_model, decoder_of
-from llmtune.training.objective import NextToken, Objective
+from llmtune.training.masking import masking_problem
+from llmtune.training.objective import Objective, objective_for
 from llmtune.training.precision import precision_on
-from llmtune.training.preparation import isolation_for, prepared_model, save_trained
+from llmtune.training.preparation import FROZEN_DTYPE, isolation_for, prepared_model, save_trained
 from llmtune.training.settings import TrainSettings, count_steps
 
 HISTORY, PRECISION = "history.jsonl", "precision.txt"
@@ -54,13 +56,15 @@ def train(
     monitor: Monitor | None = None,
     halvings: int = 0,
     objective: Objective | None = None,
+    teacher: Teacher | None = None,
     trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Train the model in `checkpoint` on the `train` split of `corpus`; leave a checkpoint folder in `output`.
 
     work:      survives a kill; a second call with the same arguments goes on from there, to the same bits
     halvings:  how often to halve the micro-batch (with as many more of them: the gradient is the same)
-    objective: what to minimise; default: the next token
+    objective: what to minimise; default: the next token, of an encoder the masked ones
+    teacher:   a model to learn from; the objective is then the distillation of it
     trust_remote_code: run Python code that comes with the model
     Returns metrics on rank 0, {} on others. Raises Stopped, NotFinite, OutOfMemory, CannotRunHere, BadArtifact.
     """
@@ -73,13 +77,15 @@ def train(
         micro_batch=_micro_batch(settings, halvings),
         monitor=monitor or Monitor(),
         clock=Clock(),
+        objective=objective or objective_for(read_config(checkpoint)),
+        teacher=teacher,
         trust_remote_code=trust_remote_code,
     )
     devices = session.start()
     if not devices.first:
         session.monitor = Monitor()  # rank 0 alone talks, and decides for all when to stop
     settings = session.settle_precision(devices)
-    loop = session.loop(devices, objective or NextToken())
+    loop = session.loop(devices)
     loop.run()
     metrics, weights = session.metrics(loop), session.chosen_weights(loop)
     history, conversations = loop.progress.history, loop.rows.has_conversations
@@ -115,6 +121,8 @@ class _Session:
     micro_batch: int
     monitor: Monitor
     clock: Clock
+    objective: Objective
+    teacher: Teacher | None
     trust_remote_code: bool
 
     @property
@@ -140,17 +148,21 @@ class _Session:
         self.settings = self.settings.model_copy(update={"precision": precision_on(devices, wanted)})
         return self.settings
 
-    def loop(self, devices: Devices, objective: Objective) -> Loop:
+    def loop(self, devices: Devices) -> Loop:
         """Model, rows, engine and saved progress, ready to run."""
         settings = self.settings
         trust = self.trust_remote_code
-        if problem := row_problem(settings.row_tokens, read_shape(self.checkpoint)):
+        shape = read_shape(self.checkpoint)
+        if problem := row_problem(settings.row_tokens, shape) or masking_problem(settings.masking, shape.config):
             raise CannotRunHere(problem)
         model = prepared_model(
             self.checkpoint, settings, self.adapter_seed, device=devices.device, trust_remote_code=trust
         )
-        isolate = isolation_for(model, read_json(self.checkpoint / "config.json"), settings.precision)
+        isolate = isolation_for(model, shape.config, settings.precision)
         tokenizer: Any = load_tokenizer(self.checkpoint, trust_remote_code=trust)
+        objective = self.objective
+        if self.teacher is not None:
+            objective, isolate = self._distillation(self.teacher, tokenizer, isolate, devices)
         rows, valid = self._rows(devices, tokenizer, isolate)
         steps = count_steps(settings, len(rows), rows.tokens)
         store = CheckpointStore(self.work / "checkpoints", first=devices.first)
@@ -160,7 +172,10 @@ class _Session:
         if latest is not None:
             load_weights(model, read_tensors(latest / WEIGHTS, latest))
             self.monitor.note(f"training goes on after step {progress.step} of {steps.total}")
+        collator = collator_for(settings, isolate, tokenizer, shape.config, self.seed)
         self._tell(rows, isolate, trainable_parameters(model), steps.total)
+        if collator.masker is not None:
+            self.monitor.note(collator.masker.described(tokenizer))
         if valid is None:
             self.monitor.note("the corpus has no valid split: nothing is validated, the last weights are kept")
         if settings.compile:
@@ -168,6 +183,8 @@ class _Session:
         engine = make_engine(model, objective, settings, devices)
         if latest is not None and progress.step < steps.total:
             engine.restore(read_moments(latest), progress.engine)
+        if latest is None and (settings.guard is not None or settings.lr == "auto"):
+            store.save(engine, progress, last=False)  # to go back to
         devices.wait()
         return Loop(
             engine=engine,
@@ -175,7 +192,7 @@ class _Session:
             steps=steps,
             rows=rows,
             valid=valid,
-            collator=collator_for(settings, isolate, _pad_token(tokenizer)),
+            collator=collator,
             store=store,
             seed=settings.order_seed(self.seed),
             micro_batch=self.micro_batch,
@@ -183,6 +200,21 @@ class _Session:
             progress=progress,
             clock=self.clock,
         )
+
+    def _distillation(
+        self, teacher: Teacher, tokenizer: Any, isolate: Isolation, devices: Devices
+    ) -> tuple[Objective, Isolation]:
+        """The objective, and a way to keep attention inside documents that does for both models."""
+        precision = self.settings.precision
+        model = load_teacher(teacher, self.checkpoint, tokenizer, FROZEN_DTYPE[precision], devices.device)
+        of_teacher = isolation_for(model, read_json(teacher.checkpoint / "config.json"), precision)
+        isolate = stricter(isolate, of_teacher)
+        if isolate == "mask" and any(has_windows(one) for one in self._configs(teacher)):
+            isolate = "rows"
+        return Distillation(model, teacher.temperature, teacher.data_loss), isolate
+
+    def _configs(self, teacher: Teacher) -> list[dict[str, Any]]:
+        return [read_json(folder / "config.json") for folder in (self.checkpoint, teacher.checkpoint)]
 
     def _rows(self, devices: Devices, tokenizer: Any, isolate: Isolation) -> tuple[Rows, list[Row] | None]:
         """Rows to train on, and those to validate on (None without a valid split); rank 0 builds, the others open."""
@@ -214,7 +246,7 @@ class _Session:
             )
         if rows.counts.dropped_documents:
             self.monitor.note(f"{rows.counts.dropped_documents:,} documents have no token to train on and are left out")
-        if isolate == "rows":
+        if isolate not in PACKED:
             self.monitor.note("this family cannot be kept inside a document: one document a row, shorter ones padded")
 
     def metrics(self, loop: Loop) -> dict[str, Any]:
@@ -231,6 +263,9 @@ class _Session:
             "loss_first": losses[0],
             "loss_last": losses[-1],
             "valid_loss": progress.best_loss,
+            "lr": self.settings.learning_rate,
+            "roll_backs": progress.roll_backs,
+            "skipped_steps": progress.skipped,
             "kept_step": progress.best_step or progress.step,
             "trainable_parameters": sum(math.prod(shape) for shape in loop.engine.shapes().values()),
             "padding_share": 1 - progress.seen / progress.room,
@@ -249,8 +284,7 @@ class _Session:
     def chosen_weights(self, loop: Loop) -> Path:
         """The file of the weights to keep: of the best validation, or of the last step."""
         best = loop.progress.best_step
-        newest = loop.store.folder / f"step-{loop.progress.step:06d}"
-        return loop.store.best(best) if best else newest / WEIGHTS
+        return loop.store.best(best) if best else loop.store.after(loop.progress.step) / WEIGHTS
 
 
 def trainable_parameters(model: torch.nn.Module) -> int:
@@ -267,8 +301,3 @@ def _micro_batch(settings: TrainSettings, halvings: int) -> int:
             fix="lower row_tokens, set gradient_checkpointing: true, or train an adapter instead of all weights",
         )
     return rows
-
-
-def _pad_token(tokenizer: Any) -> int:
-    """Any token will do: padding is neither seen nor trained."""
-    return next(int(x) for x in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if x is not None)

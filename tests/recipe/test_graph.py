@@ -123,3 +123,44 @@ def test_the_inputs_of_the_real_stages(monkeypatch: pytest.MonkeyPatch, write: C
     }
     assert inputs["export-4"]["base"] == "base"
     assert inputs["export-3.answers"] == {"model": "export-3"}
+
+
+ROAD = "name: a\nmodel: b\nstages:\n" + CORPUS % "" + "  - train\n  - quantize\n  - distill: {%s}\n"
+
+
+def test_the_teacher_is_the_last_checkpoint_that_lost_nothing(load: Load) -> None:
+    wiring = wired(load(ROAD % "from: train"))
+    assert wiring["distill"] == {"checkpoint": "train", "corpus": "corpus", "teacher": "train"}
+
+
+def test_a_setting_names_an_input(load: Load) -> None:
+    assert wired(load(ROAD % "teacher: base"))["distill"]["teacher"] == "base"
+    assert wired(load(ROAD % "teacher: base, from: train"))["distill"]["checkpoint"] == "train"
+
+
+def test_a_teacher_from_elsewhere_is_a_node_of_its_own_and_has_no_scores(load: Load) -> None:
+    nodes = {node.id: node for node in resolve_inputs(load(ROAD % "teacher: {name: org/big}" + "evaluate: {}\n"))}
+    assert nodes["distill"].inputs["teacher"] == "distill.teacher"
+    assert nodes["distill.teacher"].stage.model.name == "org/big"  # type: ignore[attr-defined]
+    assert list(nodes).index("distill.teacher") < list(nodes).index("distill")
+    assert "distill.evaluate" in nodes
+    assert "distill.teacher.evaluate" not in nodes
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("teacher: trian", "no stage 'trian' before this one; did you mean 'train'?"),
+        ("teacher: corpus", "'corpus' (corpus) makes a corpus; 'teacher' of 'distill' takes a checkpoint"),
+        (
+            "teacher: quantize",
+            "'quantize' (quantize) makes a checkpoint; 'teacher' of 'distill' takes a checkpoint not",
+        ),
+        ("teacher: distill", "'distill' is not made yet at this stage"),
+    ],
+)
+def test_a_teacher_that_cannot_be(load: Load, settings: str, told: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(ROAD % settings)
+    assert told in str(caught.value)
+    assert ":7:" in str(caught.value)

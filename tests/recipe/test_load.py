@@ -73,7 +73,7 @@ def test_an_anchor_and_its_alias(load: Load) -> None:
         ("rank: 8", "targets: 3", "recipe.yaml:9:38: train.adapter.targets: found 3, expected a list or 'all'"),
         ("tokens", "from_", "recipe.yaml:10:7: unknown key 'from_' in train; did you mean 'from'?"),
         ("quantize", "quantise", "recipe.yaml:12:5: unknown stage 'quantise'; did you mean 'quantize'?"),
-        ("quantize", "fly", "recipe.yaml:12:5: unknown stage 'fly'; expected one of: corpus, train, quantize, export, merge"),
+        ("quantize", "fly", "recipe.yaml:12:5: unknown stage 'fly'; expected one of: corpus, train, quantize, export, merge, distill"),
         ("name: toy", "name: 5", "recipe.yaml:2:7: name: found 5, expected text (put it in quotes)"),
         ("name: toy", "name: a/b", "recipe.yaml:2:7: name: found 'a/b', expected text of the form ^[A-Za-z0-9][A-Za-z0-9._-]*$"),
         ("seed: 7", "seed: -7", "recipe.yaml:4:7: seed: found -7, expected a number of at least 0"),

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from llmtune.artifacts import Artifact
 from llmtune.machine import Machine
+from llmtune.models.reference import ModelReference
 from llmtune.settings import RecipePath, Settings
 from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
 
@@ -98,4 +99,18 @@ class ToyMerge(_Toy):
     needs: ClassVar[tuple[Need, ...]] = (Need("checkpoint", "checkpoint"), Need("other", "checkpoint"))
 
 
-KINDS: dict[str, type[Stage]] = {cls.kind: cls for cls in (ToyCorpus, ToyTrain, ToyQuantize, ToyExport, ToyMerge)}
+class ToyDistill(_Toy):
+    """Teaches one model by another."""
+
+    kind: ClassVar[str] = "distill"
+    makes: ClassVar[str] = "checkpoint"
+    needs: ClassVar[tuple[Need, ...]] = (
+        *ToyTrain.needs,
+        Need("teacher", "checkpoint", not_made_by=("distill", "quantize"), setting="teacher"),
+    )
+    teacher: str | ModelReference | None = Field(None, description="Whom to learn from.")
+
+
+KINDS: dict[str, type[Stage]] = {
+    cls.kind: cls for cls in (ToyCorpus, ToyTrain, ToyQuantize, ToyExport, ToyMerge, ToyDistill)
+}

@@ -14,6 +14,7 @@ from llmtune.artifacts import Artifact
 from llmtune.report.collect import FinishedStage, RunStory, without_machine_paths
 from llmtune.report.page import render
 from llmtune.run.folder import StageRecord
+from llmtune.section import Chart, Section, Table, Texts
 
 HOSTILE = "<script>alert('x')</script> & </pre> {{ 7 * 7 }} 漢"
 SCORES = {
@@ -50,6 +51,16 @@ def story(tmp_path: Path) -> RunStory:
         finished(tmp_path, "export", verification__json=proof),
         finished(tmp_path, "answers", {"model": "base"}, answers__json=[{"prompt": "SECRET?", "answer": HOSTILE}]),
     ]
+    Section(
+        HOSTILE,
+        [Table(HOSTILE, ("reason", "texts"), [(HOSTILE, 12_345), ("none", None)])],
+        [
+            Chart("load", "heat", ["e0", "e1"], {"layer 0": [0.25, 0.75], "layer 1": [0.5, None]}),
+            Chart("scores", "bars", ["a", "b"], {"score": [1.0, 3.0]}, "score"),
+            Chart("tried", "points", [1, 2], {"value": [0.5, 0.25]}, "trial", "loss"),
+        ],
+        [Texts("pairs", ("original", "translated"), [("SECRET original", HOSTILE)])],
+    ).write(stages[1].artifact.folder)  # type: ignore[union-attr]
     environment = {"python": "3.11", "accelerators": ["one GPU"], "packages": {"torch": "2.13"}}
     return RunStory("my <run>", stages, SCORES, environment, "name: x\n# " + HOSTILE, show_samples=True)
 
@@ -103,7 +114,7 @@ def test_the_scorecard_has_the_ratios_to_the_first_and_to_the_one_before(story: 
 
 def test_samples_can_be_left_out(story: RunStory) -> None:
     page = render(RunStory(**{**story.__dict__, "show_samples": False}))
-    assert "SECRET?" not in page
+    assert "SECRET" not in page
     assert "1 samples" not in page
 
 
@@ -120,3 +131,15 @@ def test_no_path_of_the_machine_is_in_the_recipe() -> None:
     assert "/home" not in told
     assert "/data" not in told
     assert "…/manual" in told
+
+
+def test_a_stage_brings_its_own_part_of_the_page(story: RunStory) -> None:
+    page = render(story)
+    text = " ".join(parsed(page).text)
+    assert "12,345" in text
+    assert "SECRET original" in text
+    charts = json.loads(re.search(r"const charts = (.*);", page)[1])  # type: ignore[index]
+    heat, bars, points = (charts[f"train-section-{number}"]["data"][0] for number in range(3))
+    assert (heat["y"], heat["z"]) == (["layer 0", "layer 1"], [[0.25, 0.75], [0.5, None]])
+    assert (bars["y"], bars["x"]) == (["a", "b"], [1.0, 3.0])
+    assert (points["mode"], points["y"]) == ("markers", [0.5, 0.25])

@@ -61,9 +61,9 @@ class Interrupting(Monitor):
 def small_train(
     place: Path, name: str, monitor: Monitor | None = None, seed: int = 7, **changes: Any
 ) -> dict[str, Any]:
-    """Train `place/model` on `place/corpus` into `place/name`; `changes` are settings (`objective` and `halvings` are
-    passed on)."""
-    options: dict[str, Any] = {key: changes.pop(key) for key in ("objective", "halvings") if key in changes}
+    """Train `place/model` on `place/corpus` into `place/name`; `changes` are settings (`objective`, `halvings` and
+    `teacher` are passed on)."""
+    options: dict[str, Any] = {key: changes.pop(key) for key in ("objective", "halvings", "teacher") if key in changes}
     settings = TrainSettings.model_validate({**SMALL, **changes})
     os.environ.setdefault("LLMTUNE_THREADS", "1")  # more threads only wait for each other on a model this small
     output = place / name / "output"
