@@ -21,7 +21,7 @@ from llmtune.monitor import Monitor
 
 @dataclass(frozen=True)
 class Calibration:
-    """Text for GPTQ: `rows` rows of `tokens` tokens from the train split of the corpus folder, drawn by `seed`."""
+    """Text to fit to: `rows` rows of `tokens` tokens from the train split of the corpus folder, drawn by `seed`."""
 
     corpus: Path
     rows: int

@@ -22,7 +22,7 @@ _CORPUS = Need("corpus", "corpus")
 
 
 class CalibrationSettings(Settings):
-    """The text that GPTQ fits the weights to, from the corpus' train split."""
+    """The text that weights are fitted to, from the corpus' train split."""
 
     rows: int = Field(64, ge=1, description="Rows of text.")
     tokens: int = Field(512, ge=16, description="Tokens in a row.")
