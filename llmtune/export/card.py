@@ -223,7 +223,12 @@ def _trained(stage: Mapping[str, Any]) -> bool:
 
 
 def _sources(corpus: Mapping[str, Any]) -> str:
-    sources = (corpus.get("settings") or {}).get("sources") or []
+    settings = corpus.get("settings") or {}
+    earlier = (corpus.get("inputs") or {}).get("corpus")
+    if earlier:
+        said = f", with back-translations by way of {settings['pivot']}" if settings.get("pivot") else ""
+        return _sources(earlier) + said
+    sources = settings.get("sources") or []
     return ", ".join(str(source.get("name") or source.get("format") or "?") for source in sources) or "?"
 
 
@@ -233,7 +238,12 @@ def _corpus(card: Mapping[str, Any]) -> str:
     rows += [f"| {name} | {_number(one.get('documents'))} | {_number(one.get('characters'))} |" for name, one in named]
     licences = card.get("licences") or {}
     said = ", ".join(f"{name} ({_number(count)} documents)" for name, count in licences.items()) or "unknown"
-    return "\n".join(rows) + f"\n\nLicences of the text: {said}. The test split was held out."
+    made = "".join(
+        f" {_number(one['documents']['added'])} documents of the train split are back-translations of others by way of "
+        f"{one['pivot']}."
+        for one in card.get("back_translation") or ()
+    )
+    return "\n".join(rows) + f"\n\nLicences of the text: {said}. The test split was held out.{made}"
 
 
 def _proof(proof: Mapping[str, Any]) -> str:

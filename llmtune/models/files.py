@@ -9,8 +9,8 @@ from pathlib import Path
 from llmtune.errors import BadArtifact
 
 TOKENIZER = (
-    "tokenizer*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.model", "*.tiktoken",
-    "chat_template*", "additional_chat_templates/*",
+    "tokenizer*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.model", "*.spm",
+    "*.tiktoken", "chat_template*", "additional_chat_templates/*",
 )  # fmt: skip
 # What goes on unchanged when the weights become others: tokenizer, generation settings, code of its own, licence.
 BESIDE_WEIGHTS = (

@@ -95,3 +95,14 @@ def test_an_adapters_base_that_is_not_on_the_hub_is_the_readers_to_give(name: st
     assert 'model = PeftModel.from_pretrained(base, "path/to/this/folder")\n' in said
     assert f"needs its base model, `{name}`" in said
     assert ("GGUF" in said) == ("gguf" in model)
+
+
+def test_back_translations_are_told() -> None:
+    added = {"stage": "more", "made_by": "back_translate", "fingerprint": "more", "settings": {"pivot": "es"},
+             "inputs": {"corpus": corpus("a")}}  # fmt: skip
+    trained = {"stage": "train", "made_by": "train", "settings": {}, "inputs": {"checkpoint": BASE, "corpus": added}}
+    alone = model_card(origin_of(trained), "hf", PROOF, None, {})
+    assert "- corpus `more`: a-pages, with back-translations by way of es\n" in alone
+    told = CARD | {"back_translation": [{"pivot": "es", "documents": {"added": 1200}}]}
+    beside = model_card(origin_of(trained, corpus=told, corpus_fingerprint="more"), "hf", PROOF, None, {})
+    assert "1,200 documents of the train split are back-translations of others by way of es." in beside
