@@ -26,6 +26,7 @@ def evaluate(
     minutes: Annotated[float | None, typer.Option(help="Time that one model may take.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Held-out tokens for the perplexity.")] = None,
     questions: Annotated[int | None, typer.Option(help="Questions made from held-out documents.")] = None,
+    knowledge: Annotated[int | None, typer.Option(help="Questions about what the training documents define.")] = None,
     general: Annotated[str | None, typer.Option(help="General text: a file or folder, `licences`, or `none`.")] = None,
     own_questions: Annotated[Path | None, typer.Option(help="Your own questions, a JSON-lines file.")] = None,
     speed: Annotated[bool, typer.Option(help="Measure prefill and decode speed.")] = True,
@@ -43,7 +44,8 @@ def evaluate(
     from llmtune.evaluate.scores import evaluate_model
     from llmtune.files import write_json
 
-    given = {"minutes": minutes, "tokens": tokens, "questions": questions, "own_questions": own_questions}
+    given: dict[str, Any] = {"minutes": minutes, "tokens": tokens, "questions": questions, "knowledge": knowledge}
+    given |= {"own_questions": own_questions}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None} | {"speed": speed}
     if general is not None:
         chosen["general"] = None if general == "none" else general

@@ -17,6 +17,10 @@ METRICS = {
     "domain_perplexity": "perplexity on held-out text of the domain",
     "domain_bits_per_byte": "bits per byte of held-out text",
     "domain_accuracy": "accuracy on questions from held-out text",
+    "knowledge_accuracy": "accuracy on questions about what the training documents define",
+    "knowledge_above_chance": "that accuracy less the 25 % of chance",
+    "knowledge_name_accuracy": "the same, of the names that descriptions belong to",
+    "knowledge_description_accuracy": "the same, of the descriptions that names have",
     "general_perplexity": "perplexity on general text",
     "general_bits_per_byte": "bits per byte of general text",
     "own_accuracy": "accuracy on your own questions",
@@ -26,6 +30,7 @@ METRICS = {
     "prefill_tokens_per_second": "prompt tokens read a second",
     "peak_memory_bytes": "peak memory while it was measured",
 }
+_SHARES = ("_accuracy", "_above_chance")
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
@@ -75,7 +80,7 @@ def parse_gate(metric: str, text: str) -> Gate:
         known = ", ".join(name for name in units if name)
         raise LlmtuneError(f"found the unit '{unit}' in '{text}'; expected none or one of: {known}")
     number = float(digits.replace("_", "")) * units[unit]
-    if metric.endswith("_accuracy") and of is None and number > 1:
+    if metric.endswith(_SHARES) and of is None and number > 1:
         raise LlmtuneError(f"found '{text}'; an accuracy is a share: expected for example '>= 0.9' or '>= 90 %'")
     previous = of == PREVIOUS
     return Gate(metric, compare, number, None if previous else of, previous, str(text).strip())
@@ -83,7 +88,7 @@ def parse_gate(metric: str, text: str) -> Gate:
 
 def _units(metric: str, relative: bool) -> dict[str, float]:
     """The units that a number of this metric may have, or a share of another model's."""
-    if relative or metric.endswith("_accuracy"):
+    if relative or metric.endswith(_SHARES):
         return _SHARE
     return _BYTES if metric.endswith("bytes") else _PLAIN
 
@@ -109,7 +114,7 @@ def _check(gate: Gate, subject: str, scores: Mapping[str, Mapping[str, Any]]) ->
         if not same_text(gate.metric, scores[subject], scores[str(other)]):
             differs = f"{gate.metric} of {subject} and of {other} were measured on different text"
             return GateResult(gate, value, None, False, f"{differs}, so they cannot be compared")
-        bound = gate.number * reference
+        bound = gate.number * max(reference, 0)  # what is below chance is no better than guessing
     ok = _COMPARE[gate.compare](value, bound)
     against = f" = {gate.number:g} of {other}" if other else ""
     verdict = "is" if ok else "is not"

@@ -13,9 +13,9 @@ from random import Random
 from llmtune.corpus.general import general_text
 from llmtune.corpus.store import Document, Message, read_split
 from llmtune.corpus.text import document_text
+from llmtune.evaluate.settings import CHOICES
 
 CHARACTERS_PER_TOKEN = 4
-CHOICES = 4
 _CONTEXT, _CONTINUATION = 320, 100  # characters
 _WORD = 80  # characters within which a border between words is looked for: some scripts set none
 

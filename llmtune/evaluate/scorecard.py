@@ -3,6 +3,7 @@ torch."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 from rich.table import Table
 
 from llmtune.evaluate.comparable import same_text
-from llmtune.evaluate.intervals import sign_test
+from llmtune.evaluate.intervals import paired_ratio, sign_test
+from llmtune.evaluate.settings import CHOICES
+
+_ABOVE_CHANCE = "_above_chance"
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ COLUMNS = (
     Column("domain_perplexity", "domain perplexity", "{:.2f}", -1),
     Column("domain_bits_per_byte", "bits per byte", "{:.3f}", -1),
     Column("domain_accuracy", "domain accuracy", "{:.1%}", 1),
+    Column("knowledge_accuracy", "knowledge", "{:.1%}", 1),
+    Column("knowledge_above_chance", "knowledge above chance", "{:.1%}", 1),
     Column("general_perplexity", "general perplexity", "{:.2f}", -1),
     Column("own_accuracy", "own questions", "{:.1%}", 1),
     Column("parameters", "parameters", "M", -1),
@@ -105,13 +111,13 @@ def _cell(column: Column, row: Mapping[str, Any], first: Mapping[str, Any], prev
         return Cell(text, "", "", shown)
     better = (ratio - 1) * column.better > 0
     tone = ("good" if better else "bad") if _is_clear(column, ratio, row, first) else ""
-    return Cell(text, f"{ratio:.2f} ×", tone, shown)
+    return Cell(text, f"{ratio:.2f} ×" + _interval_of_ratio(column, row, first), tone, shown)
 
 
 def _ratio(column: Column, row: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
     """A figure over another model's; None where one is missing, or they were not measured on the same text."""
     value, reference = row.get(column.field), other.get(column.field)
-    if value is None or not reference or not same_text(column.field, row, other):
+    if value is None or reference is None or reference <= 0 or not same_text(column.field, row, other):
         return None
     return float(value) / float(reference)
 
@@ -124,8 +130,24 @@ def _interval(column: Column, row: Mapping[str, Any]) -> str:
 
 def _is_clear(column: Column, ratio: float, row: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
     """Whether the difference is more than chance (of accuracies: on the same questions), or else more than 0.5 %."""
-    answers = column.field.replace("_accuracy", "_right")
-    if column.field == answers or answers not in row or answers not in first:
-        return abs(ratio - 1) >= 0.005
-    before, after = ([one == "1" for one in scores[answers]] for scores in (first, row))
-    return sign_test(before, after) < 0.05
+    answers = _answers(column, row, first)
+    return sign_test(*answers) < 0.05 if answers else abs(ratio - 1) >= 0.005
+
+
+def _interval_of_ratio(column: Column, row: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+    """The 95 % interval of the ratio of two accuracies above chance, over the same questions."""
+    answers = _answers(column, row, first)
+    if not answers or not column.field.endswith(_ABOVE_CHANCE):
+        return ""
+    chance = 1 / CHOICES
+    before, after = ([right - chance for right in one] for one in answers)
+    found = paired_ratio(before, after)
+    return f" ({found[0]:.2f}–{found[1]:.2f})" if found else ""
+
+
+def _answers(column: Column, row: Mapping[str, Any], first: Mapping[str, Any]) -> tuple[list[bool], list[bool]] | None:
+    """Which questions behind a figure the first model and this one got right; None of another figure."""
+    field = re.sub(f"(_accuracy|{_ABOVE_CHANCE})$", "_right", column.field)
+    if field == column.field or field not in row or field not in first:
+        return None
+    return [one == "1" for one in first[field]], [one == "1" for one in row[field]]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from llmtune.corpus.store import Document
 from llmtune.corpus.text import document_text
 from llmtune.errors import CannotRunHere, LlmtuneError
-from llmtune.evaluate.intervals import wilson
+from llmtune.evaluate.intervals import accuracy_fields
+from llmtune.evaluate.knowledge import knowledge_questions, training_documents
 from llmtune.evaluate.own import OwnQuestion, read_own_questions
 from llmtune.evaluate.passages import Split, general_documents, questions_of, text_fingerprint, texts_of
 from llmtune.evaluate.settings import (
@@ -31,6 +32,7 @@ from llmtune.monitor import Monitor
 if TYPE_CHECKING:
     from llmtune.evaluate.likelihood import Span
 
+ASKED = "asked.json"  # in the work folder: the knowledge questions with the model's choices
 _ANSWER_TOKENS = 64  # of a free answer
 
 Part = Callable[[], dict[str, Any]]
@@ -99,7 +101,7 @@ class Evaluation:
         if settings.speed:
             parts.append(("speed", self._speed))
         if self.corpus is not None:
-            parts += [("domain", self._domain), ("questions", self._questions)]
+            parts += [("domain", self._domain), ("questions", self._questions), ("knowledge", self._knowledge)]
         if settings.general is not None:
             parts.append(("general", self._general))
         if settings.own_questions is not None:
@@ -190,7 +192,18 @@ class Evaluation:
         chosen = self._choices([(one.context, one.choices) for one in questions], "questions")
         right = [choice == one.answer for choice, one in zip(chosen, questions, strict=True)]
         text = text_fingerprint(part for one in questions for part in (one.context, *one.choices, str(one.answer)))
-        return _accuracy("domain", right) | {"questions": len(right), "domain_questions_text": text}
+        return accuracy_fields("domain", right) | {"questions": len(right), "domain_questions_text": text}
+
+    def _knowledge(self) -> dict[str, Any]:
+        """Leaves the questions with the model's choices in the work folder, for whoever wants to see them."""
+        from llmtune.evaluate.examination import as_records, choose, knowledge_scores
+
+        assert self.corpus is not None
+        count = min(self.settings.knowledge, self.settings.affordable_knowledge(self._reference()))
+        questions = knowledge_questions(training_documents(self.corpus), count) if count else []
+        chosen = choose(questions, *self.model, self.monitor) if questions else []
+        write_json(self.work / ASKED, as_records(questions, chosen))
+        return knowledge_scores(questions, chosen)
 
     def _own(self) -> dict[str, Any]:
         if self.settings.own_questions is None:
@@ -209,7 +222,7 @@ class Evaluation:
                 bar.advance()
                 self.monitor.safe_point()
         text = text_fingerprint(part for one in questions for part in (one.question, *one.choices, one.answer))
-        return _accuracy("own", right) | {"own_questions": len(right), "own_questions_text": text}
+        return accuracy_fields("own", right) | {"own_questions": len(right), "own_questions_text": text}
 
     def _choices(self, asked: Sequence[tuple[str, Sequence[str]]], what: str) -> list[int]:
         """Of each (context, continuations) the continuation with the least loss per byte: they differ in length."""
@@ -272,15 +285,8 @@ class Evaluation:
 
     def _affordable(self, share: float) -> int:
         """Tokens that a modest CPU reads in this share of the time."""
-        parameters = self.reference_parameters or read_json(self.work / "size.json")["parameters"]
-        return self.settings.affordable_tokens(share, parameters)
+        return self.settings.affordable_tokens(share, self._reference())
 
-
-def _accuracy(name: str, right: list[bool]) -> dict[str, Any]:
-    low, high = wilson(sum(right), len(right))
-    return {
-        f"{name}_accuracy": sum(right) / len(right),
-        f"{name}_accuracy_low": low,
-        f"{name}_accuracy_high": high,
-        f"{name}_right": "".join("1" if one else "0" for one in right),
-    }
+    def _reference(self) -> int:
+        """Parameters of the model that `minutes` is reckoned for."""
+        return int(self.reference_parameters or read_json(self.work / "size.json")["parameters"])

@@ -13,8 +13,10 @@ from llmtune.settings import RecipePath, Settings
 
 # A modest CPU: tokens a second × 2 × parameters. Only bounds how much is measured, the same on every machine.
 REFERENCE_FLOPS = 1.5e11
-DOMAIN_SHARE, GENERAL_SHARE, QUESTIONS_SHARE = 0.5, 0.2, 0.3  # of the time
+DOMAIN_SHARE, GENERAL_SHARE, QUESTIONS_SHARE = 0.35, 0.15, 0.2  # of the time, at most; knowledge has what is left
+CHOICES = 4  # of a question that we make
 QUESTION_TOKENS = 220  # of one question made from held-out text: a passage, four continuations of it, padding
+KNOWLEDGE_TOKENS = 145  # of one knowledge question: its title, names and descriptions, once for each choice
 
 
 class EvaluateSettings(Settings):
@@ -42,6 +44,13 @@ class EvaluateSettings(Settings):
         description="Which-of-four questions made from held-out documents: the true continuation of a passage, among "
         "three others of the same document; 0: none.",
     )
+    knowledge: int = Field(
+        300,
+        ge=0,
+        description="Which-of-four questions about what the training documents define in lists, in tables and under "
+        "headings: the name that a description belongs to, or the description that a name has; 0: none. They have the "
+        "time that the other parts leave.",
+    )
     own_questions: RecipePath | None = Field(
         None,
         description="Your own questions, a JSON-lines file: {question, choices, answer} (answer: the right choice, or "
@@ -53,6 +62,14 @@ class EvaluateSettings(Settings):
     def affordable_tokens(self, share: float, parameters: int) -> int:
         """Tokens that a modest CPU reads with a model of so many parameters in this share of the time."""
         return int(share * self.minutes * 60 * REFERENCE_FLOPS / (2 * parameters))
+
+    def affordable_knowledge(self, parameters: int) -> int:
+        """Knowledge questions that there is time for when the other parts have had theirs."""
+        taken = [(DOMAIN_SHARE, self.tokens), (QUESTIONS_SHARE, QUESTION_TOKENS * self.questions)]
+        if self.general is not None:
+            taken.append((GENERAL_SHARE, self.general_tokens))
+        others = sum(min(self.affordable_tokens(share, parameters), tokens) for share, tokens in taken)
+        return (self.affordable_tokens(1, parameters) - others) // KNOWLEDGE_TOKENS
 
     def identity(self) -> dict[str, Any]:
         """The settings with what they name replaced by its contents: other licences give other scores too."""

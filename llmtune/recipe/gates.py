@@ -28,14 +28,17 @@ def gate_problems(recipe: Recipe) -> list[tuple[Path, str]]:
     return problems
 
 
-def _unmeasured(metric: str, recipe: Recipe) -> str | None:
+def unmeasured(metric: str, recipe: Recipe) -> str | None:
     """Why no model of this recipe will have this score; None when models will."""
     settings = recipe.evaluate
     assert settings is not None
+    without_corpus = not any(stage.makes == "corpus" for stage in recipe.stages)
     reasons = {
         "own_": ("evaluate.own_questions is not set", settings.own_questions is None),
         "general_": ("evaluate.general is null", settings.general is None),
-        "domain_": ("the recipe has no corpus", not any(stage.makes == "corpus" for stage in recipe.stages)),
+        "domain_": ("the recipe has no corpus", without_corpus),
+        "knowledge": ("the recipe has no corpus", without_corpus),
+        "knowledge_": ("evaluate.knowledge is 0", not settings.knowledge),
         "domain_accuracy": ("evaluate.questions is 0", not settings.questions),
         "domain_perplexity": ("evaluate.tokens is 0", not settings.tokens),
         "domain_bits": ("evaluate.tokens is 0", not settings.tokens),
@@ -83,7 +86,7 @@ def _block(path: Path, gates: Mapping[str, str], recipe: Recipe, models: Sequenc
             continue
         *others, subject = models
         against = others[-1] if gate.previous and others else gate.of
-        reasons = (_unmeasured(metric, recipe), *(_size_alone(metric, one, recipe) for one in (subject, against)))
+        reasons = (unmeasured(metric, recipe), *(_size_alone(metric, one, recipe) for one in (subject, against)))
         if reason := next(filter(None, reasons), None):
             yield (*path, metric), f"gates.{metric}: it is not measured here: {reason}"
         if gate.of is not None and gate.of not in others:

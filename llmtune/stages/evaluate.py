@@ -14,16 +14,18 @@ from llmtune.evaluate.estimate import LIBRARIES, memory_to_score
 from llmtune.evaluate.settings import (
     DOMAIN_SHARE,
     GENERAL_SHARE,
+    KNOWLEDGE_TOKENS,
     QUESTION_TOKENS,
     QUESTIONS_SHARE,
     REFERENCE_FLOPS,
     EvaluateSettings,
 )
-from llmtune.files import write_json
+from llmtune.files import read_json, write_json
 from llmtune.machine import Machine
 from llmtune.stages.stage import Context, Forecast, Plan, Stage
 
 _LOAD_SECONDS = 8.0
+_QUESTION_BYTES = 500  # of a knowledge question with the model's choice
 
 
 class EvaluateStage(Stage):
@@ -46,19 +48,19 @@ class EvaluateStage(Stage):
         """Memory by the rules of `evaluate/estimate.py`; time at the reference rate, a user's own questions not
         counted."""
         settings, model = self.settings, inputs["model"]
-        makes = Forecast(self.makes, bytes=8192)
+        makes = Forecast(self.makes, bytes=8192 + (_QUESTION_BYTES * settings.knowledge if "corpus" in inputs else 0))
         problems = self._problems()
         if model.shape is None or model.format == "adapter":
-            return Plan(makes, memory=LIBRARIES, disk=16384, problems=problems)
+            return Plan(makes, memory=LIBRARIES, disk=2 * makes.bytes, problems=problems)
         tokens = settings.general_tokens if settings.general is not None else 0
         if "corpus" in inputs:
-            tokens += settings.tokens + QUESTION_TOKENS * settings.questions
+            tokens += settings.tokens + QUESTION_TOKENS * settings.questions + KNOWLEDGE_TOKENS * settings.knowledge
         seconds = min(tokens * 2 * model.shape.parameters / REFERENCE_FLOPS, settings.minutes * 60)
         gguf = model.format == "gguf"
         return Plan(
             makes,
             memory=memory_to_score(model.shape, machine, gguf=gguf),
-            disk=16384 + (2 * model.shape.parameters if gguf else 0),  # read back into a bf16 checkpoint
+            disk=2 * makes.bytes + (2 * model.shape.parameters if gguf else 0),  # read back into a bf16 checkpoint
             seconds=_LOAD_SECONDS + seconds,
             notes=self._notes(inputs),
             problems=problems,
@@ -80,6 +82,8 @@ class EvaluateStage(Stage):
             questions = enough_for(QUESTIONS_SHARE) // QUESTION_TOKENS
             amounts.append((enough_for(DOMAIN_SHARE), settings.tokens, "held-out tokens"))
             amounts.append((questions, settings.questions, "questions"))
+            knowledge = settings.affordable_knowledge(base.shape.parameters)
+            amounts.append((knowledge, settings.knowledge, "knowledge questions"))
         if settings.general is not None:
             amounts.append((enough_for(GENERAL_SHARE), settings.general_tokens, "tokens of general text"))
         cut = [f"{able:,} of {asked:,} {what}" for able, asked, what in amounts if able < asked]
@@ -106,8 +110,10 @@ class EvaluateStage(Stage):
         return tuple(problems)
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
-        """Write `scores.json`; the metrics are the scores."""
-        from llmtune.evaluate.scores import evaluate_model
+        """Write `scores.json`, and of knowledge questions `knowledge.json` and a section of the report; the metrics are
+        the scores."""
+        from llmtune.evaluate.examination import from_records, knowledge_section
+        from llmtune.evaluate.scores import ASKED, evaluate_model
 
         model, base = inputs["model"], inputs.get("base")
         if model.metrics.get("format") == "adapter":
@@ -124,5 +130,9 @@ class EvaluateStage(Stage):
                 reference_parameters=base.metrics.get("parameters") if base else None,
                 trust_remote_code=bool(model.metrics.get("trust_remote_code")),
             )
+        if scores.get("knowledge_questions"):
+            records = read_json(context.work / ASKED)
+            write_json(context.output / "knowledge.json", records)
+            knowledge_section(*from_records(records)).write(context.output)
         write_json(context.output / "scores.json", scores)
         return scores

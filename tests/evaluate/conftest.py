@@ -35,7 +35,22 @@ def documents(count: int = 6, characters: int = 3400) -> list[Document]:
     return made
 
 
-def write_corpus(folder: Path, test: Sequence[Document], valid: Sequence[Document] = ()) -> Path:
+def defining(count: int, pairs: int = 12, form: str = "{}\n{}") -> list[Document]:
+    """Documents that define names of one kind in sentences of other words."""
+    made = []
+    for number in range(count):
+        source = random.Random(number)
+        names = ["".join(source.choices("bdfgklmnprtvz", k=5)) + "_mem" for _ in range(pairs)]
+        told = (f"Holds {' '.join(source.choices(WORDS, k=7))} {number}." for _ in names)
+        lines = "\n\n".join(form.format(*one) for one in zip(names, told, strict=True))
+        made.append(document(f"# Manual {number}\n\n{lines}\n", f"toy/{number}"))
+    return made
+
+
+def write_corpus(
+    folder: Path, test: Sequence[Document], valid: Sequence[Document] = (), train: Sequence[Document] = ()
+) -> Path:
+    write_split(folder, "train", train)
     write_split(folder, "test", test)
     write_split(folder, "valid", valid)
     return folder
@@ -59,4 +74,4 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("corpus"), documents(), documents(9)[6:])
+    return write_corpus(tmp_path_factory.mktemp("corpus"), documents(), documents(9)[6:], defining(2))

@@ -100,6 +100,19 @@ def test_every_metric_takes_a_plain_number_and_a_share(metric: str) -> None:
     assert parse_gate(metric, "<= 0.5 of train").of == "train"
 
 
+@pytest.mark.parametrize(
+    ("base", "value", "ok"), [(0.2, 0.26, True), (0.2, 0.25, False), (-0.1, -0.12, False), (0, 0, True)]
+)
+def test_above_chance_against_another_model(base: float, value: float, ok: bool) -> None:
+    """1.3 times what is below chance is no less than guessing."""
+    scores = {"base": {"knowledge_above_chance": base}, "train": {"knowledge_above_chance": value}}
+    (found,) = check([parse_gate("knowledge_above_chance", ">= 1.3 of base")], "train", scores)
+    assert found.ok is ok
+    assert parse_gate("knowledge_above_chance", ">= 20 %").number == 0.2
+    with pytest.raises(LlmtuneError, match="an accuracy is a share"):
+        parse_gate("knowledge_above_chance", ">= 20")
+
+
 def test_an_accuracy_is_a_share() -> None:
     assert parse_gate("domain_accuracy", ">= 90 %").number == 0.9
     with pytest.raises(LlmtuneError, match="an accuracy is a share"):

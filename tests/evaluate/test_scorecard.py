@@ -49,6 +49,26 @@ def test_accuracies_are_coloured_only_when_the_difference_is_no_chance() -> None
     assert one_more == Cell("51.7% (40%–60%)", "1.03 ×", "")
 
 
+def test_above_chance_has_the_paired_interval_of_its_ratio() -> None:
+    from llmtune.evaluate.intervals import paired_ratio
+
+    def scores(right: str, text: str = "aa") -> dict[str, Any]:
+        above = right.count("1") / len(right) - 0.25
+        return {"knowledge_above_chance": above, "knowledge_right": right, "knowledge_questions_text": text}
+
+    base, tuned = "1100" * 50, "1101" * 20 + "1100" * 30
+    interval = paired_ratio([int(one) - 0.25 for one in base], [int(one) - 0.25 for one in tuned])
+    assert interval is not None
+    low, high = interval
+    assert 1.0 < low < 1.4 < high < 2
+    field = "knowledge_above_chance"
+    better = Cell("35.0%", f"1.40 × ({low:.2f}–{high:.2f})", "good")
+    assert cells(scores(base), scores(tuned), field) == (Cell("25.0%", "", ""), better)
+    assert cells(scores("1000" * 50), scores(base), field)[1] == Cell("25.0%", "", "")  # a ratio to nothing
+    assert cells(scores("10"), scores("11"), field)[1] == Cell("75.0%", "3.00 ×", "")
+    assert cells(scores(base), scores(tuned, "bb"), field)[1] == Cell("35.0%", "", "")
+
+
 def test_only_measured_columns_are_shown() -> None:
     card = Scorecard({"base": {"bytes": 1e6}, "tuned": {"bytes": 1e6, "own_accuracy": None}})
     assert [column.field for column in card.columns] == ["bytes"]

@@ -34,7 +34,8 @@ from tests.evaluate.conftest import documents, write_corpus
 from tests.evaluate.test_likelihood import naive
 from tests.tiny import CHAT_TEMPLATE, tiny_checkpoint
 
-SMALL: dict[str, Any] = {"tokens": 600, "general": None, "questions": 6, "speed": False, "row_tokens": 128}
+SMALL: dict[str, Any] = {"tokens": 600, "general": None, "questions": 6, "knowledge": 0, "speed": False}
+SMALL |= {"row_tokens": 128}
 
 
 @pytest.fixture
@@ -155,10 +156,12 @@ def test_every_setting_changes_something(measure: Any, tmp_path: Path) -> None:
     assert measure(general=general, general_tokens=100)["general_tokens"] < of_file["general_tokens"]
     assert measure(general="licences", general_tokens=200)["general_text"] != of_file["general_text"]
     assert measure(own_questions=own)["own_questions"] == 1
+    assert measure(knowledge=4)["knowledge_questions"] == 4
     speed = measure(speed=True)
     assert speed["prefill_tokens_per_second"] > 0 < speed["decode_tokens_per_second"]
     assert 50e6 < speed["peak_memory_bytes"] < 20e9
     tested = {"split", "tokens", "row_tokens", "questions", "general", "general_tokens", "own_questions", "speed"}
+    tested.add("knowledge")
     assert tested | {"minutes"} == set(EvaluateSettings.model_fields)
 
 
@@ -172,7 +175,7 @@ def test_minutes_bound_the_text_by_the_reference_model_s_size(measure: Any, chec
 
     small, large, huge = affordable(10**9), affordable(10**10), affordable(10**13)
     assert small["domain_tokens"] > large["domain_tokens"] > 0
-    assert (small["questions"], large["questions"], huge["questions"]) == (6, 0, 0)  # of 1350 tokens at 220, 135, 0
+    assert (small["questions"], large["questions"], huge["questions"]) == (4, 0, 0)  # of 900 tokens at 220, 90, 0
     assert "domain_perplexity" not in huge
     assert "general_perplexity" not in huge
     assert measure(minutes=1e-6)["questions"] == 0
@@ -338,9 +341,11 @@ def test_the_plan_says_how_much_the_time_is_enough_for(checkpoint: Path) -> None
         return EvaluateStage(settings=EvaluateSettings(minutes=5)).plan(inputs, this_machine()).notes
 
     assert notes(small, small) == ()
-    # 5 min × 1.5e11 FLOP/s / (2 × 7e9) = 3214 tokens; half of them of text, three tenths in questions of 220 tokens
-    said = "5 minutes with a model of this size are enough for 1,607 of 10,000 held-out tokens, 4 of 60 questions, "
-    assert notes(large, large)[0].startswith(said + "642 of 5,000 tokens of general text;")
+    # 5 min × 1.5e11 FLOP/s / (2 × 7e9) = 3214 tokens; 0.35 of them of text, 0.2 in questions of 220 tokens, 0.15 of
+    # general text; what is left, in knowledge questions of 145 tokens
+    said = "5 minutes with a model of this size are enough for 1,125 of 10,000 held-out tokens, 2 of 60 questions, "
+    said += "6 of 300 knowledge questions, 482 of 5,000 tokens of general text;"
+    assert notes(large, large)[0].startswith(said)
     assert notes(replace(large, bytes=2), large) == ()  # said once
 
 

@@ -61,6 +61,7 @@ def test_gates_without_an_evaluation(problems: Problems) -> None:
         ("{general: null}", "{general_perplexity: '<= 9'}", "evaluate.general is null"),
         ("{speed: false}", "{decode_tokens_per_second: '>= 9'}", "evaluate.speed is false"),
         ("{questions: 0}", "{domain_accuracy: '>= 0.5'}", "evaluate.questions is 0"),
+        ("{knowledge: 0}", "{knowledge_above_chance: '>= 1.3 of base'}", "evaluate.knowledge is 0"),
         ("{tokens: 0}", "{domain_bits_per_byte: '<= 1'}", "evaluate.tokens is 0"),
     ],
 )
