@@ -71,6 +71,11 @@ class GateFailed(LlmtuneError):
     exit_code = 3
 
 
+class Disturbed(LlmtuneError):
+    """What went wrong is not of the recipe's doing (a full disk, a worker killed from outside, files that changed
+    meanwhile): when it is put right, the same command goes on."""
+
+
 class Stopped(LlmtuneError):
     """The user asked to stop; all that was finished is saved and the same command goes on."""
 

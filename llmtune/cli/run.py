@@ -24,11 +24,13 @@ def run(
 ) -> None:
     """Run a recipe. What is done already is skipped, so the same command goes on after a stop, a crash or a change.
 
+    A recipe with `search:` runs its study, and leaves a recipe of the best trial.
+
     Ctrl-C once stops at the next safe point with everything saved; twice stops at once.
     """
     from rich.console import Console
 
-    from llmtune.recipe import load_recipe
+    from llmtune.recipe.load import read_written
     from llmtune.run.display import TerminalDisplay
     from llmtune.run.folder import told_to_the_user
     from llmtune.run.process import die_with_parent, rank, world_size
@@ -36,7 +38,12 @@ def run(
     from llmtune.run.runner import Run
     from llmtune.run.selection import Selection
 
-    loaded = load_recipe(recipe, overrides or [])
+    written = read_written(recipe, overrides or [])
+    loaded, selection = written.recipe(), Selection(only=only, first=first, last=until, again=again)
+    if loaded.search is not None:
+        from llmtune.cli.study import run_study
+
+        return run_study(written, runs, selection)
     if world_size() > 1:  # such a launcher passes signals on and waits; when it is killed nobody else ends us
         die_with_parent()
     if rank() > 0:
@@ -47,20 +54,21 @@ def run(
     execution = Run(loaded, runs, display)
     with execution.locked():
         try:
-            execution.go(Selection(only=only, first=first, last=until, again=again))
+            execution.go(selection)
         finally:
             display.close()
-            _tell(console, execution.files.folder)
+            tell(console, execution.files.folder)
 
 
-def _tell(console: Console, folder: Path) -> None:
+def tell(console: Console, folder: Path) -> None:
     """Write the report and show the tables of what is finished, also after a failure, whose error must stay the last
     word: what goes wrong here, be it a fault of ours, is a line of its own and changes nothing of the run's end."""
     from llmtune.report import write_report
     from llmtune.run.folder import RunFolder
+    from llmtune.search.record import StudyFolder
 
     try:
-        if RunFolder(folder).records():
+        if RunFolder(folder).records() or StudyFolder(folder).finished():
             write_report(folder)
             _show_summary(console, folder)
     except Exception as error:
@@ -70,12 +78,12 @@ def _tell(console: Console, folder: Path) -> None:
 def _show_summary(console: Console, folder: Path) -> None:
     from rich.markup import escape
 
+    from llmtune.report.study import trial_table
     from llmtune.report.summary import score_table, stage_table
     from llmtune.run.folder import RunFolder
 
     console.print()
-    console.print(stage_table(folder))
-    scores = score_table(folder)
-    if scores is not None:
-        console.print(scores)
+    for table in (trial_table(folder), stage_table(folder), score_table(folder)):
+        if table is not None:
+            console.print(table)
     console.print(f"report: [bold]{escape(str(RunFolder(folder).report))}[/]", soft_wrap=True)

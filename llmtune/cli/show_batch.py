@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from llmtune.recipe import Node, Recipe
     from llmtune.training.settings import TrainSettings
 
+PAIRS = 2  # augmented documents to show beside their originals
+
 
 def show_batch(
     recipe: RecipeArgument,
@@ -32,36 +35,43 @@ def show_batch(
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Print the first batches of training as the model gets them, from the collator itself: where documents begin,
-    which tokens are trained, which are context, what is padding, and what padding would cost.
+    which tokens are trained, which are context, what is padding, and what padding would cost. With masking, a row's
+    text beside what is read of it in two epochs; of an augmented corpus, a few texts beside their originals.
 
     Makes the recipe's corpus if there is none yet, and keeps the rows made of it for the next time. Loads the tokenizer
     of the model, not its weights.
     """
     from rich.console import Console
 
+    from llmtune.augment.pairs import augmented_pairs
+    from llmtune.errors import CannotRunHere
     from llmtune.models.find import find_shape
     from llmtune.recipe import load_recipe
     from llmtune.run import rows_aside
     from llmtune.training.collate import collator_for
     from llmtune.training.data import rows_for
-    from llmtune.training.isolation import isolation_of
+    from llmtune.training.isolation import PACKED, isolation_of
+    from llmtune.training.masking import masking_problem
     from llmtune.training.show import show_batches
+    from llmtune.training.show_pairs import pairs_table
 
     console = Console()
     loaded = load_recipe(recipe, overrides or [])
     node, settings = _training_stage(loaded, stage)
     shape = find_shape(loaded.model)
+    if problem := masking_problem(settings.masking, shape.config):
+        raise CannotRunHere(problem)
     corpus = _corpus(recipe, overrides or [], node.inputs["corpus"], runs)
     isolate = isolation_of(shape.config)
     with TerminalMonitor() as monitor:
         tokenizer = _tokenizer(loaded.model, monitor)
         with rows_aside(runs, monitor) as cache:
             rows = rows_for(settings, isolate, corpus.folder, "train", tokenizer, cache=cache, monitor=monitor)
-    if isolate == "rows":
+    if isolate not in PACKED:
         console.print(f"[dim]{shape.family} cannot keep documents apart within a row: one document a row[/]")
     for part in show_batches(
         rows,
-        collator_for(settings, isolate, pad_id=0),
+        collator_for(settings, isolate, tokenizer, shape.config, settings.own_seed(loaded.seed)),
         tokenizer,
         batches=batches,
         batch_rows=settings.batch_rows,
@@ -72,6 +82,8 @@ def show_batch(
         tokens_per_second=speed,
     ):
         console.print(part, highlight=False)
+    if pairs := list(islice(augmented_pairs(corpus.folder), PAIRS)):
+        console.print(pairs_table(pairs, whole=whole), highlight=False)
 
 
 def _training_stage(recipe: Recipe, stage_id: str | None) -> tuple[Node, TrainSettings]:

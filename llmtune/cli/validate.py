@@ -26,10 +26,11 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     loaded = load_recipe(recipe, overrides or [])
     console = Console()
     console.print(_table(resolve_inputs(loaded)))
+    search = f" A search over {', '.join(loaded.search.space)}." if loaded.search else ""
     gates = len(loaded.gates) + sum(len(stage.gates) for stage in loaded.stages)
     console.print(
         f"[green]✓[/] [bold]{loaded.name}[/]: a valid recipe. Model {escape(loaded.model.name)}, seed {loaded.seed}, "
-        f"{'scores after every model' if loaded.evaluate else 'no evaluation'}, {gates} gates.",
+        f"{'scores after every model' if loaded.evaluate else 'no evaluation'}, {gates} gates.{search}",
         highlight=False,
         soft_wrap=True,
     )

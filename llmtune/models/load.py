@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError
 from llmtune.extras import need
 from llmtune.machine import this_machine
-from llmtune.models.families import attention_to_use
+from llmtune.models.families import attention_to_use, is_encoder
 from llmtune.models.safetensors_header import AGAIN, read_header, weight_files
 from llmtune.models.shape import BESIDE, read_config
 
@@ -31,16 +31,16 @@ def load_model(
     dtype: str = "auto",
     attention: str | None = None,
     *,
-    auto: str = "AutoModelForCausalLM",
+    translator: bool = False,
     trust_remote_code: bool = False,
     **options: Any,
 ) -> PreTrainedModel:
     """The model of a checkpoint folder, on CPU, in eval mode; quantized checkpoints (compressed-tensors, bitsandbytes)
-    included. Nothing is asked of the network.
+    included. An encoder comes with its head for masked tokens. Nothing is asked of the network.
 
     dtype:     number format of the weights: as stored (`auto`), `float32`, `bfloat16` or `float16`
     attention: transformers' attention implementation; None: the one that is right for the family
-    auto:      the auto class to load with (`AutoModelForMaskedLM` for an encoder)
+    translator: load it as a sequence-to-sequence model
     options:   passed on to `from_pretrained`
     Raises BadArtifact (damaged, truncated, pickled, or lacking tensors), MissingExtra, CannotRunHere.
     """
@@ -55,12 +55,14 @@ def load_model(
     if _method(config) == "compressed-tensors":
         # Unpacked once: its own layers unpack only when the whole model is called, not its decoder alone.
         options.setdefault("quantization_config", transformers.CompressedTensorsConfig(dequantize=True))
+    auto = transformers.AutoModelForMaskedLM if is_encoder(config) else transformers.AutoModelForCausalLM
+    auto = transformers.AutoModelForSeq2SeqLM if translator else auto
     attention = attention or attention_to_use(config)
     if attention is not None:
         options["attn_implementation"] = attention
     with quiet():
         try:
-            model, report = getattr(transformers, auto).from_pretrained(
+            model, report = auto.from_pretrained(
                 folder,
                 dtype=dtype,
                 trust_remote_code=trust_remote_code,
@@ -73,19 +75,20 @@ def load_model(
             raise _explained(error, folder, config) from error
     check_report(report, model, folder)
     model.eval()
-    return model  # type: ignore[no-any-return]
+    return model
 
 
-def load_to_run(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedModel:
+def load_to_run(folder: Path, *, translator: bool = False, trust_remote_code: bool = False) -> PreTrainedModel:
     """The model of a checkpoint folder where it runs fastest here: on the accelerator if torch has one, in the number
-    format it is stored in, but in fp32 on a CPU that does not compute in bf16. Raises as `load_model`."""
+    format it is stored in, but in fp32 on a CPU that does not compute in bf16. Arguments and errors as `load_model`."""
     import torch
 
     on_accelerator = torch.accelerator.is_available()
     config = read_config(folder)
     by_bitsandbytes = _method(config) == "bitsandbytes"
     widened = not on_accelerator and not by_bitsandbytes and not this_machine().cpu_has_bf16
-    model: Any = load_model(folder, "float32" if widened else "auto", trust_remote_code=trust_remote_code)
+    dtype = "float32" if widened else "auto"
+    model: Any = load_model(folder, dtype, translator=translator, trust_remote_code=trust_remote_code)
     if on_accelerator and not getattr(model, "hf_device_map", None):
         model = model.to(torch.accelerator.current_accelerator())
     return model  # type: ignore[no-any-return]

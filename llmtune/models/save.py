@@ -145,10 +145,12 @@ def _separated_heads(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -
 @contextmanager
 def _configuration_to_save(model: PreTrainedModel, *, untied: bool, packed: bool) -> Iterator[None]:
     """Put what belongs into the saved files into the model's configurations, and the old ones back afterwards."""
-    config, generation, quantizer = model.config, model.generation_config, getattr(model, "hf_quantizer", None)
+    config, quantizer = model.config, getattr(model, "hf_quantizer", None)
+    generation = getattr(model, "generation_config", None)  # an encoder has none
     model.config = copy.deepcopy(config)
     text = model.config.get_text_config()
-    text.use_cache = True  # training switches the cache off; that is not a property of the model
+    if hasattr(text, "use_cache"):
+        text.use_cache = True  # training switches the cache off; that is not a property of the model
     if untied:
         model.config.tie_word_embeddings = text.tie_word_embeddings = False
     if not packed and quantizer is not None:
@@ -160,7 +162,9 @@ def _configuration_to_save(model: PreTrainedModel, *, untied: bool, packed: bool
     try:
         yield
     finally:
-        model.config, model.generation_config = config, generation
+        model.config = config
+        if generation is not None:
+            model.generation_config = generation
         if quantizer is not None:
             model.hf_quantizer = quantizer
 

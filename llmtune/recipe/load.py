@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +18,66 @@ from llmtune.recipe.graph import input_problems
 from llmtune.recipe.overrides import apply_overrides, kind_and_id
 from llmtune.recipe.recipe import Recipe, id_problems, stage_ids
 from llmtune.recipe.source import Place, Problem, Source, parse
+from llmtune.recipe.space import search_problems, with_values
 from llmtune.stages.stage import Stage
 
 RECIPE_FILE = "recipe.yaml"
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe at `path` (a file, or a folder that holds recipe.yaml) with `key.path=value` overrides applied.
+@dataclass(frozen=True)
+class Written:
+    """A recipe as it was written: the text of its file, and the `key.path=value` overrides of a command line.
 
-    Paths in it are relative to its folder and absolute in the result; stage ids are filled; inputs are known to
-    resolve. Raises RecipeError listing every problem, one a line: `file:line:column: what, expected what`."""
+    Paths in it are relative to its folder and absolute in the recipes made of it."""
+
+    file: Path
+    text: bytes
+    overrides: tuple[str, ...] = ()
+
+    def recipe(self) -> Recipe:
+        """The recipe, checked whole: stage ids are filled, inputs are known to resolve. Raises RecipeError listing
+        every problem, one a line: `file:line:column: what, expected what`."""
+        source = self.source()
+        recipe = self._read(source)
+        if recipe is not None and recipe.search is not None:
+            source.problems += search_problems(source, recipe, self._read)
+        if recipe is None or source.problems:
+            raise _error(source)
+        return recipe
+
+    def with_values(self, values: Mapping[str, Any]) -> Recipe:
+        """The recipe without its `search:`, with the values of these fields in place: one trial. Raises RecipeError."""
+        source = self.source()
+        recipe = self._read(with_values(source, values))
+        if recipe is None or source.problems:
+            raise _error(source)
+        return recipe
+
+    def source(self) -> Source:
+        """The parsed text with the overrides applied. Raises RecipeError when there is nothing to look into."""
+        source = parse(self.text, str(self.file))
+        _check_top(source)
+        apply_overrides(source, self.overrides)
+        return source
+
+    def _read(self, source: Source) -> Recipe | None:
+        return _Reader(source, self.file.resolve().parent).read()
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe at `path` (a file, or a folder that holds recipe.yaml) with `key.path=value` overrides applied; see
+    `Written.recipe`."""
+    return read_written(path, overrides).recipe()
+
+
+def read_written(path: Path, overrides: Sequence[str] = ()) -> Written:
+    """What is written at `path` (a file, or a folder that holds recipe.yaml), not yet looked into. Raises RecipeError
+    when it cannot be read."""
     file = recipe_file(path)
     try:
-        text = file.read_bytes()
+        return Written(file, file.read_bytes(), tuple(overrides))
     except OSError as error:
         raise RecipeError(f"cannot be read: {error.strerror}", where=str(file)) from error
-    source = parse(text, str(file))
-    _check_top(source)
-    apply_overrides(source, overrides)
-    recipe = _Reader(source, file.resolve().parent).read()
-    if recipe is None or source.problems:
-        raise _error(source)
-    return recipe
 
 
 def recipe_file(path: Path) -> Path:

@@ -29,13 +29,16 @@ def _apply(source: Source, text: str, place: Place) -> str | None:
     dotted, equals, written = text.partition("=")
     if not equals or not dotted.strip():
         return "expected key.path=value, for example seed=3 or train.tokens=100_000"
-    parts = dotted.strip().split(".")
-    path, problem = _resolve(source.data, parts)
-    if problem:
-        return problem
     parsed = parse(written.encode(), str(place))
     value = written.strip() if parsed.problems else parsed.data
-    return _set(source, path, _typed(value), place)
+    return set_field(source, dotted.strip(), _typed(value), place)
+
+
+def set_field(source: Source, key: str, value: Any, place: Place) -> str | None:
+    """Give the field that `key` names (`train.lr`) a value, which then stands at `place`; returns what is wrong, if
+    anything."""
+    path, problem = _resolve(source.data, key.split("."))
+    return problem or _set(source, path, value, place)
 
 
 def _typed(value: Any) -> Any:

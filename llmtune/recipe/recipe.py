@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 from llmtune.evaluate.gates import PREVIOUS
 from llmtune.evaluate.settings import EvaluateSettings
 from llmtune.models.reference import ModelReference
+from llmtune.recipe.search import SearchSettings
 from llmtune.settings import Settings
 from llmtune.stages.stage import Stage
 
@@ -50,6 +51,9 @@ class Recipe(Settings):
     gates: dict[str, str] = Field(
         default_factory=dict,
         description="Conditions on the last model's scores, for example {bytes: '<= 80 MB'}; the run fails otherwise.",
+    )
+    search: SearchSettings | None = Field(
+        None, description="Try many values of some fields: `llmtune run` then makes a study, and a recipe of the best."
     )
     report: ReportSettings = Field(
         default_factory=lambda: ReportSettings(), description="Which texts the report shows."

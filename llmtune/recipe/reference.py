@@ -41,7 +41,15 @@ LIMITS: tuple[tuple[type, str, str], ...] = (
     (annotated_types.Le, "≤", "le"),
     (annotated_types.Lt, "<", "lt"),
 )
-TYPES = {int: "whole number", float: "number", str: "text", bool: "true / false", Path: "path", type(None): "null"}
+TYPES = {
+    Any: "value",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    bool: "true / false",
+    Path: "path",
+    type(None): "null",
+}
 
 
 def reference() -> str:

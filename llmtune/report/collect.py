@@ -45,8 +45,8 @@ class RunStory:
     """All that a report shows.
 
     scores: of each evaluated model, by the id of the stage that made it, in the run's order
-    study: of the recipe's search; None where it has none
     show_samples: whether text of the corpus and of answers may appear
+    study: of the recipe's search; None where it has none
     """
 
     name: str
@@ -54,8 +54,8 @@ class RunStory:
     scores: dict[str, dict[str, Any]]
     environment: dict[str, Any]
     recipe: str
-    study: Section | None
     show_samples: bool
+    study: Section | None = None
 
     def of_kind(self, *kinds: str) -> list[FinishedStage]:
         """The finished stages of some kinds."""
@@ -77,8 +77,8 @@ def collect(folder: Path) -> RunStory:
         scores=scores_by_stage(record for record, _ in made),
         environment=read_json(files.environment),
         recipe=without_machine_paths(recipe),
-        study=study,
         show_samples=_wants_samples(recipe),
+        study=study,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,16 +52,17 @@ def trial_table(run: Path) -> Lines | None:
 def study_section(run: Path) -> Section | None:
     """What the report shows of a run's study; None where the run has none."""
     files = StudyFolder(run)
-    mark, trials = files.read_mark(), files.finished()
-    if mark is None or not trials:
+    mark, study = files.read_mark(), files.look()
+    trials = study.get_trials() if study else []
+    if mark is None or study is None or not trials:
         return None
     failed = [trial for trial in trials if REASON in trial.user_attrs]
     tables = [Table("Trials", _columns(mark, trials), [_row(trial) for trial in trials])]
     if failed:
-        rows = [(trial.number + 1, trial.user_attrs[REASON]) for trial in failed]
+        rows = [(trial.number + 1, _without_folders(trial.user_attrs[REASON])) for trial in failed]
         tables.append(Table("Why trials failed", ("trial", "reason"), rows))
     charts = [_history(mark, trials)]
-    importance = _importance(files.database())
+    importance = _importance(study)
     return Section(_summary(mark, trials), tables, [*charts, *([importance] if importance else [])])
 
 
@@ -81,7 +83,13 @@ def _columns(mark: StudyMark, trials: list[FrozenTrial]) -> list[str]:
 
 def _row(trial: FrozenTrial) -> list[Cell]:
     seconds = human_seconds(trial.user_attrs[SECONDS])
-    return [trial.number + 1, state_of(trial), trial.value, *trial.params.values(), seconds]
+    chosen = [_without_folders(value) if isinstance(value, str) else value for value in trial.params.values()]
+    return [trial.number + 1, state_of(trial), trial.value, *chosen, seconds]
+
+
+def _without_folders(text: str) -> str:
+    """Absolute paths cut down to their last name: a report tells no user or host."""
+    return re.sub(r"(?<!\S)/\S*/", "…/", text)
 
 
 def _history(mark: StudyMark, trials: list[FrozenTrial]) -> Chart:

@@ -49,6 +49,8 @@ class Display:
     def event(self, event: dict[str, Any]) -> None: ...
     def note(self, text: str) -> None: ...
     def gate(self, sentence: str, ok: bool) -> None: ...
+    def trial(self, text: str) -> None: ...
+    def close(self) -> None: ...
 
 
 class TerminalDisplay(Display):
@@ -95,6 +97,9 @@ class TerminalDisplay(Display):
 
     def gate(self, sentence: str, ok: bool) -> None:
         self.console.print(f"  {'[green]✓ gate[/]' if ok else '[red]✗ gate[/]'} {escape(sentence)}", highlight=False)
+
+    def trial(self, text: str) -> None:
+        self.console.print(f"[bold]{escape(text)}[/]", highlight=False)
 
     def close(self) -> None:
         """Take the bars off the screen (a stage failed or was stopped)."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtune.artifacts import Artifact
-from llmtune.errors import LlmtuneError
+from llmtune.errors import Disturbed
 from llmtune.files import read_json, write_json
 from llmtune.recipe.graph import EVALUATION
 from llmtune.run.process import is_disk_full
@@ -118,6 +118,6 @@ def told_to_the_user(folder: Path) -> Iterator[None]:
         where = str(error.filename or folder)
         if is_disk_full(error):
             fix = "make room, then run the same command: what is finished is kept"
-            raise LlmtuneError("no space left on the disk", where=where, fix=fix) from error
+            raise Disturbed("no space left on the disk", where=where, fix=fix) from error
         what = f"cannot be used for the run: {error.strerror or error}"
-        raise LlmtuneError(what, where=where, fix="mend that, or choose another folder with --runs") from error
+        raise Disturbed(what, where=where, fix="mend that, or choose another folder with --runs") from error

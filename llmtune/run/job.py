@@ -60,6 +60,13 @@ class Workshop:
         """Where the copy of a launch file is, by which the worker is started; accelerate goes by the ending."""
         return self.folder / f"launch{file.suffix}"
 
+    def tell(self, failure: dict[str, Any]) -> None:
+        """Leave an error for the supervisor. The first rank that fails is the one to tell of: the others then fail for
+        want of it, which looks like a bug."""
+        told = read_json(self.failure) if self.failure.exists() else None
+        if told is None or (told["type"] == "Bug" and failure["type"] != "Bug"):
+            write_json(self.failure, failure)
+
     def peak(self, rank: int) -> Path:
         """Where rank `rank` says how much memory it took."""
         return self.folder / f"peak-{rank}.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from llmtune.machine import peak_resident
 
 _PR_SET_PDEATHSIG = 1
 SUPERVISOR = "LLMTUNE_SUPERVISOR"  # environment variable: `mark_of` the process that watches over a worker
-EXIT_OUT_OF_MEMORY = 77  # of a worker
+EXIT_FAILED, EXIT_OUT_OF_MEMORY = 1, 77  # of a worker
 
 
 def die_with_parent() -> None:
@@ -93,6 +94,12 @@ _SIGNS_OUT_OF_MEMORY = (
 def says_out_of_memory(text: str) -> bool:
     """Whether the text of an error or the end of a log tells of a failed allocation."""
     return any(sign in text for sign in _SIGNS_OUT_OF_MEMORY)
+
+
+def says_rank_killed(text: str) -> bool:
+    """Whether the end of a log is torchrun's, telling that the first rank to end was killed (SIGKILL)."""
+    first = text.rpartition("Root Cause (first observed failure)")[2]
+    return first != text and re.search(r"exitcode\s*: -9\b", first) is not None
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -23,8 +23,10 @@ from typing import Any
 
 from llmtune.errors import CannotRunHere, LlmtuneError
 from llmtune.files import read_json, write_json
+from llmtune.machine import out_of_memory_kills
+from llmtune.run.job import read_job
 from llmtune.run.process import rank, world_size
-from llmtune.run.supervise import WORKER, end_group, worker_environment
+from llmtune.run.supervise import RANK_KILLED, WORKER, end_group, worker_environment
 
 _POLL = 0.2
 _ARRIVAL_LIMIT = 300.0  # seconds for all ranks of a launch to come up
@@ -108,7 +110,8 @@ def follow(folder: Path) -> int:
 
 def _work(post: dict[str, Any], board: Path) -> None:
     """Run our worker to its end. When that of rank 0 failed (the run ends badly, or the same job is called again), ours
-    may wait for it for ever: end it."""
+    may wait for it for ever: end it. When ours was killed it could not say so: we do."""
+    kills_before = out_of_memory_kills()
     environment = worker_environment(rank_environment(post["port"]))
     worker = subprocess.Popen([*WORKER, post["job"]], env=environment, start_new_session=True)
     while worker.poll() is None:
@@ -116,7 +119,13 @@ def _work(post: dict[str, Any], board: Path) -> None:
         if later["number"] > post["number"] and (later.get("end") or later.get("job") == post["job"]):
             break
         time.sleep(_POLL)
+    killed = worker.returncode == -signal.SIGKILL
     end_group(worker)
+    if killed:
+        failure = {"type": "Disturbed", "what": RANK_KILLED, "where": None, "fix": "run the same command to go on"}
+        if out_of_memory_kills() > kills_before:
+            failure |= {"type": "OutOfMemory", "what": "the stage ran out of memory", "fix": None}
+        read_job(Path(post["job"])).places.tell(failure)
 
 
 def _read(path: Path) -> Any:

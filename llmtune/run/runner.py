@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from llmtune.artifacts import Artifact
-from llmtune.errors import CannotRunHere, GateFailed, LlmtuneError, OutOfMemory, Stopped
+from llmtune.errors import CannotRunHere, Disturbed, GateFailed, LlmtuneError, OutOfMemory, Stopped
 from llmtune.evaluate.gates import check, parse_gate
 from llmtune.files import write_json, write_text
 from llmtune.machine import Machine, this_machine
-from llmtune.recipe import Recipe, dump_resolved
-from llmtune.recipe.graph import resolve_inputs
+from llmtune.recipe import Recipe, dump_resolved, graph
 from llmtune.run.display import Display
 from llmtune.run.environment import environment
 from llmtune.run.events import append_event
@@ -51,16 +50,15 @@ class Run:
         self.display = display
         self.machine = machine or this_machine()
         self.switch = StopSwitch()
+        # Told what each worker tells, with the id of its stage; `switch.press()` stops the run from there.
+        self.on_event: Callable[[str, dict[str, Any]], None] | None = None
 
     def plan(self, needed_for: str | None = None) -> list[PlannedNode]:
         """Every stage with its fingerprint, estimate and, if it is done, its artifact; `needed_for` one: what it is
         made from and itself, and nothing else looked at."""
-        nodes = resolve_inputs(self.recipe)
+        nodes = graph.resolve_inputs(self.recipe)
         if needed_for is not None:
-            needed = {needed_for}
-            for node in reversed(nodes):  # a stage stands behind its inputs
-                needed |= set(node.inputs.values()) if node.id in needed else set()
-            nodes = [node for node in nodes if node.id in needed]
+            nodes = graph.needed_for(nodes, needed_for)
         return plan_nodes(nodes, self.recipe.seed, self.store, self.machine)
 
     @contextmanager
@@ -239,6 +237,8 @@ class Run:
 
         def on_event(event: dict[str, Any]) -> None:
             self.display.event(event)
+            if self.on_event is not None:
+                self.on_event(planned.node.id, event)
             if event["event"] != "progress":
                 self._event(event.pop("event"), id=planned.node.id, **{k: v for k, v in event.items() if k != "time"})
 
@@ -255,7 +255,7 @@ class Run:
         if stage.identity() != planned.identity:
             if made:
                 self.store.discard(planned.fingerprint)
-            raise LlmtuneError(
+            raise Disturbed(
                 f"the files that stage '{planned.node.id}' reads changed after this run was planned",
                 fix="run the same command again: it takes them as they are now, and what was finished before is kept",
             )

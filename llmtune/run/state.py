@@ -12,7 +12,9 @@ from llmtune.run.lock import FileLock
 
 @dataclass(frozen=True)
 class RunState:
-    """state: `running`, `done`, `stopped`, `failed`, or `interrupted` (it ended without saying so).
+    """done, stages: finished and planned ones; of a study, trials
+
+    state: `running`, `done`, `stopped`, `failed`, or `interrupted` (it ended without saying so).
 
     last_event: seconds since the epoch.
     """
@@ -34,12 +36,14 @@ def run_states(runs: Path) -> list[RunState]:
 def _state(folder: Path) -> RunState:
     files = RunFolder(folder)
     records = files.records()
-    started = ended = None
-    last = None
+    started = ended = last = None
+    trials = 0
     for event in read_events(files.events):
         last = event["time"]
         if event["event"] == "run":
-            started, ended = event, None
+            started, ended, trials = event, None, event.get("trials", 0)
+        elif event["event"] == "trial":
+            trials = event["number"]
         elif event["event"] == "end":
             ended = event
     if FileLock(files.lock).is_held():
@@ -49,4 +53,6 @@ def _state(folder: Path) -> RunState:
         words = {"done": "done", "Stopped": "stopped", None: "interrupted"}
         state = words.get(status, f"failed ({status})")
     planned = started["planned"] if started else len(records)
+    if started and "trials" in started:
+        return RunState(folder.name, state, trials, planned, f"trial {trials}" if trials else None, last)
     return RunState(folder.name, state, len(records), planned, records[-1][1].id if records else None, last)

@@ -15,16 +15,27 @@ from pathlib import Path
 from typing import Any, Self
 
 from llmtune import errors
-from llmtune.errors import LlmtuneError, OutOfMemory, Stopped
+from llmtune.errors import Disturbed, LlmtuneError, OutOfMemory, Stopped
 from llmtune.files import folder_bytes, read_json, write_json
 from llmtune.machine import out_of_memory_kills
 from llmtune.run.events import Follower
 from llmtune.run.job import Job, Workshop
-from llmtune.run.process import EXIT_OUT_OF_MEMORY, SUPERVISOR, mark_of, says_out_of_memory
+from llmtune.run.process import (
+    EXIT_FAILED,
+    EXIT_OUT_OF_MEMORY,
+    SUPERVISOR,
+    mark_of,
+    says_out_of_memory,
+    says_rank_killed,
+    world_size,
+)
 
 _POLL = 0.1  # seconds between two looks at the worker
 _DISK_POLL = 1.0  # and at the bytes in its folder
 _SPENT_POLL = 20.0  # between two notes of what it took so far
+_WORD = 1.0  # in which another rank may tell what ours failed for
+_PATIENCE = 5.0  # with ranks that wait for one that failed
+RANK_KILLED = "one of the processes that train together was killed from outside"
 
 
 class StopSwitch:
@@ -164,6 +175,9 @@ def watch(
     events = Follower(places.events, from_end=True)
     spent = _Spent(places)
     look_again = 0.0
+    outer = world_size() > 1  # else the launcher that the worker became ends the ranks that are left
+    failed_at: float | None = None
+    abandoned = False
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -180,6 +194,10 @@ def watch(
                 if time.monotonic() >= look_again:
                     spent.look()
                     look_again = time.monotonic() + _DISK_POLL
+                    if failed_at is None and outer and _failed_as(places) not in (None, "Stopped"):
+                        failed_at = time.monotonic()
+                if abandoned := failed_at is not None and time.monotonic() - failed_at > _PATIENCE:
+                    break
                 if switch.presses and not places.stop.exists():
                     places.stop.touch()
                 if switch.presses > 1:
@@ -192,8 +210,11 @@ def watch(
         on_event(event)
     if process.returncode == 0 and places.result.exists():
         return Outcome(read_json(places.result)["metrics"], spent.seconds, spent.memory, spent.disk)
-    killed_for_memory = out_of_memory_kills() > kills_before and (several or _killed(process.returncode))
-    raise _failure(process.returncode, places, log, log_before, several, killed_for_memory)
+    if outer and _failed_as(places) in (None, "Bug"):
+        time.sleep(_WORD)
+    status = EXIT_FAILED if abandoned else process.returncode
+    killed_for_memory = out_of_memory_kills() > kills_before and (several or _killed(status))
+    raise _failure(status, places, log, log_before, several, killed_for_memory)
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
@@ -203,6 +224,11 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     except (ProcessLookupError, PermissionError):
         pass
     process.wait()
+
+
+def _failed_as(places: Workshop) -> str | None:
+    """The type of the error that a rank left."""
+    return str(read_json(places.failure)["type"]) if places.failure.exists() else None
 
 
 def _killed(status: int) -> bool:
@@ -222,8 +248,10 @@ def _failure(
     aborted = (failure is None or several) and says_out_of_memory(_tail(log, log_before))
     if status == EXIT_OUT_OF_MEMORY or aborted or killed_for_memory:
         return OutOfMemory("the stage ran out of memory", where=str(log))
+    if several and says_rank_killed(_tail(log, log_before)):
+        return Disturbed(RANK_KILLED, fix="run the same command to go on")
     if _killed(status):
-        return LlmtuneError("the worker process was killed from outside", fix="run the same command to go on")
+        return Disturbed("the worker process was killed from outside", fix="run the same command to go on")
     what = failure["what"] if failure else f"the worker process ended with status {status}"
     return LlmtuneError(
         f"{what} (not an error we foresaw)",

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from llmtune.artifacts import read_artifact
-from llmtune.errors import LlmtuneError, Stopped
-from llmtune.files import empty_folder, read_json, write_json
+from llmtune.errors import Disturbed, LlmtuneError, Stopped
+from llmtune.files import empty_folder, write_json
 from llmtune.heap import keep_freed_memory
 from llmtune.monitor import Bar, Monitor
 from llmtune.run.events import append_event
 from llmtune.run.job import Job, Workshop, read_job
 from llmtune.run.lock import FileLock
 from llmtune.run.process import (
+    EXIT_FAILED,
     EXIT_OUT_OF_MEMORY,
     causes,
     die_with_parent,
@@ -34,7 +35,6 @@ from llmtune.run.process import (
 from llmtune.stages import stage_class
 from llmtune.stages.stage import Context
 
-EXIT_FAILED = 1
 _BAR_PERIOD = 0.2  # seconds between two progress events: smooth enough, and cheap
 
 
@@ -125,7 +125,7 @@ def run_job(job: Job) -> int:
 def _lock_out_orphans(lock: FileLock) -> None:
     patience = time.monotonic() + 20
     if not lock.acquire(lambda holder: time.monotonic() < patience, poll=0.1):
-        raise LlmtuneError(
+        raise Disturbed(
             f"another worker (process {lock.holder()}) still works on this artifact",
             where=str(lock.path),
             fix=f"wait for it, or end it with: kill -9 {lock.holder()}",
@@ -133,8 +133,7 @@ def _lock_out_orphans(lock: FileLock) -> None:
 
 
 def _tell_failure(places: Workshop, error: BaseException) -> int:
-    """Log the traceback, leave the error for the supervisor, and give the exit status. The first rank that fails is
-    the one to tell of: the others then fail for want of it, which looks like a bug."""
+    """Log the traceback, leave the error for the supervisor, and give the exit status."""
     status = EXIT_FAILED
     failure: dict[str, Any]
     if isinstance(error, Stopped):
@@ -146,7 +145,7 @@ def _tell_failure(places: Workshop, error: BaseException) -> int:
     elif is_disk_full(error):
         fix = "make room, then run the same command: what is finished is kept"
         name = getattr(error, "filename", None) or str(places.folder)
-        failure = {"type": "LlmtuneError", "what": "no space left on the disk", "where": str(name), "fix": fix}
+        failure = {"type": "Disturbed", "what": "no space left on the disk", "where": str(name), "fix": fix}
     elif isinstance(error, LlmtuneError):
         failure = {"type": type(error).__name__, "what": error.what, "where": error.where, "fix": error.fix}
     else:
@@ -155,9 +154,7 @@ def _tell_failure(places: Workshop, error: BaseException) -> int:
     if status == EXIT_FAILED:
         traceback.print_exception(error)
     try:
-        told = read_json(places.failure) if places.failure.exists() else None
-        if told is None or (told["type"] == "Bug" and failure["type"] != "Bug"):
-            write_json(places.failure, failure)
+        places.tell(failure)
     except OSError as second:  # a full disk may refuse this too; the log's last line then carries the message
         print(f"{failure['what']} ({second})", file=sys.stderr, flush=True)
     return status

@@ -1,1 +1,1 @@
-"""Hyper-parameter search: many runs of one recipe, each with other settings."""
+"""Hyper-parameter search: a study of a recipe, whose trials are runs that share the artifact store."""

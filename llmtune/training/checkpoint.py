@@ -38,7 +38,12 @@ class Progress:
     best_step, best_loss: the lowest validation loss so far
     seen:       tokens read so far (padding left out)
     room:       tokens computed so far (padding counted)
-    history:    one object a step or validation, deterministic figures only
+    history:    one object a step or validation that led here, and one a roll-back; deterministic figures only
+    anchor:     the last step whose state training can go back to
+    skipped:    batches left out so far
+    bad:        steps in a row that went wrong, up to here (guard.py)
+    roll_backs: how often training went back
+    typical:    the lowest that the loss has been, as a running median or before the first step; None without a guard
     engine:     what `Engine.state` gave
     """
 
@@ -50,6 +55,11 @@ class Progress:
     room: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     engine: dict[str, Any] = field(default_factory=dict)
+    anchor: int = 0
+    skipped: int = 0
+    bad: int = 0
+    roll_backs: int = 0
+    typical: float | None = None
 
 
 class CheckpointStore:
@@ -70,6 +80,10 @@ class CheckpointStore:
         except (OSError, ValueError, TypeError) as error:
             raise _damaged(checkpoint / STATE, checkpoint) from error
 
+    def after(self, step: int) -> Path:
+        """The folder of the checkpoint of step `step`."""
+        return self.folder / f"step-{step:06d}"
+
     def best(self, step: int) -> Path:
         """Where the best weights are kept when step `step` made them."""
         return self.folder / f"best-{step:06d}.safetensors"
@@ -79,9 +93,9 @@ class CheckpointStore:
         write_tensors(self.best(step) if self.first else None, engine.shapes(), engine.weights())
 
     def save(self, engine: Engine, progress: Progress, *, last: bool) -> None:
-        """Write the checkpoint of `progress.step`, then remove what it replaces. `last`: nothing will be trained on
-        from here, so the moments are left out."""
-        final = self.folder / f"step-{progress.step:06d}"
+        """Write the checkpoint of `progress.step`, then remove what it replaces; that of `progress.anchor` stays.
+        `last`: nothing will be trained on from here, so the moments are left out."""
+        final = self.after(progress.step)
         shapes = engine.shapes()
         temporary = None
         if self.first:
@@ -101,14 +115,29 @@ class CheckpointStore:
         write_json(temporary / STATE, asdict(progress))
         kill_if_injected("checkpoint", progress.step)
         publish_folder(temporary, final)
-        self._remove_all_but(final, progress)
+        self._remove_all_but({progress.step, progress.anchor})
 
-    def _remove_all_but(self, kept: Path, progress: Progress) -> None:
-        for folder in (*self.folder.glob("step-*"), *self.folder.glob(".step-*")):
-            if folder != kept:
-                shutil.rmtree(folder)
+    def put_back(self, engine: Engine, step: int) -> Progress:
+        """Return the engine to the checkpoint of step `step`, and remove the later ones. All ranks call it."""
+        place = self.after(step)
+        progress = self.progress(place)
+        engine.put_back(read_tensors(place / WEIGHTS, place), read_moments(place), progress.engine)
+        kill_if_injected("roll_back", step)
+        if self.first:
+            self._remove_all_but({step})
+        return progress
+
+    def _remove_all_but(self, steps: set[int]) -> None:
+        """Keep the checkpoints of these steps, and the best weights they name."""
+        kept = {folder for step in steps if (folder := self.after(step)).exists()}
+        for folder in self.folder.glob("step-*"):
+            if folder not in kept:  # half of a checkpoint must not be taken for one
+                folder.rename(folder.with_name(f".{folder.name}.tmp"))
+        for folder in self.folder.glob(".step-*"):
+            shutil.rmtree(folder)
+        best = {self.best(self.progress(folder).best_step) for folder in kept}
         for file in (*self.folder.glob("best-*"), *self.folder.glob(".best-*")):
-            if file != self.best(progress.best_step):
+            if file not in best:
                 file.unlink()
         sync_folder(self.folder)
 

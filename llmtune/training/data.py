@@ -7,6 +7,9 @@
 A text document is trained on all its tokens but the first; a conversation on the assistant's answers, end token
 included. A document longer than a row is cut into pieces (the first token of a piece has no context and is no target);
 a conversation longer than a row loses its end. What holds no target at all is left out, and counted.
+
+For an encoder each piece is `framed`: it stands between the tokens that open and close a sequence ([CLS], [SEP]), which
+are no targets; all between them are.
 """
 
 from __future__ import annotations
@@ -26,15 +29,17 @@ from transformers import PreTrainedTokenizerBase
 from llmtune.errors import LlmtuneError
 from llmtune.files import content_fingerprint, empty_folder, fingerprint, publish_folder, read_json, write_json
 from llmtune.monitor import Monitor
+from llmtune.training.isolation import IN_BOTH_DIRECTIONS, PACKED, Isolation
 from llmtune.training.pack import pack as pack_pieces
-from llmtune.training.tokenize import TokenizedSplit, tokenize_split, tokenizer_identity
+from llmtune.training.tokenize import TokenizedSplit, Tokens, frame_of, tokenize_split, tokenizer_identity
 
 if TYPE_CHECKING:
-    from llmtune.training.isolation import Isolation
     from llmtune.training.settings import TrainSettings
 
+Frame = tuple[list[int], list[int]]  # ids before and behind a piece
+
 # Raise when the same corpus and tokenizer come to give other rows: caches are then built again.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,13 @@ class Row:
     input_ids: (n,) int32
     documents: (n,) int32, which document of the row each token belongs to: 0, 0, …, 1, 1, …
     trained:   (n,) bool, whether the token is a target; never the first token of a document
+    words:     (n,) bool, whether a word begins with the token; only of framed rows
     """
 
     input_ids: np.ndarray
     documents: np.ndarray
     trained: np.ndarray
+    words: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ class Rows(Sequence[Row]):
         facts = read_json(folder / "rows.json")
         self.row_tokens: int = facts["row_tokens"]
         self.counts = RowCounts(**facts["counts"])
+        self._opening, self._closing = (np.array(ids, np.int32) for ids in facts["frame"])
         self._split = split
         self._pieces = np.load(folder / "pieces.npy", mmap_mode="r")  # (pieces, 3): document, first token, length
         self._starts = np.load(folder / "starts.npy", mmap_mode="r")  # (rows + 1,): first piece of each row
@@ -103,12 +111,23 @@ class Rows(Sequence[Row]):
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         pieces = self._pieces[self._starts[index] : self._starts[index + 1]]
-        parts = [self._split.piece(int(document), int(first), int(length)) for document, first, length in pieces]
+        parts = [self._piece(*map(int, piece)) for piece in pieces]
+        framed = any(part.words is not None for part in parts)
         return Row(
-            input_ids=np.concatenate([tokens for tokens, _ in parts]),
-            documents=np.repeat(np.arange(len(pieces), dtype=np.int32), pieces[:, 2]),
-            trained=np.concatenate([trained for _, trained in parts]),
+            input_ids=np.concatenate([part.ids for part in parts]),
+            documents=np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.ids) for part in parts]),
+            trained=np.concatenate([part.trained for part in parts]),
+            words=np.concatenate([part.words for part in parts if part.words is not None]) if framed else None,
         )
+
+    def _piece(self, document: int, first: int, length: int) -> Tokens:
+        """A piece of a document as it stands in a row. Its first token has no context and is never a target."""
+        ids, trained, words = self._split.piece(document, first, length)
+        around = (len(self._opening), len(self._closing))
+        ids = np.concatenate([self._opening, ids, self._closing])
+        trained = np.pad(trained, around)
+        trained[:1] = False
+        return Tokens(ids, trained, None if words is None else np.pad(words, around, constant_values=True))
 
     @property
     def tokens(self) -> int:
@@ -138,6 +157,7 @@ def build_rows(
     row_tokens: int,
     *,
     pack: bool = True,
+    framed: bool = False,
     cache: Path | None = None,
     monitor: Monitor | None = None,
 ) -> Rows:
@@ -147,6 +167,7 @@ def build_rows(
     row_tokens: most tokens in a row
     pack:       several documents a row; False: one document (or piece of one) a row, as families need whose state
                 cannot be kept inside a document
+    framed:     for an encoder, see the module
     cache:      folder for the tokens and rows; they are found again by the contents of the split and the tokenizer.
                 None: a temporary folder that goes when the rows do. Under several processes let one build first.
 
@@ -167,10 +188,14 @@ def build_rows(
             "tokenizer": tokenizer_identity(tokenizer),
         }
         folder = cache / f"{split}-{fingerprint(identity)}"
-        tokenized = tokenize_split(corpus, split, tokenizer, folder / "tokens", monitor)
-        rows_folder = folder / f"rows-{row_tokens}-{'packed' if pack else 'single'}"
+        tokenized = tokenize_split(
+            corpus, split, tokenizer, folder / ("bare" if framed else "tokens"), monitor, bare=framed
+        )
+        kind = ("packed" if pack else "single") + ("-framed" if framed else "")
+        rows_folder = folder / f"rows-{row_tokens}-{kind}"
         if not rows_folder.exists():
-            _write_rows(tokenized, rows_folder, row_tokens, pack, monitor)
+            frame: Frame = frame_of(tokenizer) if framed else ([], [])
+            _write_rows(tokenized, rows_folder, row_tokens, pack, frame, monitor)
         rows = Rows(tokenized, rows_folder)
         if rows.counts.trained == 0:
             raise LlmtuneError(
@@ -199,16 +224,21 @@ def rows_for(
     cache: Path | None = None,
     monitor: Monitor | None = None,
 ) -> Rows:
-    """The rows that a training with these settings gets (see `build_rows`): packed, unless `isolate` keeps documents
-    apart by rows."""
-    pack = isolate != "rows"
-    return build_rows(corpus, split, tokenizer, settings.row_tokens, pack=pack, cache=cache, monitor=monitor)
+    """The rows that a training with these settings gets (see `build_rows`): packed where `isolate` keeps documents of a
+    row apart, framed for an encoder."""
+    pack, framed = isolate in PACKED, isolate in IN_BOTH_DIRECTIONS
+    return build_rows(
+        corpus, split, tokenizer, settings.row_tokens, pack=pack, framed=framed, cache=cache, monitor=monitor
+    )
 
 
-def _write_rows(tokenized: TokenizedSplit, folder: Path, row_tokens: int, pack: bool, monitor: Monitor) -> None:
+def _write_rows(
+    tokenized: TokenizedSplit, folder: Path, row_tokens: int, pack: bool, frame: Frame, monitor: Monitor
+) -> None:
     """Cut, pack and store the rows of a tokenized split, all or nothing."""
-    pieces, counts = _cut(tokenized, row_tokens, monitor)
-    lengths = pieces[:, 2]
+    around = sum(map(len, frame))
+    pieces, counts = _cut(tokenized, row_tokens - around, monitor, first_is_target=bool(frame[0]))
+    lengths = pieces[:, 2] + around
     row_of = pack_pieces(lengths, row_tokens, monitor.safe_point) if pack else np.arange(len(pieces))
     order = np.argsort(row_of, kind="stable")  # within a row, pieces stay in the order of the corpus
     rows = int(row_of.max()) + 1 if len(row_of) else 0
@@ -225,12 +255,14 @@ def _write_rows(tokenized: TokenizedSplit, folder: Path, row_tokens: int, pack: 
     temporary = empty_folder(folder.with_name(f".{folder.name}.{os.getpid()}.tmp"))
     np.save(temporary / "pieces.npy", pieces[order])
     np.save(temporary / "starts.npy", starts.astype(np.int64))
-    write_json(temporary / "rows.json", {"row_tokens": row_tokens, "counts": asdict(facts)})
+    write_json(temporary / "rows.json", {"row_tokens": row_tokens, "frame": frame, "counts": asdict(facts)})
     publish_folder(temporary, folder)
 
 
-def _cut(tokenized: TokenizedSplit, row_tokens: int, monitor: Monitor) -> tuple[np.ndarray, dict[str, int]]:
-    """Cut documents into pieces that fit a row.
+def _cut(
+    tokenized: TokenizedSplit, most: int, monitor: Monitor, *, first_is_target: bool
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Cut documents into pieces of at most `most` tokens. first_is_target: a piece's first token may be one.
 
     Returns pieces (p, 3) int64: document, first token in it, length; those without a target left out. And the
     documents, trained, cut_documents, shortened, dropped_documents and dropped_tokens of RowCounts.
@@ -242,19 +274,19 @@ def _cut(tokenized: TokenizedSplit, row_tokens: int, monitor: Monitor) -> tuple[
         monitor.safe_point()
         lengths, chats = np.diff(part.starts), np.asarray(part.chat)
         total += int(lengths.sum())
-        long = lengths > row_tokens
+        long = lengths > most
         counts["cut_documents"] += int((long & ~chats).sum())
         counts["shortened"] += int((long & chats).sum())
-        kept_length = np.where(chats, np.minimum(lengths, row_tokens), lengths)
-        pieces_of = -(-kept_length // row_tokens)
+        kept_length = np.where(chats, np.minimum(lengths, most), lengths)
+        pieces_of = -(-kept_length // most)
         document = np.repeat(np.arange(len(lengths)), pieces_of)
         which = np.arange(len(document)) - np.repeat(np.cumsum(pieces_of) - pieces_of, pieces_of)
-        first = which * row_tokens
-        length = np.minimum(kept_length[document] - first, row_tokens)
+        first = which * most
+        length = np.minimum(kept_length[document] - first, most)
         # targets in a piece: differences of the running count, less the piece's own first token
         running = np.concatenate([[0], np.cumsum(part.trained, dtype=np.int64)])
         begin = part.starts[document] + first
-        targets = running[begin + length] - running[np.minimum(begin + 1, begin + length)]
+        targets = running[begin + length] - running[np.minimum(begin + (not first_is_target), begin + length)]
         has_target = targets > 0
         documents = len(np.unique(document[has_target]))
         counts["documents"] += documents

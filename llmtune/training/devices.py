@@ -15,8 +15,8 @@ from llmtune.errors import CannotRunHere
 from llmtune.heap import keep_freed_memory
 from llmtune.machine import cpu_threads
 
-# Kinds of launch, in accelerate's words; MULTI_CPU are ranks that torchrun started.
-SUPPORTED = ("NO", "MULTI_GPU", "MULTI_CPU", "DEEPSPEED")
+# Kinds of launch, in accelerate's words; MULTI_CPU are ranks that torchrun started, or FSDP's where there is no GPU.
+SUPPORTED = ("NO", "MULTI_GPU", "MULTI_CPU", "DEEPSPEED", "FSDP")
 # One rank may tokenize a large corpus while the others wait for it.
 WAIT = timedelta(days=2)
 
@@ -40,6 +40,11 @@ class Devices:
         """Stage of DeepSpeed's ZeRO, None without DeepSpeed."""
         plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
         return None if plugin is None else int(plugin.zero_stage)
+
+    @property
+    def fsdp(self) -> bool:
+        """Whether the launch asks for FSDP, and there are ranks to spread weights over."""
+        return self.world > 1 and _asked_for("FSDP")
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Element-wise sums over all ranks, in fp64, the same on each."""
@@ -83,7 +88,12 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
     # Under DeepSpeed on CPU, accelerate only sees the ranks when this exists before Accelerator().
     ranks = PartialState(cpu=cpu, timeout=WAIT).num_processes
     accumulation = math.ceil(math.ceil(batch_rows / ranks) / micro_batch)
-    with_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+    with_deepspeed = _asked_for("DEEPSPEED")
+    if _asked_for("FSDP"):
+        if os.environ.get("FSDP_VERSION") != "2":
+            raise CannotRunHere("training under FSDP 1 is not supported", fix="set fsdp_version: 2 in the launch file")
+        # Or transformers would load empty weights on all ranks but the first, to be filled by accelerate.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     accelerator = Accelerator(
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # or gradients stand twice
         mixed_precision="no",
@@ -93,7 +103,7 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
     if accelerator.distributed_type.value not in SUPPORTED:
         raise CannotRunHere(
             f"training under accelerate's {accelerator.distributed_type.value} is not supported",
-            fix="launch with one of accelerate_configs/: one process, DDP, or DeepSpeed ZeRO",
+            fix="launch with one of accelerate_configs/: one process, DDP, FSDP2 or DeepSpeed ZeRO",
         )
     plugin = accelerator.state.deepspeed_plugin
     if plugin is not None:
@@ -105,12 +115,19 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
         config["gradient_accumulation_steps"] = accumulation
         config["gradient_clipping"] = clip
         config["steps_per_print"] = 1 << 40
+        # Offloaded or not, torch's AdamW: DeepSpeed's own would be compiled first, and round otherwise.
+        config["zero_force_ds_cpu_optimizer"] = False
         for format_ in ("bf16", "fp16"):
             config.pop(format_, None)
     set_threads()
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return Devices(accelerator, accelerator.device, accelerator.process_index, accelerator.num_processes)
+
+
+def _asked_for(library: str) -> bool:
+    """Whether `accelerate launch` started this process for DEEPSPEED or FSDP."""
+    return os.environ.get(f"ACCELERATE_USE_{library}", "false").lower() == "true"
 
 
 def set_threads() -> None:

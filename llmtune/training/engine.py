@@ -49,7 +49,9 @@ class Engine:
         """
         with nullcontext() if last else self._without_sharing():
             loss, weight, metrics = self.module(self._placed(batch))
-            self._backward(loss * scale, last)
+            # The second term is 0, or not a number where the loss is not finite: then the gradient is not either, and
+            # `update` leaves the weights alone, on all ranks.
+            self._backward(loss * (scale + 0 * loss.detach()), last)
         return Outcome(loss.detach(), weight, {name: value.detach() for name, value in metrics.items()})
 
     @torch.no_grad()
@@ -119,6 +121,13 @@ class Engine:
             kept = {m: moments[f"{name}.{m}"].to(parameter.device, copy=True) for m in MOMENTS}
             self.optimizer.state[parameter] = {"step": count, **kept}
 
+    def put_back(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Return to a saved state between two steps: what `weights`, `moments` and `state` gave then."""
+        for name, parameter in self.trainable():
+            parameter.data.copy_(weights[name])
+        self.optimizer.state.clear()
+        self.restore(moments, state)
+
     def _without_sharing(self) -> AbstractContextManager[None]:
         """Passes within only add up this rank's gradients."""
         return self.module.no_sync() if hasattr(self.module, "no_sync") else nullcontext()
@@ -132,8 +141,12 @@ class Engine:
 
 def make_engine(model: nn.Module, objective: Objective, settings: TrainSettings, devices: Devices) -> Engine:
     """The engine for the way this process was launched."""
-    if devices.zero_stage is None:
-        return Engine(model, objective, settings, devices)
-    from llmtune.training.zero import ZeroEngine
+    if devices.zero_stage is not None:
+        from llmtune.training.zero import ZeroEngine
 
-    return ZeroEngine(model, objective, settings, devices)
+        return ZeroEngine(model, objective, settings, devices)
+    if devices.fsdp:
+        from llmtune.training.fsdp import FsdpEngine
+
+        return FsdpEngine(model, objective, settings, devices)
+    return Engine(model, objective, settings, devices)

@@ -15,11 +15,14 @@ from llmtune.machine import Accelerator, Machine
 from llmtune.models.adapters import adapter_parameters
 from llmtune.models.families import first_position, is_encoder, stays_inside_documents
 from llmtune.models.load import cannot_train
+from llmtune.models.moe.target import active_parameters
 from llmtune.training.launch import Launch
 from llmtune.training.masking import masking_problem
 from llmtune.training.memory import DEEPSPEED_LIBRARIES, LIBRARIES, loading_bytes, rank_memory, rows_bytes
 from llmtune.training.precision import chosen_precision, precision_note, precision_problem
-from llmtune.training.settings import TrainSettings, count_steps
+from llmtune.training.router_plan import router_problem
+from llmtune.training.schedule import REHEARSAL_STEPS, rehearsal_rows
+from llmtune.training.settings import CHECKPOINT_SECONDS, TrainSettings, count_steps
 
 if TYPE_CHECKING:
     from llmtune.models.shape import ModelShape
@@ -69,6 +72,8 @@ def estimate(
         notes.append(f"row_tokens {settings.row_tokens} is more than the {shape.context_length} the model was made for")
     if problem := masking_problem(settings.masking, shape.config):
         problems.append(problem)
+    if problem := router_problem(settings, shape.config):
+        problems.append(problem)
     if is_encoder(shape.config) and settings.masking is None:
         notes.append("an encoder: trained on masked tokens, with the defaults of `masking: {type: mlm}`")
     if not stays_inside_documents(shape.config):
@@ -98,7 +103,7 @@ def estimate(
     return Estimate(
         bytes=size,
         memory=memory,
-        disk=_disk(settings, size, trained, tokens),
+        disk=_disk(settings, size, trained, tokens, seconds),
         seconds=seconds,
         notes=tuple(notes),
         problems=tuple(problems),
@@ -132,12 +137,15 @@ def _teacher_problems(settings: TrainSettings, student: ModelShape, teacher: Mod
     return problems
 
 
-def _disk(settings: TrainSettings, size: int, trained: int, tokens: dict[str, int]) -> int:
-    """The most that stands on the disk: two checkpoints with moments while one replaces the other and, where they are
-    older, the best weights; or the result beside the last weights."""
+def _disk(settings: TrainSettings, size: int, trained: int, tokens: dict[str, int], seconds: float | None) -> int:
+    """The most that stands on the disk: two checkpoints with moments while one replaces the other (and the one that the
+    guard goes back to, where more are saved) and, where they are older, the best weights; or the result beside the last
+    weights."""
     rows = int(ROW_CACHE_BYTES * (tokens.get("train", 0) + tokens.get("valid", 0)))
     best = 4 if tokens.get("valid") and settings.validation.keep == "best" else 0
-    return max((24 + best) * trained, size + 8 * trained) + rows
+    often = settings.checkpoint_steps is not None or seconds is None or seconds > 4 * CHECKPOINT_SECONDS
+    states = 3 if settings.guard is not None and often else 2
+    return max(12 * states * trained + (states - 1) * best * trained, size + 8 * trained) + rows
 
 
 def _seconds(
@@ -158,20 +166,23 @@ def _seconds(
     steps_tokens = steps.total * settings.batch_rows * min(settings.row_tokens, in_train / rows)
     validations = math.ceil(steps.total / steps.validate) if tokens.get("valid") else 0
     valid_tokens = validations * min(tokens.get("valid", 0), settings.validation.rows * settings.row_tokens)
+    if settings.lr == "auto":
+        rehearsal = REHEARSAL_STEPS * rehearsal_rows(settings, steps.total) * min(settings.row_tokens, in_train // rows)
+        steps_tokens, valid_tokens = steps_tokens + rehearsal, valid_tokens + rehearsal
     rate = _rate(settings, machine, launch)
     if rate is None:
         return None
     # forward 2, gradient of activations 2, gradient of weights 2 operations a weight and token
     passes = 4 if settings.adapter else 6
     passes += 2 if settings.gradient_checkpointing else 0
-    products = shape.parameters - (0 if shape.tied else shape.vocab_size * shape.hidden_size)
+    products = active_parameters(shape) - (0 if shape.tied else shape.vocab_size * shape.hidden_size)
     attention = shape.layers * shape.heads * shape.head_dim * settings.row_tokens
     slower = 1.35 if settings.adapter and passes <= 6 else 1.0  # small products and the copies between formats
     if settings.adapter and settings.adapter.type == "qlora":
         slower *= 1.25
     work = (products + attention) * (passes * slower * steps_tokens + 2 * slower * valid_tokens) + 2 * trained
     if teacher is not None:
-        work += 2 * teacher.parameters * steps_tokens
+        work += 2 * active_parameters(teacher) * steps_tokens
     return START_SECONDS + work / rate
 
 
@@ -230,7 +241,7 @@ def _problems(settings: TrainSettings, machine: Machine, launch: Launch | None) 
     if launch is None:
         return problems
     if launch.problem:
-        problems.append(launch.problem)
+        return [*problems, launch.problem]
     if library == "deepspeed" and not have("deepspeed"):
         problems.append(str(missing("deepspeed", "this launch configuration")))
     gpus = len(machine.accelerators)

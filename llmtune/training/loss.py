@@ -1,4 +1,4 @@
-"""Next-token losses without the (B, T, V) logits: equal to those from `model(...).logits`, in a fraction of the memory.
+"""Token losses without the (B, T, V) logits: equal to those from `model(...).logits`, in a fraction of the memory.
 
 The base decoder gives hidden states; only the positions that are trained go through the output head, a chunk at a time.
 A chunk runs the model's own `forward` with its decoder replaced by a stub that hands out the chunk, so that the head,
@@ -59,6 +59,15 @@ def trained_positions(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Te
     targets_BT = batch["labels"][:, 1:]
     trained_BT = targets_BT != NOT_TRAINED
     return hidden_BTH[:, :-1][trained_BT], targets_BT[trained_BT]
+
+
+def masked_token_loss(model: nn.Module, batch: Mapping[str, Tensor], chunk: int | None = None) -> Tensor:
+    """Cross entropy in nats at the positions with a label (labels (B, T), -100 left out), summed; scalar fp32. Of an
+    encoder: the output at a position is compared with the label there."""
+    labels_BT = batch["labels"]
+    learned_BT = labels_BT != NOT_TRAINED
+    hidden_NH = hidden_states(model, batch)[learned_BT]
+    return chunked_loss(model, hidden_NH, cross_entropy_of(labels_BT[learned_BT]), chunk)
 
 
 def next_token_loss(model: nn.Module, batch: Mapping[str, Tensor], chunk: int | None = None) -> Tensor:

@@ -8,13 +8,14 @@ loop divides by the weight of the whole global batch, over micro-batches and ran
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from llmtune.models.families import is_encoder
 from llmtune.training.collate import NOT_TRAINED
-from llmtune.training.loss import next_token_loss
+from llmtune.training.loss import masked_token_loss, next_token_loss
 
 Batch = Mapping[str, Tensor]
 
@@ -52,6 +53,21 @@ class NextToken:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Outcome:
         return Outcome(next_token_loss(model, batch), self.weight(batch), {})
+
+
+class MaskedToken:
+    """Cross entropy of an encoder at the positions whose label is not -100; its weight is their number."""
+
+    def weight(self, batch: Batch) -> Tensor:
+        return (batch["labels"] != NOT_TRAINED).sum()
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Outcome:
+        return Outcome(masked_token_loss(model, batch), self.weight(batch), {})
+
+
+def objective_for(config: Mapping[str, Any]) -> Objective:
+    """What a model with this `config.json` is trained on."""
+    return MaskedToken() if is_encoder(config) else NextToken()
 
 
 class TrainingStep(nn.Module):

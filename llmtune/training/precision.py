@@ -26,8 +26,11 @@ def chosen_precision(precision: str, device: str, machine: Machine) -> str:
     return "bf16" if has_bf16 else "fp32"
 
 
-def precision_problem(precision: str, device: str, machine: Machine, *, deepspeed: bool = False) -> str | None:
-    """Why `precision` cannot be used on `device` (auto, cpu, cuda) of this machine, as a sentence; None when it can."""
+def precision_problem(precision: str, device: str, machine: Machine, *, spread: bool = False) -> str | None:
+    """Why `precision` cannot be used on `device` (auto, cpu, cuda) of this machine, as a sentence; None when it can.
+
+    spread: whether DeepSpeed or FSDP divides the training among the ranks, each of which would scale losses its own way
+    """
     gpus = machine.accelerators if device != "cpu" else ()
     if device == "cuda" and not gpus:
         return "device: cuda is asked for, but this machine has no CUDA device; set device: auto or cpu"
@@ -37,8 +40,8 @@ def precision_problem(precision: str, device: str, machine: Machine, *, deepspee
     if precision == "fp16":
         if not gpus:
             return "precision: fp16 needs a GPU (on a CPU it is slower than fp32 and overflows); use bf16 or fp32"
-        if deepspeed:
-            return "precision: fp16 does not go with a DeepSpeed launch configuration here; use bf16 or fp32"
+        if spread:
+            return "precision: fp16 does not go with a launch by DeepSpeed or FSDP here; use bf16 or fp32"
     if precision == "bf16" and gpus and any((0, 0) < gpu.capability < AMPERE for gpu in gpus):
         return f"precision: bf16 needs an Ampere GPU or newer, {gpus[0].name} is older; use fp16 or fp32"
     return None
@@ -67,7 +70,7 @@ def precision_on(devices: Devices, precision: str) -> str:
         gpu = Accelerator(found.name, found.total_memory, torch.cuda.get_device_capability(devices.device))
         machine = replace(machine, accelerators=(gpu,))
     kind = devices.device.type
-    problem = precision_problem(precision, kind, machine, deepspeed=devices.zero_stage is not None)
+    problem = precision_problem(precision, kind, machine, spread=devices.zero_stage is not None or devices.fsdp)
     if problem:
         raise CannotRunHere(problem)
     return chosen_precision(precision, kind, machine)

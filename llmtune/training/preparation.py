@@ -16,7 +16,7 @@ from llmtune.models.shape import read_config
 from llmtune.training.chat_template import end_of_turn
 from llmtune.training.checkpoint import load_weights
 from llmtune.training.engine import AUTOCAST
-from llmtune.training.isolation import Isolation, crosses_documents, isolation_of
+from llmtune.training.isolation import PACKED, WEAKER, Isolation, crosses_documents, isolation_of
 from llmtune.training.loss import causal_model
 from llmtune.training.settings import TrainSettings
 from llmtune.training.tensors import sort_metadata
@@ -42,15 +42,14 @@ def prepared_model(
 
 
 def isolation_for(model: Any, config: Mapping[str, Any], precision: str) -> Isolation:
-    """How to keep attention inside the documents of a row, tried on this very model; `rows`: one document a row."""
+    """How to keep attention inside the documents of a row, tried on this very model."""
     way = isolation_of(config)
     dtype, device = AUTOCAST[precision], next(model.parameters()).device.type
-    for weaker in ("positions", "mask"):
-        if way == weaker:
-            with torch.autocast(device, dtype, enabled=dtype is not None):
-                if not crosses_documents(causal_model(model), way):
-                    return way
-            way = "mask" if way == "positions" else "rows"
+    while way in PACKED:
+        with torch.autocast(device, dtype, enabled=dtype is not None):
+            if not crosses_documents(causal_model(model), way):
+                return way
+        way = WEAKER[way]
     return way
 
 

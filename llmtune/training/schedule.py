@@ -1,10 +1,14 @@
-"""The learning rate: a pure function of the step, so that a resume needs only the step's number."""
+"""The learning rate: a pure function of the step, so that a resume needs only the step's number. Imports no torch."""
 
 from __future__ import annotations
 
 import math
 
-from llmtune.training.settings import ScheduleSettings
+from llmtune.training.settings import ScheduleSettings, TrainSettings
+
+# The learning-rate range test: so many updates, from one rate to the other.
+REHEARSAL_STEPS, REHEARSAL_LOWEST, REHEARSAL_HIGHEST = 40, 1e-6, 1.0
+REHEARSAL_SHARE = 0.05  # of the rows of the training, where that is more than a row an update
 
 
 def rate_at(step: int, steps: int, schedule: ScheduleSettings) -> float:
@@ -30,3 +34,14 @@ def rate_at(step: int, steps: int, schedule: ScheduleSettings) -> float:
     if schedule.type == "cosine":
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * gone))
     return floor + (1 - floor) * (1 - gone)
+
+
+def rehearsal_rate(number: int) -> float:
+    """The rate of an update of the range test, from 0: each is higher by one factor."""
+    return REHEARSAL_LOWEST * (REHEARSAL_HIGHEST / REHEARSAL_LOWEST) ** (number / (REHEARSAL_STEPS - 1))
+
+
+def rehearsal_rows(settings: TrainSettings, steps: int) -> int:
+    """Rows of an update of the range test before a training of `steps` steps."""
+    share = int(REHEARSAL_SHARE * steps * settings.batch_rows / REHEARSAL_STEPS)
+    return min(max(1, share), settings.batch_rows)

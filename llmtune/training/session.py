@@ -25,24 +25,31 @@ from llmtune.machine import peak_resident
 from llmtune.models.load import load_tokenizer
 from llmtune.models.shape import read_config, read_shape
 from llmtune.monitor import Monitor
+from llmtune.section import Section
 from llmtune.seeds import seed_of
 from llmtune.training.checkpoint import WEIGHTS, CheckpointStore, Progress, load_weights, read_moments, read_tensors
+from llmtune.training.clock import Clock
 from llmtune.training.collate import collator_for
 from llmtune.training.data import Row, Rows, rows_for
 from llmtune.training.devices import Devices, start
 from llmtune.training.distillation import Distillation, Teacher, load_teacher
 from llmtune.training.engine import make_engine
 from llmtune.training.estimate import row_problem
+from llmtune.training.experts import use_trained_experts
+from llmtune.training.guard import table_of_returns
 from llmtune.training.isolation import PACKED, Isolation, has_windows, stricter
-from llmtune.training.loop import Clock, Loop, spread
+from llmtune.training.loop import Loop, spread
 from llmtune.training.loss import causal_model, decoder_of
 from llmtune.training.masking import masking_problem
 from llmtune.training.objective import Objective, objective_for
 from llmtune.training.precision import precision_on
 from llmtune.training.preparation import FROZEN_DTYPE, isolation_for, prepared_model, save_trained
+from llmtune.training.range_test import RangeTest, curve_of, range_test
+from llmtune.training.router_losses import curves_of_routers, with_router_losses
+from llmtune.training.router_plan import router_problem
 from llmtune.training.settings import TrainSettings, count_steps
 
-HISTORY, PRECISION = "history.jsonl", "precision.txt"
+HISTORY, PRECISION, RANGE_TEST = "history.jsonl", "precision.txt", "range-test.json"
 
 
 def train(
@@ -86,8 +93,9 @@ def train(
         session.monitor = Monitor()  # rank 0 alone talks, and decides for all when to stop
     settings = session.settle_precision(devices)
     loop = session.loop(devices)
+    session.settle_rate(loop)
     loop.run()
-    metrics, weights = session.metrics(loop), session.chosen_weights(loop)
+    metrics, weights, section = session.metrics(loop), session.chosen_weights(loop), session.section(loop)
     history, conversations = loop.progress.history, loop.rows.has_conversations
     devices.end()
     del loop
@@ -106,6 +114,8 @@ def train(
         trust_remote_code=trust_remote_code,
     )
     write_text(output / HISTORY, "".join(json.dumps(record) + "\n" for record in history))
+    if section.tables or section.charts:
+        section.write(output)
     return metrics
 
 
@@ -124,6 +134,7 @@ class _Session:
     objective: Objective
     teacher: Teacher | None
     trust_remote_code: bool
+    range_test: RangeTest | None = None
 
     @property
     def adapter_seed(self) -> int:
@@ -148,21 +159,42 @@ class _Session:
         self.settings = self.settings.model_copy(update={"precision": precision_on(devices, wanted)})
         return self.settings
 
+    def settle_rate(self, loop: Loop) -> None:
+        """Put a learning rate in the place of `auto`, by a test before the first step; after a resume the same."""
+        if self.settings.lr != "auto":
+            return
+        self.range_test = range_test(loop, self.work / RANGE_TEST)
+        self.settings = loop.settings = self.settings.model_copy(update={"lr": self.range_test.lr})
+        self.monitor.note(f"lr: auto is {self.range_test.lr:.2g}, by the learning-rate range test")
+
+    def section(self, loop: Loop) -> Section:
+        """What the report shows of this training beside its curves; each part comes from what it is about."""
+        charts = [] if self.range_test is None else [curve_of(self.range_test)]
+        charts += curves_of_routers(loop.progress.history)
+        returns = table_of_returns(loop.progress.history)
+        return Section(tables=[returns] if returns.rows else [], charts=charts)
+
     def loop(self, devices: Devices) -> Loop:
         """Model, rows, engine and saved progress, ready to run."""
         settings = self.settings
         trust = self.trust_remote_code
         shape = read_shape(self.checkpoint)
-        if problem := row_problem(settings.row_tokens, shape) or masking_problem(settings.masking, shape.config):
+        if problem := (
+            row_problem(settings.row_tokens, shape)
+            or masking_problem(settings.masking, shape.config)
+            or router_problem(settings, shape.config)
+        ):
             raise CannotRunHere(problem)
         model = prepared_model(
             self.checkpoint, settings, self.adapter_seed, device=devices.device, trust_remote_code=trust
         )
+        use_trained_experts(causal_model(model))
         isolate = isolation_for(model, shape.config, settings.precision)
         tokenizer: Any = load_tokenizer(self.checkpoint, trust_remote_code=trust)
         objective = self.objective
         if self.teacher is not None:
             objective, isolate = self._distillation(self.teacher, tokenizer, isolate, devices)
+        objective = with_router_losses(objective, model, settings, shape.config)
         rows, valid = self._rows(devices, tokenizer, isolate)
         steps = count_steps(settings, len(rows), rows.tokens)
         store = CheckpointStore(self.work / "checkpoints", first=devices.first)
@@ -183,10 +215,8 @@ class _Session:
         engine = make_engine(model, objective, settings, devices)
         if latest is not None and progress.step < steps.total:
             engine.restore(read_moments(latest), progress.engine)
-        if latest is None and (settings.guard is not None or settings.lr == "auto"):
-            store.save(engine, progress, last=False)  # to go back to
         devices.wait()
-        return Loop(
+        loop = Loop(
             engine=engine,
             settings=settings,
             steps=steps,
@@ -200,6 +230,9 @@ class _Session:
             progress=progress,
             clock=self.clock,
         )
+        if latest is None and (settings.guard is not None or settings.lr == "auto"):
+            loop.begin()
+        return loop
 
     def _distillation(
         self, teacher: Teacher, tokenizer: Any, isolate: Isolation, devices: Devices

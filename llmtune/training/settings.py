@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from llmtune.models.adapters import AdapterSettings
 from llmtune.seeds import seed_of
 from llmtune.settings import Settings
 
+CHECKPOINT_SECONDS = 1800.0  # of work that a crash may cost, where the recipe does not say how often to save
 LEARNING_RATE = {"full": 3e-4, "adapter": 1e-3}
 # Bytes of one chunk's logits in fp32 (loss.py): enough rows for a full-speed matrix product, little beside the model.
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}
@@ -72,6 +73,61 @@ class ValidationSettings(Settings):
     )
 
 
+class GuardSettings(Settings):
+    """What is done about steps that go wrong: see `guard.py`."""
+
+    spike: float = Field(
+        1.5,
+        gt=1,
+        description="A loss of more than so many times the lowest running median so far is a spike (a median under one "
+        "nat counts as one).",
+    )
+    patience: int = Field(
+        5, ge=1, description="Steps in a row, each a spike or not finite, after which training goes back."
+    )
+    roll_backs: int = Field(
+        3, ge=0, description="How often training goes back before it ends with an error; from the second time on at "
+        "half the learning rate of the time before.",
+    )  # fmt: skip
+    anchor_steps: int | None = Field(
+        None, ge=1, description="Steps between two states that training can go back to; default a quarter of all steps."
+    )
+
+
+class MaskingSettings(Settings):
+    """Part of the tokens is hidden from the model, another part in each epoch. Its defaults are right for most."""
+
+    type: Literal["causal", "mlm"] = Field(
+        description="causal: inputs are masked, and every next token is learned as without (MEAP); for models that "
+        "write text. mlm: the masked tokens are learned (BERT); for encoders.",
+    )
+    ratio: float = Field(0.15, gt=0, lt=1, description="Part of the tokens to mask.")
+    whole_words: bool | None = Field(
+        None, description="Mask all tokens of a word or none of them; default true. Only for mlm."
+    )
+    token: str | None = Field(
+        None,
+        min_length=1,
+        description="The token that stands for a masked one; default: the tokenizer's mask token, else a special token "
+        "of its vocabulary that no text can contain.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.whole_words is not None and self.type != "mlm":
+            raise ValueError("whole_words is for masking type mlm; causal masks token by token")
+        return self
+
+
+class RouterSettings(Settings):
+    """Losses that keep the routers of a mixture of experts in order: see `router_losses.py`."""
+
+    balance: float = Field(
+        0.01, ge=0, description="Coefficient of the load-balance loss, which is 1 where the experts' shares are even."
+    )
+    z: float = Field(0.001, ge=0, description="Coefficient of the z-loss, the mean square of the logits' log-sum-exp.")
+
+
 class TrainSettings(Settings):
     """What is trained, on how much, and how."""
 
@@ -87,6 +143,9 @@ class TrainSettings(Settings):
         "auto",
         description="Where to train; auto: a GPU where there is one. Asking for cuda on a machine without is an error.",
     )
+    masking: MaskingSettings | None = Field(
+        None, description="Hide part of the tokens while training; default: nothing, but type mlm for an encoder."
+    )
     tokens: int | None = Field(None, ge=1, description="Training budget in tokens; not with epochs.")
     epochs: float | None = Field(
         None, gt=0, description="Training budget in readings of the train split; default 1. Not with tokens."
@@ -98,13 +157,25 @@ class TrainSettings(Settings):
     micro_batch: int = Field(
         4, ge=1, description="Rows that one device works on at once; changes memory and speed alone."
     )
-    lr: float | None = Field(
-        None, gt=0, description="Highest learning rate; default 3e-4 for all weights, 1e-3 for an adapter."
+    lr: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
+        None,
+        description="Highest learning rate; default 3e-4 for all weights, 1e-3 for an adapter. auto: found by a short "
+        "test of rising rates before the training.",
     )
     schedule: ScheduleSettings = Field(ScheduleSettings(), description="The learning rate over the steps.")
     optimizer: OptimizerSettings = Field(OptimizerSettings(), description="AdamW.")
     validation: ValidationSettings = Field(
         ValidationSettings(), description="The loss on held-out rows while training."
+    )
+    router: RouterSettings | None = Field(
+        None,
+        description="Losses of the routers, for a mixture of experts trained with all its weights; default {balance: "
+        "0.01, z: 0.001} there, and nothing for a dense model.",
+    )
+    guard: GuardSettings | None = Field(
+        GuardSettings(),
+        description="A step whose loss or gradient is not finite is left out, and training that went astray goes back "
+        "to its last good state; null: it ends with an error at once.",
     )
     checkpoint_steps: int | None = Field(
         None,
@@ -139,8 +210,8 @@ class TrainSettings(Settings):
 
     @property
     def learning_rate(self) -> float:
-        """The highest learning rate."""
-        return self.lr or LEARNING_RATE["adapter" if self.adapter else "full"]
+        """The highest learning rate; the default one until `auto` is settled."""
+        return self.lr if isinstance(self.lr, float) else LEARNING_RATE["adapter" if self.adapter else "full"]
 
     @property
     def batch_rows(self) -> int:
@@ -163,11 +234,13 @@ class Steps:
     total:      optimizer steps
     validate:   steps between two validations
     checkpoint: steps between two checkpoints
+    anchor:     steps between two states that training can go back to; 0: it never does
     """
 
     total: int
     validate: int
     checkpoint: int
+    anchor: int
 
     def validates_after(self, step: int) -> bool:
         """Whether a validation follows the step'th step (from 1)."""
@@ -175,7 +248,11 @@ class Steps:
 
     def saves_after(self, step: int) -> bool:
         """Whether a checkpoint follows the step'th step (from 1)."""
-        return step == self.total or step % self.checkpoint == 0
+        return step == self.total or step % self.checkpoint == 0 or self.is_anchor(step)
+
+    def is_anchor(self, step: int) -> bool:
+        """Whether the state after the step'th step (from 1) is one that training can go back to."""
+        return self.anchor > 0 and step % self.anchor == 0
 
 
 def count_steps(settings: TrainSettings, rows: int, tokens: int) -> Steps:
@@ -187,4 +264,9 @@ def count_steps(settings: TrainSettings, rows: int, tokens: int) -> Steps:
         total = math.ceil((settings.epochs or 1.0) * rows / settings.batch_rows)
     total = max(1, total)
     quarter = max(1, math.ceil(total / 4))
-    return Steps(total, settings.validation.every or quarter, settings.checkpoint_steps or quarter)
+    return Steps(
+        total,
+        validate=settings.validation.every or quarter,
+        checkpoint=settings.checkpoint_steps or quarter,
+        anchor=(settings.guard.anchor_steps or quarter) if settings.guard else 0,
+    )

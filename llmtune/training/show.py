@@ -4,14 +4,14 @@
         rich.print(part)
 
 Everything is read off the collator's own tensors: a target is what `labels` says, a document starts where
-`position_ids` restart.
+`position_ids` restart, and what is masked differs from the row's own tokens (show_masking.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import count, islice, pairwise
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,13 +22,14 @@ from rich.text import Text
 
 from llmtune.training.collate import NOT_TRAINED, Collator, Sample
 from llmtune.training.data import Rows
+from llmtune.training.masking import MASKED, REPLACED, Masker
 from llmtune.training.order import SampleId, rows_of_step
+from llmtune.training.show_masking import masking_legend, render_two_epochs
+from llmtune.training.show_text import BORDER, CONTEXT, PADDING, TRAINED, document_text
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
-
-TRAINED, CONTEXT, PADDING, BORDER = "green", "yellow", "dim red", "bold reverse blue"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class BatchFigures:
     slots:   B × T, the tokens the model computes
     tokens:  of documents; the rest of the slots is padding
     trained: targets
+    masked:  tokens that the model does not see, or sees another one for
     padding_if_padded: padding, had each document a row of its own, in batches of as many rows, padded to the longest
     """
 
@@ -46,6 +48,7 @@ class BatchFigures:
     slots: int
     tokens: int
     trained: int
+    masked: int
     padding_if_padded: int
 
     @property
@@ -62,9 +65,11 @@ class BatchFigures:
         return BatchFigures(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
-def measure(batch: dict[str, Tensor], lengths: Sequence[int]) -> BatchFigures:
-    """Figures of one batch; `lengths` are its rows' tokens without padding."""
+def measure(batch: dict[str, Tensor], samples: Sequence[Sample]) -> BatchFigures:
+    """Figures of the batch that was made of these samples."""
     rows, length = batch["input_ids"].shape
+    lengths = [len(sample.row.input_ids) for sample in samples]
+    read = [batch["input_ids"][row, :size].numpy() for row, size in enumerate(lengths)]
     documents = [size for row in range(rows) for size in document_lengths(batch, row, lengths[row])]
     groups = [documents[first : first + rows] for first in range(0, len(documents), rows)]
     padded = sum(max(group) * len(group) for group in groups)
@@ -74,13 +79,17 @@ def measure(batch: dict[str, Tensor], lengths: Sequence[int]) -> BatchFigures:
         slots=rows * length,
         tokens=sum(lengths),
         trained=int((batch["labels"] != NOT_TRAINED).sum()),
+        masked=sum(int((ids != sample.row.input_ids).sum()) for ids, sample in zip(read, samples, strict=True)),
         padding_if_padded=padded - sum(documents),
     )
 
 
 def document_lengths(batch: dict[str, Tensor], row: int, tokens: int) -> list[int]:
     """Tokens of each document in a row of a batch, in order; the row's padding left out."""
-    starts = np.flatnonzero(batch["position_ids"][row, :tokens].numpy() == 0)
+    if "position_ids" not in batch:  # one document a row
+        return [tokens]
+    positions = batch["position_ids"][row, :tokens].numpy()
+    starts = np.flatnonzero(positions == positions[0])
     return [int(size) for size in np.diff(starts, append=tokens)]
 
 
@@ -106,17 +115,19 @@ def show_batches(
     plain:             mark context and padding by signs too, for output without colours
     tokens_per_second: speed of training, padding counted; adds what of it padding takes
     """
-    yield legend(plain)
-    total = BatchFigures(0, 0, 0, 0, 0, 0)
+    yield legend(plain) if collate.masker is None else masking_legend(collate.masker, tokenizer, plain)
+    total = BatchFigures(0, 0, 0, 0, 0, 0, 0)
     for number, (step, ids) in enumerate(islice(_micro_batches(len(rows), batch_rows, micro_batch, seed), batches), 1):
         samples = [Sample(epoch, index, rows[index]) for epoch, index in ids]
         batch = collate(samples)
-        lengths = [len(sample.row.input_ids) for sample in samples]
-        total += measure(batch, lengths)
-        for place, sample in enumerate(samples):
-            title = f"batch {number}, step {step + 1}, epoch {sample.epoch + 1}, row {sample.index}"
-            yield render_row(batch, place, lengths[place], tokenizer, title, document_tokens, plain)
-    yield figures_table(rows, total, batches, tokens_per_second)
+        total += measure(batch, samples)
+        for place, (sample, (epoch, index)) in enumerate(zip(samples, ids, strict=True)):
+            title = f"batch {number}, step {step + 1}, epoch {epoch + 1}, row {index}"
+            if collate.masker is None:
+                yield render_row(batch, place, len(sample.row.input_ids), tokenizer, title, document_tokens, plain)
+            else:
+                yield render_two_epochs(collate, sample, tokenizer, title, document_tokens, plain)
+    yield figures_table(rows, total, batches, tokens_per_second, collate.masker)
 
 
 def _micro_batches(rows: int, batch_rows: int, micro_batch: int, seed: int) -> Iterator[tuple[int, list[SampleId]]]:
@@ -159,7 +170,8 @@ def render_row(
     for number, size in enumerate(sizes, 1):
         text.append("\n" if number > 1 else "").append(f"▌{number} ", BORDER)
         inside = slice(begin, begin + size)
-        text.append_text(_document(ids[inside], trained[inside], tokenizer, document_tokens, plain))
+        kinds = np.where(trained[inside], TRAINED, CONTEXT)
+        text.append_text(document_text(ids[inside], kinds, tokenizer, document_tokens, plain))
         begin += size
     padding = len(ids) - tokens
     if padding:
@@ -169,43 +181,33 @@ def render_row(
     return Panel(text, title=f"{title}: {counts}", title_align="left", border_style="dim")
 
 
-def _document(
-    ids: np.ndarray, trained: np.ndarray, tokenizer: PreTrainedTokenizerBase, most: int | None, plain: bool
-) -> Text:
-    """The tokens of one document, runs of targets and of context each in its style; the middle left out beyond `most`
-    tokens."""
-    text = Text()
-    tail = (most or 0) // 4
-    left_out = range(0) if most is None or len(ids) <= most else range(most - tail, len(ids) - tail)
-    borders = {0, len(ids), left_out.start, left_out.stop, *(np.flatnonzero(np.diff(trained)) + 1).tolist()}
-    places = sorted(borders)
-    for begin, end in pairwise(places):
-        if begin in left_out:
-            if begin == left_out.start:
-                text.append(f" … {len(left_out)} tokens … ", "dim")
-            continue
-        run = tokenizer.decode(ids[begin:end].tolist(), skip_special_tokens=False).replace("\n", "⏎\n")
-        if trained[begin]:
-            text.append(run, TRAINED)
-        else:
-            text.append(f"‹{run}›" if plain else run, CONTEXT)
-    return text
-
-
-def figures_table(rows: Rows, shown: BatchFigures, batches: int, tokens_per_second: float | None = None) -> Group:
-    """The figures of the batches shown, beside those of all rows, and what padding costs."""
+def figures_table(
+    rows: Rows,
+    shown: BatchFigures,
+    batches: int,
+    tokens_per_second: float | None = None,
+    masker: Masker | None = None,
+) -> Group:
+    """The figures of the batches shown, beside those of all rows (of masks: what to expect), and what padding costs."""
     counts, room = rows.counts, len(rows) * rows.row_tokens
     table = Table(title="Figures", title_justify="left")
     table.add_column("")
     table.add_column(f"{batches} batch{'es' if batches != 1 else ''} shown", justify="right")
     table.add_column("all rows", justify="right")
     saved_all = counts.tokens + rows.padding_if_padded
+    trained = counts.trained * (masker.settings.ratio if masker and masker.settings.type == "mlm" else 1)
+    masks = []
+    if masker is not None:
+        part = masker.settings.ratio * (MASKED + REPLACED if masker.settings.type == "mlm" else 1)
+        expected = f"about {part * counts.trained / counts.tokens:.1%}"
+        masks.append(("masked", f"{shown.masked / shown.tokens:.1%}", expected))
     for name, here, everywhere in (
         ("rows", f"{shown.rows:,}", f"{len(rows):,}"),
         ("documents and pieces of documents", f"{shown.documents:,}", f"{counts.pieces:,}"),
         ("tokens", f"{shown.tokens:,}", f"{counts.tokens:,}"),
         ("fill", f"{shown.tokens / shown.slots:.1%}", f"{counts.tokens / room:.1%}"),
-        ("trained", f"{shown.trained / shown.tokens:.1%}", f"{counts.trained / counts.tokens:.1%}"),
+        ("trained", f"{shown.trained / shown.tokens:.1%}", f"{trained / counts.tokens:.1%}"),
+        *masks,
         ("padding", f"{shown.padding:,}", f"{room - counts.tokens:,}"),
         ("padding, were documents not packed", f"{shown.padding_if_padded:,}", f"{rows.padding_if_padded:,}"),
         ("… as a share of the speed", f"{shown.waste_if_padded:.1%}", f"{rows.padding_if_padded / saved_all:.1%}"),

@@ -6,6 +6,7 @@ saved by parameter name, whole, so a checkpoint knows nothing of the partitions 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -42,6 +43,8 @@ class ZeroEngine(Engine):
         for group in self.module.optimizer.param_groups:
             group["lr"] = rate
         self.module.step()
+        if self._zero.overflow:  # the gradient was not finite: DeepSpeed updated nothing
+            return math.inf
         self.updates += 1
         return float(self.module.get_global_grad_norm())
 
@@ -63,10 +66,20 @@ class ZeroEngine(Engine):
         self.updates = int(state["updates"])
         if not self.updates:
             return
+        self._put_moments(moments)
+
+    def put_back(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        for name, parameter in self.trainable():
+            self._put_weight(parameter, weights[name].to(self.devices.device))
+        self.updates = int(state["updates"])
+        self._put_moments(moments)
+
+    def _put_moments(self, moments: Mapping[str, Tensor]) -> None:
+        """Fill AdamW's state; before the first update its moments are 0."""
         self._make_moments()
         for name, parameter in self.trainable():
-            for moment in MOMENTS:
-                self._put(parameter, moments[f"{name}.{moment}"], moment)
+            for moment in MOMENTS if self.updates else ():
+                self._put_moment(parameter, moments[f"{name}.{moment}"].to(self.devices.device), moment)
 
     def _make_moments(self) -> None:
         """AdamW makes its state at the first update; make it now, to be filled."""
@@ -87,15 +100,32 @@ class ZeroEngine(Engine):
             self._zero._hp_optimizer_states_linked = False
             self._zero._lazy_init_hp_params_optimizer_state()
 
-    def _put(self, parameter: Any, value: Tensor, moment: str) -> None:
+    def _put_moment(self, parameter: Any, value: Tensor, moment: str) -> None:
         """Give each rank its part of a whole moment."""
         from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
-        value = value.to(self.devices.device)
-        if not hasattr(parameter, "ds_id"):
+        if hasattr(parameter, "ds_id"):
+            safe_set_local_optimizer_state(parameter, self._part(parameter, value), moment)
+        else:
             safe_set_full_optimizer_state(parameter, value, moment)
-            return
-        part = parameter.ds_tensor.numel()  # the last rank's is padded
+
+    def _put_weight(self, parameter: Any, value: Tensor) -> None:
+        """Give each rank its part of a whole weight: the one that is updated, and the one that the passes read."""
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
+
+        if hasattr(parameter, "ds_id"):
+            part = self._part(parameter, value)
+            safe_set_local_fp32_param(parameter, part)
+            parameter.ds_tensor.data.copy_(part)
+            if parameter.data.numel() == parameter.ds_numel:  # small ones stay gathered
+                parameter.data.copy_(value)
+        else:
+            safe_set_full_fp32_param(parameter, value)
+            parameter.data.copy_(value)
+
+    def _part(self, parameter: Any, value: Tensor) -> Tensor:
+        """This rank's part under ZeRO-3 of a whole tensor; the last rank's is padded."""
+        part = parameter.ds_tensor.numel()
         padded = torch.zeros(part * self.devices.world, dtype=value.dtype, device=value.device)
         padded[: value.numel()] = value.reshape(-1)
-        safe_set_local_optimizer_state(parameter, padded[part * self.devices.rank :][:part].clone(), moment)
+        return padded[part * self.devices.rank :][:part].clone()

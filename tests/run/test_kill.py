@@ -13,12 +13,16 @@ from pathlib import Path
 import pytest
 
 from llmtune.files import files_below, sha256_file
+from tests.augment.conftest import FakeApertium, fake  # noqa: F401 - a fixture
 from tests.run.conftest import CommandLine
 from tests.tiny import TEXT
 
 STAGES = """
 corpus: {sources: [{path: docs}], split: {valid: 0.1, test: 0.1}, near_duplicates: null}
-train: {epochs: 2, row_tokens: 64, batch_tokens: 256, micro_batch: 2, lr: 1e-3, checkpoint_steps: 2}
+back_translate: {keep: {min_similarity: 0.2}}
+train: {epochs: 2, row_tokens: 64, batch_tokens: 512, micro_batch: 2, lr: 1e-3, checkpoint_steps: 2, masking: {type: causal, token: "~"}}
+prune: {keep_width: 0.5, calibration: {rows: 8, tokens: 32}}
+distill: {epochs: 1, row_tokens: 64, batch_tokens: 512, micro_batch: 2, lr: 1e-3, checkpoint_steps: 2}
 quantize: {method: gptq, group_size: 32, calibration: {rows: 8, tokens: 32}}
 export: {id: hf, format: hf}
 export: {id: gguf, format: gguf, type: q4_0, pre_tokenizer: gpt-2, from: quantize}
@@ -66,12 +70,19 @@ def has(line: CommandLine, kind: str, pattern: str) -> bool:
 MOMENTS: list[tuple[str, str, str]] = [
     ("corpus", "worker.lock", ""),
     ("corpus", "output/*", ""),
+    ("back_translate", "work/*", ""),
+    ("back_translate", "output/*", ""),
     ("train", "work/rows/**/*", ""),
     ("train", "work/checkpoints/**/*", ""),
     ("train", "", "kill@step:4"),
     ("train", "", "kill@checkpoint:6"),
     ("train", "", "kill@step:7"),
     ("train", "output/*", ""),
+    ("prune", "worker.lock", ""),
+    ("prune", "output/*", ""),
+    ("distill", "work/checkpoints/**/*", ""),
+    ("distill", "", "kill@step:3"),
+    ("distill", "output/*", ""),
     ("quantize", "worker.lock", ""),
     ("quantize", "work/**/layer-*", ""),
     ("quantize", "output/*", ""),
@@ -108,11 +119,12 @@ def _workers_alive(line: CommandLine) -> bool:
 
 
 @pytest.mark.slow
-def test_killed_at_ten_moments_and_more_the_result_is_that_of_a_run_never_killed(
-    line: CommandLine, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
+def test_killed_at_moments_of_every_stage_the_result_is_that_of_a_run_never_killed(
+    line: CommandLine, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, fake: FakeApertium
 ) -> None:
     whole = CommandLine(tmp_path_factory.mktemp("whole"), tiny_model)
     for one in (whole, line):
+        one.environment["PATH"] = fake.environment["PATH"]
         write_documents(one.folder / "docs")
         one.recipe(STAGES, head=HEAD)
     finished = whole.run("run", "toy.yaml", timeout=300)
@@ -120,7 +132,7 @@ def test_killed_at_ten_moments_and_more_the_result_is_that_of_a_run_never_killed
     kills = 0
     for kind, pattern, injected in MOMENTS:
         kills += kill_when(line, lambda k=kind, p=pattern: has(line, k, p), injected)  # type: ignore[misc]
-    assert kills >= 10, f"only {kills} of the moments were met"
+    assert kills >= 16, f"only {kills} of the moments were met"
     last = line.run("run", "toy.yaml", timeout=300)
     assert last.returncode == 0, last.stdout + last.stderr
     expected, found = result_of(whole), result_of(line)

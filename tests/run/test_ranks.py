@@ -6,12 +6,15 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from tests.run.conftest import CommandLine
+
+CONFIGS = Path(__file__).parents[2] / "accelerate_configs"
 
 
 def launched(line: CommandLine) -> list[str]:
@@ -51,6 +54,42 @@ def test_a_rank_that_ran_out_of_memory_is_called_again_with_the_others(line: Com
     assert running.returncode == 0, output
     assert "out of memory: starting again with 1/2" in output, "not: connection closed by peer"
     assert record(line, "01-count")["metrics"]["ranks"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outer", [True, False], ids=["outer launch", "launch file"])
+def test_the_death_of_one_rank_ends_the_others_and_is_told(line: CommandLine, outer: bool) -> None:
+    """Rank 0 waits for ever for one that was killed, as it would in a sum over shared memory."""
+    line.recipe(f"count: {{upto: 4, trouble: killed_rank, launch: {CONFIGS / 'fsdp2-cpu.yaml'}}}", head="seed: 1")
+    running = start(line) if outer else line.start("run", "toy.yaml")
+    output = running.communicate(timeout=90)[0]
+    assert running.returncode == 1, output
+    assert "one of the processes that train together was killed from outside" in output
+    assert "run the same command to go on" in output
+    running = start(line) if outer else line.start("run", "toy.yaml")
+    output = running.communicate(timeout=90)[0]
+    assert running.returncode == 0, output
+    assert line.total("01-count") == 11
+    assert record(line, "01-count")["metrics"]["ranks"] == 2
+
+
+@pytest.mark.slow
+def test_several_machines_by_the_shipped_file(line: CommandLine) -> None:
+    """Two on one: a launcher each, that meet at an address."""
+    line.recipe("count: {upto: 4}\ndouble: {}", head="seed: 1")
+    meeting = ["--main_process_ip", "127.0.0.1", "--main_process_port", "29619", "--num_processes", "2"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "multi-node.yaml")]
+    machines = [
+        subprocess.Popen(
+            [*launch, *meeting, "--machine_rank", str(rank), "-m", "llmtune", "run", "toy.yaml"],
+            cwd=line.folder, env=line.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    output = "".join(machine.communicate(timeout=120)[0] for machine in machines)
+    assert [machine.returncode for machine in machines] == [0, 0], output
+    assert record(line, "01-count")["metrics"]["ranks"] == 2
+    assert line.total("02-double") == 22
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from tests.training.small_run import SMALL, history_of, small_place, small_train
 # field → a value that must change the history; those that other tests cover are in ELSEWHERE
 CHANGES: dict[str, Any] = {
     "adapter": {"type": "lora", "rank": 4},
+    "masking": {"type": "causal", "token": "<|endoftext|>"},
     "precision": "bf16",
     "tokens": 900,
     "epochs": 0.3,
@@ -35,6 +36,8 @@ CHANGES: dict[str, Any] = {
 }
 ELSEWHERE = {
     "validation.keep": "test_loop.py::test_best_weights_are_kept",
+    "router": "test_router_losses.py::test_coefficients_are_read",
+    "guard": "test_guard.py::test_each_setting_is_read",
     "checkpoint_steps": "below",
     "gradient_checkpointing": "below",
     "compile": "below",
@@ -105,6 +108,9 @@ def test_checkpoint_steps(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(CheckpointStore, "save", noting)
     small_train(place, "checkpoints", checkpoint_steps=3)
+    assert saved == [0, 2, 3, 4, 6, 7]  # with those that a roll-back can go to
+    saved.clear()
+    small_train(place, "checkpoints-alone", checkpoint_steps=3, guard=None)
     assert saved == [3, 6, 7]
 
 

@@ -6,8 +6,15 @@ from rich.console import Console
 
 from llmtune.training.collate import Collator, Sample
 from llmtune.training.data import Row, build_rows
-from llmtune.training.show import CONTEXT, TRAINED, measure, render_row, show_batches
-from tests.tiny import TEXT, tiny_tokenizer
+from llmtune.training.isolation import isolation_of
+from llmtune.training.masking import masker_for
+from llmtune.training.settings import MaskingSettings
+from llmtune.training.show import measure, render_row, show_batches
+from llmtune.training.show_masking import render_two_epochs
+from llmtune.training.show_pairs import pairs_table
+from llmtune.training.show_text import CONTEXT, LEFT, MASKED, REPLACED, TRAINED
+from tests.tiny import TEXT, UNKNOWN, tiny_config, tiny_tokenizer
+from tests.tiny_encoders import tiny_encoder, tiny_wordpiece
 from tests.training.corpora import chat, corpus_of, text
 
 
@@ -25,10 +32,10 @@ def printed(*parts):
 
 def test_figures_worked_by_hand():
     samples = [Sample(0, 0, row([6, 3, 1])), Sample(0, 1, row([4, 4]))]
-    figures = measure(Collator(pad_id=1)(samples), [10, 8])
+    figures = measure(Collator(pad_id=1)(samples), samples)
     # unpacked, two a batch: (6, 3), (1, 4), (4): 12 + 8 + 4 = 24 slots for 18 tokens
     assert (figures.rows, figures.documents, figures.slots, figures.tokens) == (2, 5, 20, 18)
-    assert (figures.padding, figures.padding_if_padded, figures.trained) == (2, 6, 13)
+    assert (figures.padding, figures.padding_if_padded, figures.trained, figures.masked) == (2, 6, 13, 0)
     assert figures.waste_if_padded == 0.25
 
 
@@ -64,3 +71,65 @@ def test_batches_of_a_corpus(tmp_path, most):
     assert ("tokens …" in out) == (most is not None)
     assert "Of 1,000 tokens/s padding takes" in out
     assert f"{rows.counts.fill:.1%}" in out
+
+
+def shown_columns(collate, row, tokenizer):
+    """The text of each column of a row's table, and the runs of it with their styles."""
+    panel = render_two_epochs(collate, Sample(0, 3, row), tokenizer, "row")
+    columns = []
+    for column in panel.renderable.columns:
+        cells = list(column.cells)
+        runs = [(cell.plain[span.start : span.end], span.style) for cell in cells for span in cell.spans]
+        columns.append((column.header, "".join(cell.plain for cell in cells), runs))
+    return columns
+
+
+def test_two_epochs_beside_the_text(tmp_path):
+    """What is hidden in each epoch is what the collator hides; everything else reads as the text does."""
+    tokenizer = tiny_tokenizer()
+    masking = MaskingSettings(type="causal", ratio=0.3, token=UNKNOWN)
+    collate = Collator(1, masker=masker_for(masking, tokenizer, tiny_config("llama").to_dict(), 5))
+    row = build_rows(corpus_of(tmp_path, text("a", TEXT[0]), text("b", TEXT[1])), "train", tokenizer, 200)[0]
+    (_, whole, _), *epochs = shown_columns(collate, row, tokenizer)
+    assert TEXT[0] in whole
+    assert TEXT[1] in whole
+    masks = []
+    for epoch, (header, shown, runs) in enumerate(epochs):
+        read = collate([Sample(epoch, 3, row)])["input_ids"][0].numpy()
+        masks.append(np.flatnonzero(read != row.input_ids).tolist())
+        assert f"epoch {epoch + 1}: {len(masks[-1])} masked" in header
+        assert len(shown) == len(whole)
+        assert all(mark in ("░", stood) for mark, stood in zip(shown, whole, strict=True))
+        hidden = "".join(run for run, style in runs if style == MASKED).replace(" ", "")
+        assert set(hidden) == {"░"}
+        assert len(hidden) == len(
+            "".join(tokenizer.decode([row.input_ids[place]]) for place in masks[-1]).replace(" ", "")
+        )
+    assert masks[0] != masks[1]
+
+
+def test_words_of_an_encoder_masked_replaced_and_left(tmp_path):
+    tokenizer, config = tiny_wordpiece(), tiny_encoder("bert").config.to_dict()
+    masker = masker_for(MaskingSettings(type="mlm", ratio=0.6), tokenizer, config, 5)
+    collate = Collator(0, isolation_of(config), masker=masker)
+    rows = build_rows(corpus_of(tmp_path, text("a", " ".join(TEXT))), "train", tokenizer, 400, framed=True)
+    (_, whole, _), *epochs = shown_columns(collate, rows[0], tokenizer)
+    assert "[CLS] the planner estimates" in whole
+    for _, shown, runs in epochs:
+        assert {MASKED, REPLACED, LEFT} <= {style for _, style in runs}
+        assert "[CLS]" in shown
+        assert "[MASK]" not in shown
+    out = printed(*show_batches(rows, collate, tokenizer, batches=1, batch_rows=1, micro_batch=1, seed=0, plain=True))
+    assert "the model reads [MASK]  {replaced}  [left as it is]" in out
+    assert f"about {0.9 * 0.6 * rows.counts.trained / rows.counts.tokens:.1%}" in out
+
+
+def test_augmented_texts_beside_their_originals():
+    long = " ".join(TEXT * 4)
+    pairs = [(text("0", TEXT[0]), text("0-made", TEXT[0].upper())), (text("1", long), text("1-made", "[short]"))]
+    out = printed(pairs_table(pairs))
+    assert TEXT[0] in out
+    assert TEXT[0].upper() in out
+    assert "[short]" in out
+    assert " …" in out
+    assert " …" not in printed(pairs_table(pairs, whole=True))

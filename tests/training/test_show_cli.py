@@ -23,6 +23,7 @@ from tests.training.corpora import corpus_of, text
 
 pytest.importorskip("llmtune.stages.train")
 
+MASKED = "train.masking={type: causal, token: <|endoftext|>}"
 RECIPE = """
 name: tiny
 model: model/
@@ -152,7 +153,7 @@ def test_a_tokenizer_that_cannot_be_kept_is_not_told_of_the_runs(recipe, monkeyp
     assert "--runs" not in told
 
 
-@pytest.mark.parametrize("overrides", [[], ["train.seed=3", "train.compile=true"]])
+@pytest.mark.parametrize("overrides", [[], ["train.seed=3", "train.compile=true"], [MASKED]])
 def test_what_is_shown_is_what_a_training_gets(recipe, tmp_path, monkeypatch, overrides):
     """Rows, collator, order: all that decides the batches, caught on their way to both."""
     shown, given = {}, {}
@@ -188,6 +189,27 @@ def test_what_is_shown_is_what_a_training_gets(recipe, tmp_path, monkeypatch, ov
     assert [row.input_ids.tolist() for row in shown["rows"]] == [row.input_ids.tolist() for row in given["rows"]]
     # padding may be any token: nothing sees it
     assert replace(shown["collate"], pad_id=0) == replace(given["collator"], pad_id=0)
+
+
+def test_masking_is_shown(recipe):
+    result = output_of(recipe, MASKED)
+    assert result.exception is None, result.exception
+    assert "masked: trained, but the model reads <|endoftext|>" in result.output
+    assert "epoch 2: " in result.output
+    wrong = output_of(recipe, "train.masking={type: mlm}").exception
+    assert "use type causal" in str(wrong)
+
+
+def test_augmented_texts_are_shown_beside_their_originals(recipe, tmp_path, monkeypatch):
+    made = replace(text("0-es", "The scheduler estimates."), origin="0")
+    corpus = corpus_of(tmp_path / "augmented", text("0", TEXT[0]), made)
+    artifact = Artifact("corpus", corpus, "0" * 24, "corpus", "corpus")
+    monkeypatch.setattr("llmtune.run.artifact_for", lambda *arguments: artifact)
+    result = output_of(recipe)
+    assert result.exception is None, result.exception
+    last = result.output.index("Augmented documents")
+    assert "The scheduler estimates." in result.output[last:]
+    assert TEXT[0][:40] in result.output[last:]
 
 
 def test_a_compiled_training_has_rows_of_one_length(recipe):

@@ -1,4 +1,5 @@
-"""Two CPU ranks, ZeRO-2 and 3 (`accelerate launch`) and DDP (`torchrun`): the curve of one process; exact resume."""
+"""Two CPU ranks, ZeRO-1, 2, 3, offloading (`accelerate launch`) and DDP (`torchrun`): the curve of one process; exact
+resume."""
 
 from __future__ import annotations
 
@@ -24,6 +25,8 @@ RANK = """
 import json, os, sys
 from pathlib import Path
 from tests.training.small_run import small_train
+if os.environ.get("RANK") != os.environ.get("FAULTY_RANK", os.environ.get("RANK")):
+    del os.environ["LLMTUNE_INJECT"]
 metrics = small_train(Path(sys.argv[1]), sys.argv[2], **json.loads(sys.argv[3]))
 sys.stdout.flush()
 os._exit(0)  # as the run's own workers end
@@ -39,7 +42,7 @@ def on_ranks(place: Path, name: str, config: str | None, settings: dict[str, Any
     script = place / "rank.py"
     script.write_text(RANK)
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_configs" / f"{config}.yaml")]
-    launch += ["--main_process_port", "0"]
+    launch += ["--main_process_port", "0", "--num_processes", "2"]
     if config == "torchrun":
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         environment["ACCELERATE_USE_CPU"] = "true"
@@ -71,8 +74,15 @@ FULL, LORA = None, {"rank": 4}
 
 @pytest.mark.parametrize(
     ("config", "adapter"),
-    [("zero2-cpu", FULL), ("zero2-cpu", LORA), ("zero3-cpu", FULL), ("zero3-cpu", LORA), ("torchrun", LORA)],
-    ids=["zero2-full", "zero2-lora", "zero3-full", "zero3-lora", "torchrun-lora"],
+    [
+        ("zero1-cpu", LORA),
+        ("zero2-cpu", FULL),
+        ("zero3-cpu", FULL),
+        ("zero3-cpu", LORA),
+        ("zero3-offload", FULL),
+        ("torchrun", LORA),
+    ],
+    ids=["zero1-lora", "zero2-full", "zero3-full", "zero3-lora", "zero3-offload-full", "torchrun-lora"],
 )
 def test_two_ranks_learn_what_one_does(place: Path, config: str, adapter: dict[str, Any] | None) -> None:
     """Five rows a step over two ranks and micro-batches of two: unequal shares, an idle row, accumulation.
@@ -94,11 +104,17 @@ def test_two_ranks_learn_what_one_does(place: Path, config: str, adapter: dict[s
             torch.testing.assert_close(ours[name].float(), value.float(), rtol=1 / 64, atol=2e-3)
 
 
-@pytest.mark.parametrize(("config", "fault"), [("zero2-cpu", "kill@checkpoint:4"), ("zero3-cpu", "kill@step:4")])
-def test_killed_ranks_go_on_to_the_same_bits(place: Path, config: str, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("config", "fault", "rank"),
+    [("zero2-cpu", "kill@checkpoint:4", {}), ("zero3-cpu", "kill@step:4", {"FAULTY_RANK": "1"})],
+    ids=["all", "one"],
+)
+def test_killed_ranks_go_on_to_the_same_bits(place: Path, config: str, fault: str, rank: dict[str, str]) -> None:
+    """One that is left alone is ended by the launcher, whatever sum it waits in."""
     settings = {**SETTINGS, "precision": "bf16", "optimizer": {"weight_decay": 0.1}}
     on_ranks(place, f"{config}-whole", config, settings)
-    assert on_ranks(place, f"{config}-killed", config, settings, LLMTUNE_INJECT=fault) not in (0, -signal.SIGTERM)
+    status = on_ranks(place, f"{config}-killed", config, settings, LLMTUNE_INJECT=fault, **rank)
+    assert status not in (0, -signal.SIGTERM)
     on_ranks(place, f"{config}-killed", config, settings)
     whole, killed = (content_fingerprint([place / f"{config}-{name}" / "output"]) for name in ("whole", "killed"))
     assert killed == whole

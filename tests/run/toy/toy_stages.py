@@ -28,7 +28,8 @@ class CountStage(LaunchedStage):
     seconds_each: float = Field(0.0, description="Time a number takes.")
     trouble: str | None = Field(
         None,
-        description="error, bug, memory, hopeless, kill, disk: at the third number; rank: on another rank.",
+        description="error, bug, memory, hopeless, kill, disk: at the third number; rank: on another rank; "
+        "killed_rank: that one is killed, and rank 0 waits.",
     )
     note: str | None = Field(None, description="Said by the plan, and by the stage as it begins.")
     micro_batch: int = Field(4, description="Numbers at a time; halved after running out of memory.")
@@ -47,6 +48,11 @@ class CountStage(LaunchedStage):
         if int(os.environ.get("RANK", "0")) > 0:
             if self.trouble == "rank" and not context.halvings:
                 raise MemoryError
+            while self.trouble == "killed_rank" and not (context.work / "killed").exists():
+                if (context.work / "state").exists():
+                    (context.work / "killed").touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(0.02)
             write_text(context.work / f"rank-{os.environ['RANK']}", os.environ["MASTER_PORT"])
             return {}
         state = context.work / "state"
@@ -71,7 +77,7 @@ class CountStage(LaunchedStage):
         """Wait for the other ranks' greetings; returns how many ranks there are."""
         world = int(os.environ.get("WORLD_SIZE", "1"))
         while not all((context.work / f"rank-{rank}").exists() for rank in range(1, world)):
-            if (context.work.parent / "failure.json").exists():
+            if self.trouble != "killed_rank" and (context.work.parent / "failure.json").exists():
                 raise RuntimeError("connection closed by peer")
             time.sleep(0.02)
         return world

@@ -1,0 +1,155 @@
+"""The `search:` block, read: what is wrong is told with its place before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from llmtune.recipe import dump_resolved, load_recipe
+from llmtune.recipe.space import watched_stage
+from llmtune.search.sampler import Space
+from tests.recipe.conftest import GOOD, load, problems, toy_stages, write  # noqa: F401
+
+LINES = GOOD.count("\n")  # the block begins behind them
+MINIMIZE = "  minimize: train.loss\n"
+
+
+def block(space: str, rest: str = MINIMIZE) -> str:
+    return f"{GOOD}search:\n  space:\n{space}{rest}"
+
+
+WRONG = {
+    "a field that does not exist": (
+        "    train.lerning_rate: {low: 1e-4, high: 1e-3}\n",
+        MINIMIZE,
+        "3:5: unknown key 'lerning_rate' in train; did you mean 'learning_rate'?",
+    ),
+    "a stage that does not exist": (
+        "    trian.tokens: {choices: [1, 2]}\n",
+        MINIMIZE,
+        "3:5: no stage or setting 'trian'; did you mean 'train'?",
+    ),
+    "a choice of the wrong type": (
+        "    train.adapter.rank: {choices: [4, 8, many]}\n",
+        MINIMIZE,
+        "3:42: train.adapter.rank: found 'many', expected a whole number",
+    ),
+    "an end of the range that the field forbids": (
+        "    train.tokens: {low: 0, high: 100}\n",
+        MINIMIZE,
+        "3:5: train.tokens: found 0, expected a number above 0",
+    ),
+    "numbers for a field of whole numbers": (
+        "    train.adapter.rank: {low: 1, high: 9, step: 0.5}\n",
+        MINIMIZE,
+        "3:5: search.space.train.adapter.rank: the field takes whole numbers; write low, high and step as such",
+    ),
+    "a range of words": (
+        "    train.precision: {low: 1, high: 2}\n",
+        MINIMIZE,
+        "train.precision: found 1, expected 'auto', 'bf16' or 'fp32'",
+    ),
+    "a grid over all numbers": (
+        "    train.learning_rate: {low: 1e-4, high: 1e-3}\n",
+        MINIMIZE + "  sampler: grid\n",
+        "3:5: search.space.train.learning_rate: a grid needs a step here",
+    ),
+    "a grid with a number of trials": (
+        "    train.tokens: {choices: [1, 2]}\n",
+        MINIMIZE + "  sampler: grid\n  trials: 3\n",
+        "a grid tries every combination",
+    ),
+    "a low above the high": ("    train.tokens: {low: 9, high: 3}\n", MINIMIZE, "low (9) must be below high (3)"),
+    "true for a number": ("    train.tokens: {low: true, high: 3}\n", MINIMIZE, "low: found true, expected a"),
+    "a choice twice": ("    train.tokens: {choices: [3, 3]}\n", MINIMIZE, "a choice is here twice"),
+    "log from zero": ("    train.learning_rate: {low: 0, high: 1, log: true}\n", MINIMIZE, "a low above 0"),
+    "nothing to be judged by": ("    train.tokens: {choices: [1, 2]}\n", "", "expected one of minimize: and maximize:"),
+    "an objective of no stage": (
+        "    train.tokens: {choices: [1, 2]}\n",
+        "  minimize: tarin.loss\n",
+        "4:13: search.minimize: no stage 'tarin'; did you mean 'train'?",
+    ),
+    "a score of a corpus": (
+        "    corpus.near_duplicates: {choices: [0.7, 0.8]}\n",
+        "  maximize: corpus.domain_accuracy\n",
+        "4:13: search.maximize: domain_accuracy is a score of a model, and 'corpus' makes a corpus",
+    ),
+    "a stage that comes later": (
+        "    train.tokens: {choices: [1, 2]}\n    quantize.bits: {choices: [3, 4]}\n",
+        MINIMIZE,
+        "4:5: search.space.quantize.bits: 'quantize' has no part in train.loss, which comes of base, corpus, train",
+    ),
+    "scores that do not count": (
+        "    evaluate.questions: {choices: [1, 2]}\n",
+        MINIMIZE,
+        "3:5: search.space.evaluate.questions: train.loss is measured by the stage itself",
+    ),
+    "what is of the run": ("    name: {choices: [a, b]}\n", MINIMIZE, "3:5: search.space.name: trials cannot differ"),
+    "values that never go together": (
+        "    train.adapter.type: {choices: [qlora]}\n    train.precision: {choices: [fp32]}\n",
+        MINIMIZE,
+        "qlora trains in bf16",
+    ),
+    "a pruner without losses": (
+        "    train.tokens: {choices: [1, 2]}\n",
+        MINIMIZE + "  pruner: median\n",
+        "5:11: search.pruner: nothing is trained on the way to train.loss",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_told_with_its_place(case: str, problems: Callable[..., list[str]]) -> None:  # noqa: F811
+    space, rest, expected = WRONG[case]
+    told = problems(block(space, rest))
+    place, _, text = expected.partition(": ")
+    if place[0].isdigit():
+        line, column = place.split(":")
+        expected = f"recipe.yaml:{LINES + int(line)}:{column}: {text}"
+    assert any(expected in one for one in told), told
+    assert len(told) <= 2
+
+
+def test_every_problem_is_told_at_once(problems: Callable[..., list[str]]) -> None:  # noqa: F811
+    space = (
+        "    train.lerning_rate: {low: 1e-4, high: 1e-3}\n"
+        "    train.adapter.rank: {choices: [4, none]}\n"
+        "    corpus.near_duplicates: {low: 0.5, high: 1.5}\n"
+    )
+    assert len(problems(block(space))) == 3
+
+
+def test_values_that_do_not_always_go_together_are_a_matter_of_trials(load: Callable[..., object]) -> None:  # noqa: F811
+    space = "    train.adapter.type: {choices: [lora, qlora]}\n    train.precision: {choices: [bf16, fp32]}\n"
+    assert load(block(space))
+
+
+def test_the_kind_of_range_is_the_fields_and_not_the_way_it_is_written(load: Callable[..., object]) -> None:  # noqa: F811
+    recipe = load(
+        block(
+            "    corpus.near_duplicates: {low: 0, high: 1}\n"
+            "    train.adapter.rank: {low: 2, high: 9, step: 3}\n"
+            "    train.tokens: {low: 10, high: 1000, log: true}\n"
+            "    seed: {low: 1, high: 3}\n"
+        )
+    )
+    kinds = {key: repr(one) for key, one in Space(recipe).distributions.items()}  # type: ignore[arg-type]
+    assert kinds == {
+        "corpus.near_duplicates": "FloatDistribution(high=1.0, log=False, low=0.0, step=None)",
+        "train.adapter.rank": "IntDistribution(high=8, log=False, low=2, step=3)",
+        "train.tokens": "IntDistribution(high=1000, log=True, low=10, step=1)",
+        "seed": "IntDistribution(high=3, log=False, low=1, step=1)",
+    }
+
+
+def test_a_resolved_recipe_keeps_its_search(load: Callable[..., object], write: Callable[..., object]) -> None:  # noqa: F811
+    recipe = load(block("    train.adapter: {choices: [null, {rank: 4}]}\n", "  maximize: train.domain_accuracy\n"))
+    assert load_recipe(write(dump_resolved(recipe))) == recipe  # type: ignore[arg-type]
+
+
+def test_a_pruner_watches_the_last_training_before_the_figure(toys: None, write: Callable[..., object]) -> None:  # noqa: F811
+    from tests.search.conftest import RECIPE
+
+    text = "\n  space:\n    learn.width: {choices: [4, 8]}\n  minimize: squeeze.bits\n  pruner: median\n"
+    assert watched_stage(load_recipe(write(RECIPE + text))) == "learn"  # type: ignore[arg-type]
