@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError, MissingExtra
+from llmtune.export.formats import UNTIED_FAMILIES
 from llmtune.export.pretokenizer import KNOWN
 from llmtune.export.process import run_job
 from llmtune.extras import have, missing
@@ -77,6 +78,7 @@ def convert(
         "target": str(target),
         "pre_tokenizer": pre_tokenizer,
         "pre_tokenizers": KNOWN,
+        "untied_families": sorted(UNTIED_FAMILIES),
         "trust_remote_code": trust_remote_code,
     }
     result = run_job("convert", settings, "converting to GGUF", timeout, monitor)

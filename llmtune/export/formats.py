@@ -21,6 +21,8 @@ GgufType = Literal[
     "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs",
 ]  # fmt: skip
 GGUF_TYPES: tuple[str, ...] = get_args(GgufType)
+# llama.cpp's code for these asks for an output head of its own, where others take the token embedding.
+UNTIED_FAMILIES = frozenset({"qwen2_moe"})
 ALIGNMENT = 32  # bytes between tensors, GGUF's default
 
 
@@ -125,12 +127,14 @@ def planned_tensors(
 ) -> Iterator[tuple[str, tuple[int, ...], str]]:
     """(name, shape with rows last, format) of each tensor of the GGUF file, from a checkpoint's names and shapes.
 
-    A tied output head is not stored: the file's readers use the token embedding.
+    A tied output head is not stored: the file's readers use the token embedding, but for UNTIED_FAMILIES.
     """
     tied = bool(config.get("tie_word_embeddings", False))
     for name, shape in tensors.items():
         if name.endswith("lm_head.weight") and tied:
             continue
+        if name.endswith("embed_tokens.weight") and tied and config.get("model_type") in UNTIED_FAMILIES:
+            yield "lm_head.weight", shape, embeddings
         if len(shape) < 2 or not name.endswith(".weight") or _ALWAYS_F32_HF.search(name):
             # Stacked experts of transformers 5 (`mlp.experts.gate_up_proj`) are weights without the suffix.
             stacked = len(shape) == 3 and ".experts." in name

@@ -124,13 +124,14 @@ def attach(model: PreTrainedModel, settings: AdapterSettings, seed: int) -> Peft
 
 def adapter_parameters(settings: AdapterSettings, shape: ModelShape) -> int:
     """Weights of an adapter on a model of `shape`: rank × (inputs + outputs) of each linear layer that it changes
-    (DoRA: and its outputs)."""
+    (DoRA: and its outputs). Routed experts and routers are no linear layers of transformers' models."""
     total = 0
     for name, size in shape.tensors.items():
         layer = name.removesuffix(".weight")
         table = name in (shape.embedding, shape.head) or layer.endswith(("wpe", "embed_positions"))
+        routed = ".experts." in name or layer.endswith((".mlp.gate", ".block_sparse_moe.gate"))
         wanted = settings.targets is None or any(layer == t or layer.endswith("." + t) for t in settings.targets)
-        if len(size) == 2 and wanted and not table:
+        if len(size) == 2 and wanted and not table and not routed:
             outputs = size[1] if shape.family in CONV1D_FAMILIES else size[0]
             total += settings.rank * sum(size) + (outputs if settings.type == "dora" else 0)
     return total

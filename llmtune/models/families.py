@@ -53,6 +53,13 @@ def is_encoder(config: Mapping[str, Any]) -> bool:
     return config.get("model_type") in ENCODERS or any(name.endswith("ForMaskedLM") for name in names)
 
 
+def encoder_problem(config: Mapping[str, Any], what: str) -> str | None:
+    """Why `what` cannot be done with a model for masked tokens; None for one that writes text."""
+    if not is_encoder(config):
+        return None
+    return f"a {config.get('model_type')} model is an encoder, and {what} is for models that write text"
+
+
 def first_position(config: Mapping[str, Any]) -> int:
     """The number that `position_ids` give to the first token of a text."""
     if config.get("model_type") not in POSITIONS_BEHIND_PADDING:

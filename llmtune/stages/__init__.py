@@ -11,7 +11,9 @@ from llmtune.stages.stage import Stage
 # kind → "module:class"; the order is the order of the road, and of the recipe reference.
 BUILT_IN = {
     "corpus": "llmtune.stages.corpus:CorpusStage",
+    "back_translate": "llmtune.stages.back_translate:BackTranslateStage",
     "train": "llmtune.stages.train:TrainStage",
+    "moe": "llmtune.stages.moe:MoeStage",
     "prune": "llmtune.stages.prune:PruneStage",
     "distill": "llmtune.stages.distill:DistillStage",
     "quantize": "llmtune.stages.quantize:QuantizeStage",

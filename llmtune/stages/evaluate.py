@@ -22,6 +22,7 @@ from llmtune.evaluate.settings import (
 )
 from llmtune.files import read_json, write_json
 from llmtune.machine import Machine
+from llmtune.models.families import encoder_problem
 from llmtune.stages.stage import Context, Forecast, Plan, Stage
 
 _LOAD_SECONDS = 8.0
@@ -52,6 +53,8 @@ class EvaluateStage(Stage):
         problems = self._problems()
         if model.shape is None or model.format == "adapter":
             return Plan(makes, memory=LIBRARIES, disk=2 * makes.bytes, problems=problems)
+        if encoder := encoder_problem(model.shape.config, "`evaluate`"):
+            return Plan(makes, 0, makes.bytes, problems=(*problems, f"{encoder}; leave the recipe's `evaluate` out"))
         tokens = settings.general_tokens if settings.general is not None else 0
         if "corpus" in inputs:
             tokens += settings.tokens + QUESTION_TOKENS * settings.questions + KNOWLEDGE_TOKENS * settings.knowledge

@@ -12,6 +12,7 @@ from llmtune.errors import LlmtuneError
 from llmtune.export.formats import GgufType, embedding_format
 from llmtune.files import read_json
 from llmtune.machine import Machine
+from llmtune.models.families import encoder_problem
 from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
 
 _CORPUS = Need("corpus", "corpus", optional=True)
@@ -110,6 +111,8 @@ class ExportStage(Stage):
         if shape is None:
             makes = Forecast(self.makes, bytes=source.bytes, format=self.format)
             return Plan(makes, memory=0, disk=source.bytes, problems=tuple(problems))
+        if encoder := encoder_problem(shape.config, "`export`"):
+            problems.append(f"{encoder}; its trained checkpoint is a folder that transformers loads as it is")
         if self.format == "hf":
             found = estimate_copy(shape, source.bytes, with_base=False)
         elif self.format == "adapter":

@@ -108,7 +108,7 @@ class QuantizeStage(Stage):
             linears,
             quantized_shape,
         )
-        from llmtune.models.families import CONV1D_FAMILIES
+        from llmtune.models.families import CONV1D_FAMILIES, encoder_problem
 
         problems = [
             str(missing(module, f"quantize by {self.method}")) for module in self._modules() if not have(module)
@@ -122,6 +122,8 @@ class QuantizeStage(Stage):
             return Plan(forecast, memory=0, disk=forecast.bytes, problems=tuple(problems))
         grid = self.grid()
         rounded = linears(shape, self.ignore)
+        if encoder := encoder_problem(shape.config, "`quantize`"):
+            problems.append(encoder)
         if experts := experts_problem(shape, self.method, self.ignore):
             problems.append(experts)
         if not rounded:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from llmtune.extras import have, missing
 from llmtune.machine import Accelerator, Machine
 from llmtune.models.adapters import adapter_parameters
-from llmtune.models.families import first_position, is_encoder, stays_inside_documents
+from llmtune.models.families import encoder_problem, first_position, is_encoder, stays_inside_documents
 from llmtune.models.load import cannot_train
 from llmtune.models.moe.target import active_parameters
 from llmtune.training.launch import Launch
@@ -123,7 +123,7 @@ def row_problem(row_tokens: int, shape: ModelShape) -> str | None:
 def _teacher_problems(settings: TrainSettings, student: ModelShape, teacher: ModelShape) -> list[str]:
     """Why this teacher cannot teach this student, as far as their shapes tell; the tokenizers are compared in the
     run."""
-    problems = []
+    problems = [problem for one in (student, teacher) if (problem := encoder_problem(one.config, "distillation"))]
     if quantized := cannot_train(teacher.config, "the teacher"):
         problems.append(str(quantized))
     # Embeddings are padded, by some makers to multiples of 512 for the larger models of a family.

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from llmtune.files import files_below, sha256_file
-from tests.augment.conftest import FakeApertium, fake  # noqa: F401 - a fixture
+from tests.augment.conftest import pretended
 from tests.run.conftest import CommandLine
 from tests.tiny import TEXT
 
 STAGES = """
 corpus: {sources: [{path: docs}], split: {valid: 0.1, test: 0.1}, near_duplicates: null}
 back_translate: {keep: {min_similarity: 0.2}}
-train: {epochs: 2, row_tokens: 64, batch_tokens: 512, micro_batch: 2, lr: 1e-3, checkpoint_steps: 2, masking: {type: causal, token: "~"}}
+train: {epochs: 2, row_tokens: 64, batch_tokens: 512, lr: 1e-3, checkpoint_steps: 2, masking: {type: causal, token: z}}
 prune: {keep_width: 0.5, calibration: {rows: 8, tokens: 32}}
 distill: {epochs: 1, row_tokens: 64, batch_tokens: 512, micro_batch: 2, lr: 1e-3, checkpoint_steps: 2}
 quantize: {method: gptq, group_size: 32, calibration: {rows: 8, tokens: 32}}
@@ -120,11 +120,12 @@ def _workers_alive(line: CommandLine) -> bool:
 
 @pytest.mark.slow
 def test_killed_at_moments_of_every_stage_the_result_is_that_of_a_run_never_killed(
-    line: CommandLine, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, fake: FakeApertium
+    line: CommandLine, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
 ) -> None:
+    apertium = pretended(tmp_path_factory.mktemp("apertium") / "fake")
     whole = CommandLine(tmp_path_factory.mktemp("whole"), tiny_model)
     for one in (whole, line):
-        one.environment["PATH"] = fake.environment["PATH"]
+        one.environment["PATH"] = apertium.environment["PATH"]
         write_documents(one.folder / "docs")
         one.recipe(STAGES, head=HEAD)
     finished = whole.run("run", "toy.yaml", timeout=300)

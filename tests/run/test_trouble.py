@@ -260,7 +260,7 @@ def test_signs_of_a_full_disk() -> None:
         (1, "OpenBLAS error: Memory allocation still failed after 10 retries, giving up.", False, "OutOfMemory"),
         (-6, "terminate called after throwing an instance of 'std::bad_alloc'", False, "OutOfMemory"),
         (-9, "", True, "OutOfMemory"),
-        (-9, "", False, "LlmtuneError"),
+        (-9, "", False, "Disturbed"),
         (1, "nothing", False, "LlmtuneError"),
     ],
 )

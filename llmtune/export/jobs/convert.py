@@ -1,7 +1,7 @@
 """Convert a Hugging Face folder to a float32 GGUF with llama.cpp's converter. Run by `llmtune.export.convert`.
 
 Input (JSON): checkpoint, target, result (paths); pre_tokenizer (name or null); pre_tokenizers (structure → name);
-trust_remote_code.
+untied_families (model types whose output head is stored even where it is tied); trust_remote_code.
 Result (JSON): {} or {"error": kind, "message": …}; of an OSError (kind "system") with its "errno".
 """
 
@@ -56,6 +56,8 @@ def convert(job: dict[str, Any]) -> None:
             model = model_class(
                 Path(job["checkpoint"]), gguf.LlamaFileType.ALL_F32, Path(job["target"]), hparams=settings
             )
+            if settings.get("tie_word_embeddings") and settings.get("model_type") in job["untied_families"]:
+                model.model_tensors["lm_head.weight"] = model.model_tensors["model.embed_tokens.weight"]
             model.write()
         except (LookupError, ValueError, NotImplementedError, TypeError, AssertionError, OSError) as error:
             kind = "system" if isinstance(error, OSError) else "architecture"

@@ -1,0 +1,44 @@
+"""What a conversion will need, from the shapes before and after. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from llmtune.machine import Machine
+from llmtune.models.moe.target import Layout
+from llmtune.models.shape import ModelShape
+
+COLLECTED = 1 << 30  # bytes of the layers' inputs that a split keeps at a time
+_LIBRARIES = 500 << 20
+_START_SECONDS = 12.0
+_COPIED_A_SECOND = 3e8  # bytes loaded, rearranged and written
+_CORE_RATE = 6e10  # operations a second of a core: fp32 products
+_ROUNDS = 10  # passes of k-means over a layer's profiles, with the first comparison of all with all
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Peak bytes of the process, bytes on disk (result and work), and seconds."""
+
+    memory: int
+    disk: int
+    seconds: float
+
+
+def estimate(shape: ModelShape, made: ModelShape, layout: Layout, tokens: int, machine: Machine) -> Estimate:
+    """Of converting a model of `shape` into `made`, with `tokens` of calibration text (0: upcycling)."""
+    width, hidden = shape.intermediate_size, shape.hidden_size
+    memory = _LIBRARIES + shape.bytes + 2 * made.bytes  # the result, and the copy that is saved
+    seconds = _START_SECONDS + (shape.bytes + 2 * made.bytes) / _COPIED_A_SECOND
+    kept = 0
+    if layout.method == "split":
+        inputs = 4 * tokens * hidden * shape.layers
+        # A layer's activities, their profiles by neuron, what makes and compares them.
+        memory += min(inputs, max(COLLECTED, inputs // shape.layers)) + 4 * 4 * tokens * width + 2 * 4 * width**2
+        passes = math.ceil(inputs / COLLECTED)
+        layer = 2 * tokens * (3 * width * hidden + width**2 + _ROUNDS * width * layout.experts + 2 * hidden**2)
+        work = passes * 2 * shape.parameters * tokens + shape.layers * layer
+        seconds += work / (machine.cores * _CORE_RATE)
+        kept = shape.layers * (8 * width + 4 * layout.experts * hidden)
+    return Estimate(memory, made.bytes + kept, math.ceil(seconds))
