@@ -246,6 +246,9 @@ class _Pipeline:
 
     def end(self, grace: float) -> str:
         """Close it, by force after `grace` seconds; returns the end of its complaints."""
+        if not grace:  # before its input is closed, which waits for a thread that is held up in writing to it
+            for process in self._filters:
+                process.kill()
         self.send_no_more()
         for process in self._filters:
             try:

@@ -24,9 +24,10 @@ def plan(recipe: RecipeArgument, overrides: Overrides = None, runs: RunsOption =
     from rich.markup import escape
 
     from llmtune.recipe.load import read_written
-    from llmtune.run.display import Display, human_bytes, human_seconds
+    from llmtune.run.display import Display
     from llmtune.run.planning import doubts, notes_of, problems_of, remaining_seconds
     from llmtune.run.runner import Run
+    from llmtune.words import human_bytes, human_seconds
 
     console = Console()
     written = read_written(recipe, overrides or [])
@@ -66,7 +67,7 @@ def _table(nodes: list[PlannedNode], title: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    from llmtune.run.display import human_bytes, human_seconds
+    from llmtune.words import human_bytes, human_seconds
 
     # What takes what is told by `validate`; this is as wide as a narrow window.
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -31,6 +32,6 @@ def run_study(written: Written, runs: Path, selection: Selection) -> None:
             study.go()
         finally:
             tell(console, study.run.files.folder)
-    place = f" --runs {runs}" if runs != Path("runs") else ""
-    command = f"llmtune run {study.files.best}{place}"
+    place = ["--runs", str(runs)] if runs != Path("runs") else []
+    command = shlex.join(["llmtune", "run", str(study.files.best), *place])
     console.print(f"the best trial's recipe, whole: [bold]{escape(command)}[/]", soft_wrap=True, highlight=False)

@@ -96,7 +96,11 @@ def _choose_layers(
     file = work / "layers.json"
     if not file.is_file():
         with monitor.bar("comparing layers", len(rows), "rows") as bar:
-            write_json(file, influences(model, rows, _layers(model, structure), monitor, bar))
+            found = influences(model, rows, _layers(model, structure), monitor, bar)
+        broken = next((number for number, one in enumerate(found) if not math.isfinite(one)), None)
+        if broken is not None:
+            raise _not_finite("hidden states", f"{structure.stack}{broken}")
+        write_json(file, found)
     influence = read_json(file)
     return least(influence, structure.layers - target.layers), influence
 
@@ -130,11 +134,7 @@ def _choose_neurons(
                 monitor.safe_point()
                 moment = moments.pop(0)
                 if not bool(moment.isfinite().all()):
-                    raise NotFinite(
-                        "its activations on the calibration text are not finite",
-                        where=f"{structure.stack}{number}.{structure.down}",
-                        fix="start from a checkpoint that works: `llmtune evaluate` tells",
-                    )
+                    raise _not_finite("activations", f"{structure.stack}{number}.{structure.down}")
                 weight = _outputs_first(takers[number].weight.detach().cpu(), structure)
                 write_bytes(files[number], narrow(weight, moment, target.width).packed())
     return {number: Narrowed.unpacked(files[number].read_bytes()) for number in kept}
@@ -171,6 +171,11 @@ def _save(
         smaller = type(model)(config)
     smaller.generation_config = model.generation_config
     save_checkpoint(smaller, None, output, state_dict=weights)
+
+
+def _not_finite(what: str, where: str) -> NotFinite:
+    fix = "start from a checkpoint that works: `llmtune evaluate` tells"
+    return NotFinite(f"its {what} on the calibration text are not finite", where=where, fix=fix)
 
 
 def _layers(model: Any, structure: Structure) -> list[Any]:

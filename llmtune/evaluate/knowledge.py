@@ -9,6 +9,7 @@ in no document.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from llmtune.corpus.store import Document, count, read_split
+from llmtune.corpus.store import Document, read_split
 from llmtune.evaluate.passages import CHOICES
 from llmtune.evaluate.structure import HEADINGS, Pair, PairList, pair_lists
 
@@ -26,7 +27,7 @@ _PER_LIST = 8  # questions at most: many documents rather than much of one
 _BOILERPLATE = 3  # lists in which the same description, or the same heading, stands
 _OPENING = 4  # words by which two descriptions of one name are taken for the same
 _NEAR = 200  # of a long list the pairs that are looked through for others
-_ALIKE = 2.5  # the longest choice over the shortest, at most
+_ALIKE = 2.5  # lengths of the right choice and of another, the longer over the shorter, at most
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _STEM = 4  # letters
 
@@ -52,11 +53,13 @@ class KnowledgeQuestion:
 
 def training_documents(corpus: Path) -> Iterator[Document]:
     """The documents of the training split that questions are made of: no augmented ones, no conversations, and of a
-    large corpus a part, by their hashes."""
-    share = DOCUMENTS / max(count(corpus, "train"), 1)
-    for document in read_split(corpus, "train"):
-        if document.origin is None and document.text and int(document.sha256[:8], 16) < share * 16**8:
-            yield document
+    large corpus a part, by their hashes. So a corpus and what augmentation made of it give the same questions."""
+    lowest = heapq.nsmallest(DOCUMENTS, (document.sha256 for document in _originals(corpus)))
+    yield from (document for document in _originals(corpus) if document.sha256 <= lowest[-1])
+
+
+def _originals(corpus: Path) -> Iterator[Document]:
+    return (document for document in read_split(corpus, "train") if document.origin is None and document.text)
 
 
 def knowledge_questions(documents: Iterable[Document], most: int) -> list[KnowledgeQuestion]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmtune.files import made_whole
 from llmtune.heap import return_freed_memory
 from llmtune.models.files import model_at
 from llmtune.monitor import Monitor
@@ -71,12 +71,7 @@ def find_subject(place: Path, trust_remote_code: bool = False) -> Subject:
 def _read_back(gguf: Path, folder: Path, monitor: Monitor) -> Path:
     from llmtune.models.from_gguf import convert_gguf
 
-    if not folder.exists():
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        convert_gguf(gguf, partial, monitor)
-        partial.rename(folder)
-        gc.collect()
-        return_freed_memory()  # the weights in fp32 must not stay beside the model that is measured
+    made_whole(folder, lambda to: convert_gguf(gguf, to, monitor), alone=True)
+    gc.collect()
+    return_freed_memory()  # the weights in fp32 must not stay beside the model that is measured
     return folder

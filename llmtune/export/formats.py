@@ -84,7 +84,9 @@ _ALWAYS_F32 = re.compile(
     r"altup_(correct|predict)|indexer\.proj|attn_rel_b|rope_(freqs|factors)"
 )
 # The same by Hugging Face names, for a plan that has no GGUF yet.
-_ALWAYS_F32_HF = re.compile(r"norm\w*\.weight$|(^|\.)wpe\.|(mlp|block_sparse_moe|moe)\.(gate|router)\.|router\.|conv1d")
+_ALWAYS_F32_HF = re.compile(
+    r"norm\w*\.weight$|(^|\.)wpe\.|(mlp|block_sparse_moe|moe)\.(gate|router|shared_expert_gate)\.|router\.|conv1d"
+)
 EMBEDDINGS = ("token_embd.weight", "output.weight")
 _EMBEDDINGS_HF = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|lm_head|embed_out)\.weight$")
 # transformers' Conv1D keeps (in, out); its GGUF rows are the inputs.

@@ -58,7 +58,7 @@ def _nothing_held_out(recipe: Recipe, split: str) -> str | None:
     return f"split.{split} of '{stage.id}' is 0, so no text is held out"
 
 
-def _size_alone(metric: str, model: str | None, recipe: Recipe) -> str | None:
+def size_alone(metric: str, model: str | None, recipe: Recipe) -> str | None:
     """Why this model will not have a score that others have; None where it will."""
     stage = _stage(recipe, model)
     if metric in _OF_AN_ADAPTER or stage is None or not is_known(stage) or stage.makes_whole_model:
@@ -86,7 +86,7 @@ def _block(path: Path, gates: Mapping[str, str], recipe: Recipe, models: Sequenc
             continue
         *others, subject = models
         against = others[-1] if gate.previous and others else gate.of
-        reasons = (unmeasured(metric, recipe), *(_size_alone(metric, one, recipe) for one in (subject, against)))
+        reasons = (unmeasured(metric, recipe), *(size_alone(metric, one, recipe) for one in (subject, against)))
         if reason := next(filter(None, reasons), None):
             yield (*path, metric), f"gates.{metric}: it is not measured here: {reason}"
         if gate.of is not None and gate.of not in others:

@@ -4,7 +4,8 @@ A stage takes, for each of its needs, the last earlier artifact of that kind; `f
 a node of its own, first. When the recipe has `evaluate:`, each model gets an evaluation right after the stage that
 made it. All of them score on one corpus, so that their figures compare: the corpus that the first model-making stage
 takes (the one that is trained on), else the recipe's last. A model that is older than that corpus (the base, always)
-is scored as soon as the corpus is there.
+is scored as soon as the corpus is there. A model from elsewhere that a stage's setting names (a teacher) gets a node
+too, which no other stage takes and nothing scores.
 """
 
 from __future__ import annotations
@@ -103,14 +104,20 @@ def _wire_stages(base: Stage, stages: Sequence[Stage], wrong: Container[int] = (
     nodes = [Node(BASE, base, {})]
     problems: list[WiringProblem] = []
     for index, stage in enumerate(stages):
+        earlier = [node for node in nodes if not _from_elsewhere(node)]
         later = [str(other.id) for other in stages[index:]]
         others = {} if index in wrong else _other_models(stage)
-        inputs, faults = ({}, []) if index in wrong else _inputs(stage, nodes, later)
+        inputs, faults = ({}, []) if index in wrong else _inputs(stage, earlier, later)
         nodes += others.values()
         inputs |= {need: node.id for need, node in others.items()}
         problems += [WiringProblem(index, key, text) for key, text in faults]
         nodes.append(Node(str(stage.id), stage, inputs))
     return Wiring(nodes, problems)
+
+
+def _from_elsewhere(node: Node) -> bool:
+    """Whether it is a model that a stage's setting names, and none of the recipe's own."""
+    return node.stage.kind == "model" and node.id != BASE
 
 
 def _other_models(stage: Stage) -> dict[str, Node]:
@@ -125,8 +132,12 @@ def _other_models(stage: Stage) -> dict[str, Node]:
 
 
 def _inputs(stage: Stage, earlier: Sequence[Node], later: Sequence[str]) -> tuple[dict[str, str], list[Fault]]:
-    """The inputs of one stage, and a fault for each that it cannot have."""
-    needs = list(stage.inputs_needed())
+    """The inputs of one stage, and a fault for each that it cannot have; not those that are models from elsewhere."""
+    needs = [
+        need
+        for need in stage.inputs_needed()
+        if need.setting is None or not isinstance(getattr(stage, need.setting), ModelReference)
+    ]
     named = [stage.from_] if isinstance(stage.from_, str) else list(stage.from_ or [])
     by_setting = {need.setting: need for need in needs if need.setting is not None}
     asked = [(setting, getattr(stage, setting), [need]) for setting, need in by_setting.items()]
@@ -134,7 +145,7 @@ def _inputs(stage: Stage, earlier: Sequence[Node], later: Sequence[str]) -> tupl
     inputs: dict[str, str] = {}
     faults: list[Fault] = []
     for setting, name, takers in asked:
-        if not isinstance(name, str):  # nothing, or a model of its own
+        if name is None:
             continue
         source = next((node for node in earlier if node.id == name), None)
         if source is None:
@@ -196,7 +207,7 @@ def _with_evaluations(recipe: Recipe, nodes: Sequence[Node]) -> list[Node]:
     for node in nodes:
         ordered.append(node)
         there = there or node.id == corpus
-        if node.stage.makes in MODEL_KINDS and (node.id == BASE or node.stage.kind != "model"):  # no strange teacher
+        if node.stage.makes in MODEL_KINDS and not _from_elsewhere(node):
             waiting.append(node)
         if there:
             extra = {"base": BASE} | ({"corpus": corpus} if corpus is not None else {})
@@ -207,7 +218,8 @@ def _with_evaluations(recipe: Recipe, nodes: Sequence[Node]) -> list[Node]:
 
 def _answers(prompts: Sequence[str], nodes: Sequence[Node]) -> list[Node]:
     """The base model's and the last model's answers to the report's prompts, at the end of the run."""
-    models = [node.id for node in nodes if node.stage.makes in MODEL_KINDS and node.stage.makes_whole_model]
+    own = [node for node in nodes if node.stage.makes in MODEL_KINDS and not _from_elsewhere(node)]
+    models = [node.id for node in own if node.stage.makes_whole_model]
     stage = stage_class("answers").model_validate({"prompts": list(prompts)})
     return [Node(name + ANSWERS, stage, {"model": name}) for name in dict.fromkeys((models[0], models[-1]))]
 

@@ -15,8 +15,8 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
     """Change `source.data` in place, in the order given; the places of what changed become the command line.
 
     Values are YAML; one that is not (`>= 0.9 of train`) is taken as text. A path is relative to the working folder, as
-    on any command line. Faults go to `source.problems`; a key that
-    no block has is found when the recipe is validated, like any other."""
+    on any command line. Faults go to `source.problems`; a key that no block has is found when the recipe is validated,
+    like any other."""
     for text in overrides:
         place = Place(f"command line '{text}'")
         problem = _apply(source, text, place)

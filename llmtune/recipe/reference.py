@@ -76,7 +76,8 @@ def _lines() -> Iterator[str]:
 
 
 def _takes(cls: type[Stage]) -> str:
-    needs = " and ".join(need.in_words(emphasis="**") for need in cls.needs) or "nothing"
+    told = [(need.in_words(emphasis="**"), need.setting) for need in cls.needs]
+    needs = " and ".join(f"{words} (`{setting}`)" if setting else words for words, setting in told) or "nothing"
     return f"Takes {needs}; makes a **{cls.makes}**.\n"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
 from decimal import Decimal
 from typing import Any, Literal, Self
 
@@ -36,7 +36,7 @@ class Dimension(Settings):
         if self.choices is not None:
             if (self.low, self.high, self.step, self.log) != (None, None, None, False):
                 raise ValueError("choices stand alone; low, high, step and log describe a range")
-            if any(one == other and type(one) is type(other) for one, other in _pairs(self.choices)):
+            if any(one == other for one, other in itertools.combinations(self.choices, 2)):  # for Optuna 1 is true
                 raise ValueError("a choice is here twice")
             return self
         if self.low is None or self.high is None:
@@ -117,7 +117,3 @@ class SearchSettings(Settings):
     def objective(self) -> str:
         """`<stage>.<figure>`."""
         return self.minimize or self.maximize or ""
-
-
-def _pairs(values: list[Any]) -> Iterator[tuple[Any, Any]]:
-    return ((one, other) for place, one in enumerate(values) for other in values[:place])

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from llmtune.evaluate.gates import METRICS
 from llmtune.recipe.faults import nearest, unwrap
-from llmtune.recipe.gates import unmeasured
+from llmtune.recipe.gates import size_alone, unmeasured
 from llmtune.recipe.graph import EVALUATION, MODEL_KINDS, needed_for, resolve_inputs
 from llmtune.recipe.overrides import set_field
 from llmtune.recipe.recipe import Recipe
@@ -20,6 +20,7 @@ from llmtune.recipe.source import Path, Place, Problem, Source
 from llmtune.stages.stage import LaunchedStage
 
 _OF_THE_RUN = ("name", "search", "stages", "gates", "report")  # change nothing of what a trial measures
+_OF_A_STAGE = ("id", "gates")  # likewise
 
 
 def search_problems(source: Source, recipe: Recipe, read: Callable[[Source], Recipe | None]) -> list[Problem]:
@@ -87,7 +88,7 @@ def _objective_problem(recipe: Recipe) -> str | None:
         return None  # what a stage measures is known when it has run
     if recipe.evaluate is None:
         return f"{figure} is a score, and nothing is scored in this recipe; add `evaluate: {{}}`"
-    reason = unmeasured(figure, recipe)
+    reason = unmeasured(figure, recipe) or size_alone(figure, stage, recipe)
     return f"{figure} is not measured here: {reason}" if reason else None
 
 
@@ -142,8 +143,10 @@ def _without_effect(key: str, recipe: Recipe, needed: set[str]) -> str | None:
     """Why the field can change nothing of what the trials are judged by; None where it can."""
     assert recipe.search is not None
     objective, top = recipe.search.objective, key.split(".")[0]
-    if top in _OF_THE_RUN:
+    if top in _OF_THE_RUN or (top not in Recipe.model_fields and key.split(".")[1] in _OF_A_STAGE):
         return "trials cannot differ in this"
+    if inner := next((other for other in recipe.search.space if other.startswith(f"{key}.")), None):
+        return f"'{inner}' is a part of this, and has values of its own; expected one of the two"
     if top == "evaluate":
         scored = objective_node(recipe)[0].endswith(EVALUATION)
         return None if scored else f"{objective} is measured by the stage itself, whatever is evaluated"

@@ -14,6 +14,8 @@ _LAYOUT = {
     "plot_bgcolor": "rgba(0,0,0,0)",
     "legend": {"orientation": "h", "y": 1.12},
 }
+# Of the series of a scatter: a ring around a dot shows both where they coincide.
+_MARKERS = ({"symbol": "circle", "size": 7}, {"symbol": "circle-open", "size": 13}, {"symbol": "diamond", "size": 7})
 
 
 def loss_chart(history: list[dict[str, Any]]) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def bar_chart(values: dict[str, float], unit: str) -> dict[str, Any]:
     names, sizes = [name for name, _ in ordered], [size for _, size in ordered]
     figure = _figure([{"type": "bar", "orientation": "h", "y": names, "x": sizes}], unit, "")
     figure["layout"]["height"] = 80 + 30 * len(values)
-    figure["layout"]["yaxis"]["automargin"] = True
+    figure["layout"]["yaxis"]["ticksuffix"] = " "  # between a name and its bar
     return figure
 
 
@@ -53,13 +55,14 @@ def chart_of(chart: Chart) -> dict[str, Any]:
                 "colorscale": "Viridis"}  # fmt: skip
         figure = _figure([heat], chart.x_title, chart.y_title)
         figure["layout"]["height"] = 120 + 18 * len(rows)
-        figure["layout"]["yaxis"] |= {"autorange": "reversed", "automargin": True, "type": "category"}
-        figure["layout"]["xaxis"]["type"] = "category"
+        figure["layout"]["yaxis"] |= {"autorange": "reversed", "type": "category"}
+        figure["layout"]["xaxis"] |= {"automargin": True, "type": "category"}
         return figure
     mode = {"lines": "lines", "points": "markers"}[chart.kind]
     traces = [
         {"type": "scatter", "mode": mode, "name": name, "x": list(chart.x), "y": list(values)}
-        for name, values in chart.series.items()
+        | ({"marker": _MARKERS[number % len(_MARKERS)]} if chart.kind == "points" else {})
+        for number, (name, values) in enumerate(chart.series.items())
     ]
     figure = _figure(traces, chart.x_title, chart.y_title)
     figure["layout"]["showlegend"] = len(traces) > 1
@@ -72,5 +75,5 @@ def _line(name: str, rows: list[dict[str, Any]], field: str) -> dict[str, Any]:
 
 
 def _figure(traces: list[dict[str, Any]], x: str, y: str) -> dict[str, Any]:
-    axes = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
+    axes = {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}, "automargin": True}}
     return {"data": traces, "layout": {**_LAYOUT, **axes}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,8 @@ def without_machine_paths(recipe: str) -> str:
     """The resolved recipe with absolute paths cut down to their last name, so that a report tells no user or host."""
     lines = []
     for line in recipe.splitlines():
-        head, separator, value = line.partition(": ")
-        bare = value.strip().strip("'\"")
-        if bare.startswith("/"):
-            line = f"{head}{separator}…/{Path(bare).name}"
-        lines.append(line)
+        found = re.match(r"""(\s*(?:- )*(?:[^:]+: )?)['"]?(/.*?)['"]?$""", line)
+        lines.append(f"{found[1]}…/{Path(found[2]).name}" if found else line)
     return "\n".join(lines)
 
 

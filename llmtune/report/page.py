@@ -10,9 +10,9 @@ from llmtune.evaluate.scorecard import Scorecard
 from llmtune.files import write_text
 from llmtune.report.charts import bar_chart, chart_of, loss_chart, rate_chart
 from llmtune.report.collect import FinishedStage, RunStory, collect
-from llmtune.run.display import human_bytes, human_seconds
 from llmtune.run.folder import RunFolder
 from llmtune.section import Section
+from llmtune.words import human_bytes, human_seconds
 
 # Told by the scorecard and by the answers side by side, unless they bring a section.
 _WITHOUT = frozenset({"model", "evaluate", "answers"})

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table as Lines
 
-from llmtune.run.display import human_seconds
 from llmtune.search.record import (
     REASON,
     SECONDS,
@@ -24,6 +23,7 @@ from llmtune.search.record import (
 )
 from llmtune.search.sampler import quiet_optuna
 from llmtune.section import Cell, Chart, Section, Table
+from llmtune.words import human_seconds
 
 if TYPE_CHECKING:
     import optuna
@@ -61,9 +61,8 @@ def study_section(run: Path) -> Section | None:
     if failed:
         rows = [(trial.number + 1, _without_folders(trial.user_attrs[REASON])) for trial in failed]
         tables.append(Table("Why trials failed", ("trial", "reason"), rows))
-    charts = [_history(mark, trials)]
-    importance = _importance(study)
-    return Section(_summary(mark, trials), tables, [*charts, *([importance] if importance else [])])
+    charts = [chart for chart in (_history(mark, trials), _importance(study)) if chart is not None]
+    return Section(_summary(mark, trials), tables, charts)
 
 
 def _summary(mark: StudyMark, trials: list[FrozenTrial]) -> str:
@@ -73,7 +72,7 @@ def _summary(mark: StudyMark, trials: list[FrozenTrial]) -> str:
     best = best_of(trials, mark.direction)
     if best is None:
         return text
-    value, words = short(value_of(best)), words_of(best.params)
+    value, words = short(value_of(best)), _without_folders(words_of(best.params))
     return f"{text} The best, trial {best.number + 1}: {mark.objective} {value} with {words}."
 
 
@@ -83,18 +82,21 @@ def _columns(mark: StudyMark, trials: list[FrozenTrial]) -> list[str]:
 
 def _row(trial: FrozenTrial) -> list[Cell]:
     seconds = human_seconds(trial.user_attrs[SECONDS])
-    chosen = [_without_folders(value) if isinstance(value, str) else value for value in trial.params.values()]
+    plain = [short(value) if isinstance(value, bool | None) else value for value in trial.params.values()]
+    chosen = [_without_folders(value) if isinstance(value, str) else value for value in plain]
     return [trial.number + 1, state_of(trial), trial.value, *chosen, seconds]
 
 
 def _without_folders(text: str) -> str:
     """Absolute paths cut down to their last name: a report tells no user or host."""
-    return re.sub(r"(?<!\S)/\S*/", "…/", text)
+    return re.sub(r"(?<![\w.:/…])/[^\s'\"]*/", "…/", text)
 
 
-def _history(mark: StudyMark, trials: list[FrozenTrial]) -> Chart:
-    """The value of every complete trial, and the best up to each."""
+def _history(mark: StudyMark, trials: list[FrozenTrial]) -> Chart | None:
+    """The value of every complete trial, and the best up to each; None where none is complete."""
     complete = [trial for trial in trials if trial.value is not None]
+    if not complete:
+        return None
     best = [best_of(trials[: trial.number + 1], mark.direction) for trial in complete]
     series = {
         "a trial": [trial.value for trial in complete],
@@ -115,6 +117,8 @@ def _importance(study: optuna.Study) -> Chart | None:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.5)
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    if len(shares) < 2:  # nothing to share
+        return None
     return Chart(
         "What mattered", "bars", list(shares), {"importance": list(shares.values())}, "share of the difference"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from llmtune.report.collect import collect
-from llmtune.run.display import human_bytes, human_seconds
+from llmtune.words import human_bytes, human_seconds
 
 
 def stage_table(folder: Path) -> Table | None:

@@ -16,28 +16,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from llmtune.words import human_seconds
+
 if TYPE_CHECKING:
     from llmtune.run.folder import StageRecord
     from llmtune.run.planning import PlannedNode
-
-
-def human_bytes(number: float) -> str:
-    """Bytes in the largest decimal unit that keeps them above one: 98.4 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(number) < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
-
-
-def human_seconds(seconds: float) -> str:
-    """Seconds as 4 s, 3 min 20 s or 2 h 5 min."""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 class Display:

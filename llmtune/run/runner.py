@@ -68,7 +68,7 @@ class Run:
         lock = FileLock(self.files.lock)
         with told_to_the_user(self.files.folder):
             if not lock.try_acquire():
-                raise LlmtuneError(
+                raise Disturbed(
                     f"this run folder is in use by process {lock.holder()}",
                     where=str(self.files.folder),
                     fix="wait for that run to end, or give this recipe another name",

@@ -232,7 +232,8 @@ def _failed_as(places: Workshop) -> str | None:
 
 
 def _killed(status: int) -> bool:
-    return status in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    """Whether a worker ended by a signal that nothing in it sends: kill, or a machine that is shut down."""
+    return status in {end for one in (signal.SIGKILL, signal.SIGTERM) for end in (-one, 128 + one)}
 
 
 def _failure(

@@ -65,7 +65,9 @@ def _make_absolute(data: Any, recipe: Recipe) -> None:
 
 def _take_over(written: Any, values: Any) -> None:
     """Where a text became a path or another text when it was read, write that; texts become plain ones."""
-    for key in written if isinstance(written, dict) else range(len(written)):
+    if isinstance(written, dict) != isinstance(values, dict):  # it became something else; `best_text` looks at the end
+        return
+    for key in written if isinstance(written, dict) else range(min(len(written), len(values))):
         if isinstance(values, dict) and key not in values:
             continue
         old, new = written[key], values[key]

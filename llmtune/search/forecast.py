@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from llmtune.run.display import human_seconds
+from llmtune.recipe.recipe import BASE
 from llmtune.run.planning import PlannedNode, remaining_seconds
+from llmtune.words import human_seconds
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,17 @@ class StudyForecast:
         )
 
 
-def varied(nodes: Sequence[PlannedNode], heads: set[str]) -> set[str]:
+def varied(nodes: Sequence[PlannedNode], fields: Iterable[str]) -> set[str]:
     """The ids of the stages that differ between trials: those in the space, and all that is made from them.
 
-    heads: the first word of each field in the space, a stage's id or a block of the recipe"""
+    fields: those of the space, as they are named there"""
+    parts = [field.split(".") for field in fields]
+    heads = {
+        ".".join(words[:length]) for words in parts for length in (1, 2)
+    }  # `train`; `distill.teacher`, also a node
     found: set[str] = set()
     for one in nodes:
-        block = {"model": "model", "evaluate": "evaluate"}.get(one.stage.kind)
+        block = {BASE: "model"}.get(one.node.id) or {"evaluate": "evaluate"}.get(one.stage.kind)
         own = {one.node.id, block} & heads or ("seed" in heads and one.stage.seeded)
         if own or found & set(one.node.inputs.values()):
             found.add(one.node.id)

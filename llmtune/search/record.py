@@ -3,11 +3,13 @@ trials) and a folder for each trial's run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtune.errors import Disturbed
 from llmtune.files import read_json, write_json
 from llmtune.run.store import STUDY
 from llmtune.search.sampler import quiet_optuna
@@ -55,14 +57,20 @@ class StudyFolder:
     def open(self, direction: str) -> optuna.Study:
         """Optuna's study of the finished trials, in SQLite; made when there is none."""
         optuna = quiet_optuna()
-        if not self._database.exists():
-            begun = self._database.with_suffix(".tmp")
-            begun.unlink(missing_ok=True)
-            storage = optuna.storages.RDBStorage(f"sqlite:///{begun}")
-            optuna.create_study(storage=storage, study_name=_NAME, direction=direction)
-            storage.engine.dispose()
-            begun.replace(self._database)  # whole or not at all, whenever it is killed
-        return optuna.load_study(study_name=_NAME, storage=f"sqlite:///{self._database}")  # type: ignore[no-any-return]
+        with self._refused():
+            if not self._database.exists():
+                begun = self._database.with_suffix(".tmp")
+                begun.unlink(missing_ok=True)
+                storage = optuna.storages.RDBStorage(f"sqlite:///{begun}")
+                optuna.create_study(storage=storage, study_name=_NAME, direction=direction)
+                storage.engine.dispose()
+                begun.replace(self._database)  # whole or not at all, whenever it is killed
+            return optuna.load_study(study_name=_NAME, storage=f"sqlite:///{self._database}")  # type: ignore[no-any-return]
+
+    def add(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Add a finished trial, in one transaction."""
+        with self._refused():
+            study.add_trial(trial)
 
     def look(self) -> optuna.Study | None:
         """The same, to read alone; None when there is none."""
@@ -70,13 +78,29 @@ class StudyFolder:
             return None
         optuna = quiet_optuna()
         url = f"sqlite:///{self._database}"
-        storage = optuna.storages.RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
-        return optuna.load_study(study_name=_NAME, storage=storage)  # type: ignore[no-any-return]
+        with self._refused():
+            storage = optuna.storages.RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
+            return optuna.load_study(study_name=_NAME, storage=storage)  # type: ignore[no-any-return]
 
     def finished(self) -> list[FrozenTrial]:
         """The finished trials, in order."""
         study = self.look()
         return study.get_trials() if study else []
+
+    @contextmanager
+    def _refused(self) -> Iterator[None]:
+        """Turns what the database refuses (a full disk, another program's lock) into an error for the user."""
+        from sqlalchemy.exc import DatabaseError
+
+        try:
+            yield
+        except (DatabaseError, quiet_optuna().exceptions.StorageInternalError) as error:
+            reason = getattr(error.__cause__ or error, "orig", None) or error
+            raise Disturbed(
+                f"the study's database cannot be used: {reason}",
+                where=str(self._database),
+                fix="mend that, then run the same command: finished trials are kept",
+            ) from error
 
 
 def best_of(trials: Sequence[FrozenTrial], direction: str) -> FrozenTrial | None:
@@ -103,5 +127,7 @@ def words_of(params: Mapping[str, Any]) -> str:
 
 
 def short(value: Any) -> str:
-    """A chosen value for a person: numbers with four digits."""
+    """A chosen value as it stands in a recipe, numbers with four digits."""
+    if isinstance(value, bool | None):
+        return {True: "true", False: "false", None: "null"}[value]
     return f"{value:.4g}" if isinstance(value, float) else str(value)

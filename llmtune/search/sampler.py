@@ -73,7 +73,7 @@ class Space:
     def _value(self, key: str, chosen: Any) -> Any:
         dimension = self.settings.space[key]
         if dimension.choices is not None:
-            return next(value for value in dimension.choices if _same(_label(value), chosen))
+            return next(value for value in dimension.choices if _label(value) == chosen)
         if self.whole[key] or dimension.step is None:
             return chosen
         low, step = Decimal(str(dimension.low)), Decimal(str(dimension.step))  # 0.15, and not 0.15000000000000002
@@ -119,7 +119,3 @@ def _distribution(dimension: Dimension, whole: bool) -> BaseDistribution:
 def _label(value: Any) -> Any:
     """A choice as Optuna keeps it: plain values as they are, blocks and lists as their JSON."""
     return json.dumps(value) if isinstance(value, dict | list) else value
-
-
-def _same(label: Any, chosen: Any) -> bool:
-    return type(label) is type(chosen) and label == chosen

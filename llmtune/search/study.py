@@ -17,7 +17,7 @@ from llmtune.machine import Machine
 from llmtune.recipe import Recipe, dump_resolved
 from llmtune.recipe.load import Written
 from llmtune.recipe.space import objective_node, watched_stage
-from llmtune.run.display import Display, human_seconds
+from llmtune.run.display import Display
 from llmtune.run.environment import environment
 from llmtune.run.events import append_event
 from llmtune.run.planning import PlannedNode, problems_of
@@ -28,6 +28,7 @@ from llmtune.search.forecast import StudyForecast, varied
 from llmtune.search.record import REASON, SECONDS, StudyFolder, StudyMark, best_of, short, value_of, words_of
 from llmtune.search.sampler import Space, quiet_optuna
 from llmtune.search.trial import LossWatch, Outcome, run_trial
+from llmtune.words import human_seconds
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
@@ -39,6 +40,12 @@ class Study:
     Use as: `study = Study(…)`, then `with study.run.locked(): study.go()`."""
 
     def __init__(self, written: Written, runs: Path, display: Display, machine: Machine | None = None) -> None:
+        if launched_from_outside():
+            raise CannotRunHere(
+                "a study starts the trainings itself",
+                where="accelerate launch",
+                fix="run it with plain `llmtune run`, and name the launch file in the stages (`launch:`)",
+            )
         self.written, self.recipe, self.display = written, written.recipe(), display
         self.space = Space(self.recipe)
         self.run = Run(self.recipe, runs, display, machine)
@@ -59,12 +66,6 @@ class Study:
         """Run the trials that are not done yet, write the best one's recipe, and return it.
 
         Raises Stopped when the user stops it, and LlmtuneError where no trial came to an end."""
-        if launched_from_outside():
-            raise CannotRunHere(
-                "a study starts the trainings itself",
-                where="accelerate launch",
-                fix="run it with plain `llmtune run`, and name the launch file in the stages (`launch:`)",
-            )
         self._begin()
         try:
             best = self._trials()
@@ -96,7 +97,7 @@ class Study:
         self._event("run", recipe=self.recipe.name, planned=mark.trials, trials=len(self.files.finished()))
 
     def _varied(self, nodes: Sequence[PlannedNode]) -> set[str]:
-        return varied(nodes, {key.split(".")[0] for key in self.space.settings.space})
+        return varied(nodes, self.space.settings.space)
 
     def _fingerprint(self, nodes: Sequence[PlannedNode]) -> str:
         """Of all that decides which trials there are and what they come to, but for their number."""
@@ -112,7 +113,7 @@ class Study:
             asked = self.space.ask(number, finished)
             self.display.trial(f"trial {number + 1} of {self.space.trials}: {words_of(asked.params)}")
             outcome = self._run(number, asked)
-            database.add_trial(self._trial(asked, outcome))
+            self.files.add(database, self._trial(asked, outcome))
             finished = database.get_trials()
             self._tell(number, outcome, finished)
             if outcome.value is not None:

@@ -43,7 +43,7 @@ class Progress:
     skipped:    batches left out so far
     bad:        steps in a row that went wrong, up to here (guard.py)
     roll_backs: how often training went back
-    typical:    the lowest that the loss has been, as a running median or before the first step; None without a guard
+    typical:    the lowest that the loss has been, as a running median or before the first step; None: not known yet
     engine:     what `Engine.state` gave
     """
 

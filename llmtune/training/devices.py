@@ -44,7 +44,7 @@ class Devices:
     @property
     def fsdp(self) -> bool:
         """Whether the launch asks for FSDP, and there are ranks to spread weights over."""
-        return self.world > 1 and _asked_for("FSDP")
+        return _asked_for("FSDP")
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Element-wise sums over all ranks, in fp64, the same on each."""
@@ -94,6 +94,8 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
             raise CannotRunHere("training under FSDP 1 is not supported", fix="set fsdp_version: 2 in the launch file")
         # Or transformers would load empty weights on all ranks but the first, to be filled by accelerate.
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+        if ranks == 1:  # nothing to spread over; accelerate would not place the model on its GPU
+            os.environ["ACCELERATE_USE_FSDP"] = "false"
     accelerator = Accelerator(
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # or gradients stand twice
         mixed_precision="no",

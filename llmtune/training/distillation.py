@@ -19,9 +19,14 @@ from torch import Tensor, nn
 
 from llmtune.errors import CannotRunHere
 from llmtune.models.load import load_model, load_tokenizer
+from llmtune.models.shape import read_shape
 from llmtune.training.collate import NOT_TRAINED
-from llmtune.training.loss import ChunkLoss, chunked_loss, head_logits, hidden_states, next_token_loss
+from llmtune.training.estimate import teacher_problems
+from llmtune.training.isolation import Isolation, has_windows, stricter
+from llmtune.training.loss import ChunkLoss, causal_model, chunked_loss, head_logits, hidden_states, next_token_loss
 from llmtune.training.objective import Batch, Outcome
+from llmtune.training.preparation import FROZEN_DTYPE, isolation_for
+from llmtune.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -154,20 +159,43 @@ def _unmasked(batch: Batch) -> dict[str, Tensor]:
     return {**batch, "input_ids": torch.where(labels_BT == NOT_TRAINED, batch["input_ids"], labels_BT)}
 
 
-def load_teacher(teacher: Teacher, student: Path, student_tokenizer: Any, dtype: str, device: torch.device) -> Any:
-    """The teacher's model on `device`, its weights in `dtype`. Raises CannotRunHere when its tokenizer is another than
-    the student's (in the folder `student`): their logits would stand for different tokens."""
-    theirs: Any = load_tokenizer(teacher.checkpoint, trust_remote_code=teacher.trust_remote_code)
-    difference = _vocabulary_difference(theirs, student_tokenizer)
+def learn_from(
+    teacher: Teacher,
+    student: Path,
+    model: Any,
+    tokenizer: Any,
+    isolate: Isolation,
+    settings: TrainSettings,
+    device: torch.device,
+) -> tuple[Distillation, Isolation]:
+    """The objective, and a way to keep attention inside documents that does for both models.
+
+    student, model, tokenizer: the student's folder, and what was loaded from it
+    isolate:                   the way for the student alone
+    Raises CannotRunHere where this teacher cannot teach this student: see `teacher_problems`, and their tokenizers must
+    be the same, or their logits would stand for different tokens.
+    """
+    of_student, of_teacher = read_shape(student), read_shape(teacher.checkpoint)
+    where = f"teacher {teacher.checkpoint}, student {student}"
+    for problem in teacher_problems(settings, of_student, of_teacher):
+        raise CannotRunHere(problem, where=where)
+    trust = teacher.trust_remote_code
+    difference = _vocabulary_difference(load_tokenizer(teacher.checkpoint, trust_remote_code=trust), tokenizer)
     if difference:
         raise CannotRunHere(
             f"the teacher has another vocabulary than the student: {difference}",
-            where=f"teacher {teacher.checkpoint}, student {student}",
+            where=where,
             fix="take a teacher of the same model family, with the same tokenizer",
         )
-    model: Any = load_model(teacher.checkpoint, dtype=dtype, trust_remote_code=teacher.trust_remote_code)
-    model.config.use_cache = False
-    return model.to(device)
+    precision = settings.precision
+    other: Any = load_model(teacher.checkpoint, dtype=FROZEN_DTYPE[precision], trust_remote_code=trust)
+    other.config.use_cache = False
+    other = other.to(device)
+    isolate = stricter(isolate, isolation_for(other, of_teacher.config, precision))
+    configs = [one.config.get_text_config().to_dict() for one in (causal_model(model), other)]
+    if isolate == "mask" and any(map(has_windows, configs)):
+        isolate = "rows"
+    return Distillation(other, teacher.temperature, teacher.data_loss), isolate
 
 
 def _vocabulary_difference(teacher: Any, student: Any) -> str | None:

@@ -1,6 +1,7 @@
 """The machinery under the loop: forward and backward passes, the optimizer, and its state by parameter name.
 
-`Engine` trains on one device or with DDP; `ZeroEngine` (zero.py) under DeepSpeed. The loop knows only this interface.
+`Engine` trains on one device or with DDP; `ZeroEngine` (zero.py) under DeepSpeed, `FsdpEngine` (fsdp.py) under FSDP2.
+The loop knows only this interface.
 """
 
 from __future__ import annotations
@@ -55,9 +56,10 @@ class Engine:
         return Outcome(loss.detach(), weight, {name: value.detach() for name, value in metrics.items()})
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch) -> Outcome:
-        """One micro-batch, forward only, without dropout."""
-        self.module.eval()
+    def evaluate(self, batch: Batch, *, training: bool = False) -> Outcome:
+        """One micro-batch, forward only: what a validation measures, without dropout. training: what a step measures,
+        with dropout, and with all that its objective adds."""
+        self.module.train(training)
         loss, weight, metrics = self.module(self._placed(batch))
         self.module.train()
         return Outcome(loss, weight, metrics)

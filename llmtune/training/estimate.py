@@ -79,7 +79,7 @@ def estimate(
     if not stays_inside_documents(shape.config):
         notes.append("this family cannot be kept inside a document: one document a row, shorter ones padded")
     if teacher is not None:
-        problems += _teacher_problems(settings, shape, teacher)
+        problems += teacher_problems(settings, shape, teacher)
     if tokens and not tokens.get("train"):
         problems.append("the corpus' train split is empty")
     trained = adapter_parameters(settings.adapter, shape) if settings.adapter else shape.parameters
@@ -115,12 +115,14 @@ def row_problem(row_tokens: int, shape: ModelShape) -> str | None:
     tables = ("wpe.weight", "embed_positions.weight", "position_embeddings.weight")
     rows = [size[0] for name, size in shape.tensors.items() if name.endswith(tables)]
     positions = min(rows) - first_position(shape.config) if rows else row_tokens
+    if rows and shape.context_length:  # OPT's table has two rows more than it has positions
+        positions = min(positions, shape.context_length)
     if row_tokens <= positions:
         return None
     return f"row_tokens {row_tokens} is more than the {positions} positions that this model has weights for; lower it"
 
 
-def _teacher_problems(settings: TrainSettings, student: ModelShape, teacher: ModelShape) -> list[str]:
+def teacher_problems(settings: TrainSettings, student: ModelShape, teacher: ModelShape) -> list[str]:
     """Why this teacher cannot teach this student, as far as their shapes tell; the tokenizers are compared in the
     run."""
     problems = [problem for one in (student, teacher) if (problem := encoder_problem(one.config, "distillation"))]

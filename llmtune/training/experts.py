@@ -10,24 +10,23 @@ instead of their outputs. The model stays a standard one; the name is nowhere sa
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 NAME = "llmtune"
+BLOCKS = 16  # that the rows of an expert make where all experts get equally many; up to twice as many
 
 
 def use_trained_experts(model: Any) -> bool:
     """Let a transformers model compute its experts by this file, where they are of the common kind (gate and up
-    projections behind each other in one weight, no biases); returns whether they are."""
+    projections in one weight, outputs first, no biases); returns whether they are."""
     from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
     experts = [module for module in model.modules() if hasattr(module, "gate_up_proj") and hasattr(module, "has_gate")]
-    usual = all(
-        module.has_gate and module.is_concatenated and not module.has_bias and not module.is_transposed
-        for module in experts
-    )
+    usual = all(module.has_gate and not module.has_bias and not module.is_transposed for module in experts)
     if not experts or not usual:
         return False
     ALL_EXPERTS_FUNCTIONS.register(NAME, experts_forward)
@@ -37,28 +36,62 @@ def use_trained_experts(model: Any) -> bool:
 
 @torch.compiler.disable  # the number of an expert's tokens decides shapes
 def experts_forward(experts: Any, hidden_NH: Tensor, chosen_NK: Tensor, weights_NK: Tensor) -> Tensor:
-    """Σ over a token's chosen experts of weight × down(act(gate x) · up x): (N, H), in the products' format.
+    """Σ over a token's chosen experts of weight × down(gated(gate_up x)): (N, H), in the products' format.
 
-    experts: a transformers experts module: `gate_up_proj` (E, 2W, H), `down_proj` (E, H, W), `act_fn`
+    experts: a transformers experts module: `gate_up_proj` (E, 2W, H), `down_proj` (E, H, W), and `_apply_gate`, which
+             makes (…, W) activations of (…, 2W) projections
     """
     device = hidden_NH.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NH.dtype
-    order_S = chosen_NK.flatten().argsort(stable=True)
-    counts_E = torch.bincount(chosen_NK.flatten(), minlength=len(experts.gate_up_proj))
     mixed: Tensor = _Experts.apply(
         hidden_NH.to(dtype),
         weights_NK.to(dtype),
         experts.gate_up_proj,
         experts.down_proj,
-        order_S,
-        counts_E.tolist(),
-        experts.act_fn,
+        sorted_by_expert(chosen_NK, len(experts.gate_up_proj)),
+        experts._apply_gate,
     )
     return mixed
 
 
+@dataclass(frozen=True)
+class Sorted:
+    """Pairs of token and expert as rows, sorted by expert, each expert's filled up to whole blocks.
+
+    pair_R:  which pair a row is, as a place in the flattened (N, K); rows that fill up are the expert's last one again
+    real_R1: false where a row fills up
+    row_NK:  the row of each pair
+    counts:  rows of each expert; none of one that nobody chose
+    """
+
+    pair_R: Tensor
+    real_R1: Tensor
+    row_NK: Tensor
+    counts: list[int]
+
+
+def sorted_by_expert(chosen_NK: Tensor, experts: int) -> Sorted:
+    """The rows of a layer. In whole blocks, since torch's CPU library compiles code for each new shape of a product,
+    which takes longer than the product itself: numbers of rows that come again are worth a few rows more."""
+    chosen_S, device = chosen_NK.flatten(), chosen_NK.device
+    order_S = chosen_S.argsort(stable=True)
+    block = 1 << max(1, len(chosen_S) // (experts * BLOCKS)).bit_length() - 1
+    pairs_E = torch.bincount(chosen_S, minlength=experts)
+    filling_E = -pairs_E % block
+    end_E, before_E = pairs_E.cumsum(0), filling_E.cumsum(0) - filling_E  # of the pairs; of what fills up other experts
+    counts = (pairs_E + filling_E).tolist()
+    expert_R = torch.arange(experts, device=device).repeat_interleave(pairs_E + filling_E, output_size=sum(counts))
+    place_R = torch.arange(len(expert_R), device=device) - before_E[expert_R]
+    last_R = end_E[expert_R] - 1
+    row_S = torch.empty_like(order_S)
+    row_S[order_S] = torch.arange(len(order_S), device=device) + before_E[chosen_S[order_S]]
+    return Sorted(
+        order_S[torch.minimum(place_R, last_R)], (place_R <= last_R)[:, None], row_S.view_as(chosen_NK), counts
+    )
+
+
 class _Experts(torch.autograd.Function):
-    """S = N·K pairs of token and expert, sorted by expert; `order_S` are their places in the flattened (N, K).
+    """Over the R rows of `Sorted`. Those that fill up have the weight zero, and so no part in any gradient.
 
     Rows are taken by index_select, which copies them whole: on a CPU, in bf16, several times as fast as indexing."""
 
@@ -69,76 +102,59 @@ class _Experts(torch.autograd.Function):
         weights_NK: Tensor,
         gate_up_EUH: Tensor,
         down_EHW: Tensor,
-        order_S: Tensor,
-        counts: list[int],
-        act: Callable[[Tensor], Tensor],
+        rows: Sorted,
+        gated: Callable[[Tensor], Tensor],
     ) -> Tensor:
         gate_up, down = gate_up_EUH.to(hidden_NH.dtype), down_EHW.to(hidden_NH.dtype)
-        token_S = order_S // weights_NK.shape[1]
-        projected_SU = _grouped(hidden_NH.index_select(0, token_S), gate_up.transpose(1, 2), counts)
-        gate_SW, up_SW = projected_SU.chunk(2, 1)
-        weighted_SW = (act(gate_SW) * up_SW).mul_(weights_NK.flatten()[order_S, None])
-        ctx.save_for_backward(hidden_NH, weights_NK, gate_up, down, order_S, projected_SU)
-        ctx.counts, ctx.act, ctx.stored = counts, act, gate_up_EUH.dtype
-        return _summed(_grouped(weighted_SW, down.transpose(1, 2), counts), order_S, weights_NK.shape[1])
+        token_R = rows.pair_R // weights_NK.shape[1]
+        weight_R1 = weights_NK.flatten()[rows.pair_R, None] * rows.real_R1
+        projected_RU = _grouped(hidden_NH.index_select(0, token_R), gate_up.transpose(1, 2), rows.counts)
+        weighted_RW = gated(projected_RU).mul_(weight_R1)
+        ctx.save_for_backward(hidden_NH, gate_up, down, token_R, weight_R1, rows.row_NK, projected_RU)
+        ctx.counts, ctx.gated, ctx.stored = rows.counts, gated, gate_up_EUH.dtype
+        return _summed(_grouped(weighted_RW, down.transpose(1, 2), rows.counts), rows.row_NK)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        hidden_NH, weights_NK, gate_up, down, order_S, projected_SU = ctx.saved_tensors
-        active, counts = weights_NK.shape[1], ctx.counts
-        token_S = order_S // active
-        weight_S1 = weights_NK.flatten()[order_S, None]
-        of_output_SH = gradients[0].to(hidden_NH.dtype).index_select(0, token_S)
-        of_weighted_SW = _grouped(of_output_SH, down, counts)
+        hidden_NH, gate_up, down, token_R, weight_R1, row_NK, projected_RU = ctx.saved_tensors
+        of_output_RH = gradients[0].to(hidden_NH.dtype).index_select(0, token_R)
+        of_weighted_RW = _grouped(of_output_RH, down, ctx.counts)
         with torch.enable_grad():
-            gate_SW, up_SW = (part.detach().requires_grad_() for part in projected_SU.chunk(2, 1))
-            activated_SW = ctx.act(gate_SW) * up_SW
-        of_down = _outer(of_output_SH, activated_SW.detach() * weight_S1, counts) if ctx.needs_input_grad[3] else None
-        of_weights_S = (of_weighted_SW * activated_SW.detach()).sum(1)
-        of_projected_SU = torch.cat(
-            torch.autograd.grad(activated_SW, (gate_SW, up_SW), of_weighted_SW.mul_(weight_S1)), 1
-        )
-        of_gate_up = (
-            _outer(of_projected_SU, hidden_NH.index_select(0, token_S), counts) if ctx.needs_input_grad[2] else None
-        )
-        of_hidden_NH = _summed(_grouped(of_projected_SU, gate_up, counts), order_S, active)
-        of_weights_NK = torch.empty_like(of_weights_S)
-        of_weights_NK[order_S] = of_weights_S
-        return (
-            of_hidden_NH,
-            of_weights_NK.view_as(weights_NK),
-            None if of_gate_up is None else of_gate_up.to(ctx.stored),
-            None if of_down is None else of_down.to(ctx.stored),
-            None,
-            None,
-            None,
-        )
+            projected_RU = projected_RU.detach().requires_grad_()
+            gated_RW = ctx.gated(projected_RU)
+        activated_RW = gated_RW.detach()
+        of_weights_R = (of_weighted_RW * activated_RW).sum(1)
+        of_gate_up = of_down = None
+        if ctx.needs_input_grad[3]:
+            of_down = _outer(of_output_RH, activated_RW * weight_R1, ctx.counts).to(ctx.stored)
+        (of_projected_RU,) = torch.autograd.grad(gated_RW, projected_RU, of_weighted_RW.mul_(weight_R1))
+        if ctx.needs_input_grad[2]:
+            of_gate_up = _outer(of_projected_RU, hidden_NH.index_select(0, token_R), ctx.counts).to(ctx.stored)
+        of_hidden_NH = _summed(_grouped(of_projected_RU, gate_up, ctx.counts), row_NK)
+        return of_hidden_NH, of_weights_R[row_NK], of_gate_up, of_down, None, None
 
 
-def _grouped(rows_SA: Tensor, weight_EAB: Tensor, counts: list[int]) -> Tensor:
-    """Each expert's rows times its matrix: (S, B)."""
-    result_SB = rows_SA.new_empty(len(rows_SA), weight_EAB.shape[2])
+def _grouped(rows_RA: Tensor, weight_EAB: Tensor, counts: list[int]) -> Tensor:
+    """Each expert's rows times its matrix: (R, B)."""
+    result_RB = rows_RA.new_empty(len(rows_RA), weight_EAB.shape[2])
     with torch.no_grad():
-        for expert, (rows_nA, out_nB) in enumerate(zip(rows_SA.split(counts), result_SB.split(counts), strict=True)):
+        for expert, (rows_nA, out_nB) in enumerate(zip(rows_RA.split(counts), result_RB.split(counts), strict=True)):
             torch.mm(rows_nA, weight_EAB[expert], out=out_nB)
-    return result_SB
+    return result_RB
 
 
-def _outer(left_SA: Tensor, right_SB: Tensor, counts: list[int]) -> Tensor:
+def _outer(left_RA: Tensor, right_RB: Tensor, counts: list[int]) -> Tensor:
     """Leftᵀ · right over each expert's rows: (E, A, B), zero for an expert without any."""
-    result_EAB = left_SA.new_empty(len(counts), left_SA.shape[1], right_SB.shape[1])
+    result_EAB = left_RA.new_empty(len(counts), left_RA.shape[1], right_RB.shape[1])
     with torch.no_grad():
-        for expert, (left_nA, right_nB) in enumerate(zip(left_SA.split(counts), right_SB.split(counts), strict=True)):
+        for expert, (left_nA, right_nB) in enumerate(zip(left_RA.split(counts), right_RB.split(counts), strict=True)):
             torch.mm(left_nA.T, right_nB, out=result_EAB[expert])
     return result_EAB
 
 
-def _summed(rows_SH: Tensor, order_S: Tensor, active: int) -> Tensor:
-    """The rows of each token added up: (S, H) sorted by expert → (N, H)."""
-    place_S = torch.empty_like(order_S)
-    place_S[order_S] = torch.arange(len(order_S), device=order_S.device)
-    place_NK = place_S.view(-1, active)
-    total_NH = rows_SH.index_select(0, place_NK[:, 0])
-    for choice in range(1, active):
-        total_NH += rows_SH.index_select(0, place_NK[:, choice])
+def _summed(rows_RH: Tensor, row_NK: Tensor) -> Tensor:
+    """The rows of each token added up: (R, H) → (N, H)."""
+    total_NH = rows_RH.index_select(0, row_NK[:, 0])
+    for choice in range(1, row_NK.shape[1]):
+        total_NH += rows_RH.index_select(0, row_NK[:, choice])
     return total_NH

@@ -37,9 +37,9 @@ class FsdpEngine(Engine):
         self.optimizer = make_optimizer(self.model, settings.optimizer)
         self.scaler = torch.amp.GradScaler(self.devices.device.type, enabled=False)
 
-    def evaluate(self, batch: Batch) -> Outcome:
+    def evaluate(self, batch: Batch, *, training: bool = False) -> Outcome:
         """No backward pass comes after it, at whose end the model's parameters would be the spread ones again."""
-        outcome = super().evaluate(batch)
+        outcome = super().evaluate(batch, training=training)
         for part in self.module.modules():
             if isinstance(part, FSDPModule):
                 part.reshard()
@@ -74,6 +74,8 @@ def _part(whole: Tensor, like: nn.Parameter) -> DTensor:
 
 
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
-    """The modules that transformers says must not be split over devices: the decoder's layers."""
+    """The decoder's (or encoder's) layers: what transformers says must not be split over devices, of the lists of the
+    model. What is in no list, BERT's embeddings above all, is read by the head too and belongs to the root."""
     names = {name for part in model.modules() for name in (getattr(part, "_no_split_modules", None) or ())}
-    return [part for part in model.modules() if type(part).__name__ in names]
+    lists = [part for part in model.modules() if isinstance(part, nn.ModuleList)]
+    return [layer for layers in lists for layer in layers if type(layer).__name__ in names]

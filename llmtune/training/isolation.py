@@ -43,7 +43,7 @@ def isolation_of(config: Mapping[str, Any]) -> Isolation:
 
 
 def stricter(first: Isolation, second: Isolation) -> Isolation:
-    """The way that does for two models that read the same batches."""
+    """The way that does for two models that read the same batches; both write text."""
     ways: tuple[Isolation, ...] = ("positions", "mask", "rows")
     return max(first, second, key=ways.index)
 

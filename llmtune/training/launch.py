@@ -60,7 +60,10 @@ def read_launch(path: Path | None) -> Launch | None:
         return Launch(identity="", problem=f"launch: {path.name} is not YAML ({str(error).splitlines()[0]})")
     if not isinstance(values, dict) or "distributed_type" not in values:
         return Launch(identity="", problem=f"launch: {path.name} is not a configuration of accelerate")
-    return _from_values(values)
+    try:
+        return _from_values(values)
+    except (TypeError, ValueError) as error:  # where a number should stand
+        return Launch(identity="", problem=f"launch: {path.name} has a value of the wrong kind ({error})")
 
 
 def _examples() -> str:

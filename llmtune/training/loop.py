@@ -74,7 +74,7 @@ class Loop:
         """Before the first step: what is typical of the start, and a state to go back to. Raises Stopped, NotFinite."""
         if self.settings.guard is not None:
             rows = rows_of_step(0, len(self.rows), FIRST_ROWS, self.seed)
-            self.progress.typical = self.loss_on(self.samples(rows))
+            self.progress.typical = self.loss_on(self.samples(rows), ("start",))
             if not math.isfinite(self.progress.typical):
                 raise diverged("the loss before the first step is not a finite number", self.progress, None)
         self.store.save(self.engine, self.progress, last=False)
@@ -132,7 +132,7 @@ class Loop:
         batches, tokens = self._micro_batches(self.samples(ids))
         weight = sum(float(self.engine.objective.weight(batch)) for batch in batches)
         weight, seen, room = devices.sum([weight, tokens, sum(batch["input_ids"].numel() for batch in batches)])
-        torch.manual_seed(seed_of(self.seed, *draw, devices.rank))
+        self._seed(draw)
         sums = {name: total / max(weight, 1.0) for name, total in self._passes(batches, weight, faults).items()}
         return Passed(sums.pop("loss"), sums, int(seen), int(room))
 
@@ -171,16 +171,22 @@ class Loop:
         self.monitor.record("validation", step=progress.step, loss=loss)
         bar.show(valid=round(loss, 3))
 
-    def loss_on(self, samples: Sequence[Sample]) -> float:
-        """The loss of these rows, shared among the ranks, forward only."""
+    def loss_on(self, samples: Sequence[Sample], draw: tuple[object, ...] | None = None) -> float:
+        """The loss of these rows, shared among the ranks, forward only: that of a validation; with `draw` (see
+        `gradient`) that of a step. The two differ by dropout, and by a teacher or routers to learn from."""
         devices = self.engine.devices
+        if draw is not None:
+            self._seed(draw)
         loss = weight = 0.0
         for batch in self._micro_batches(samples)[0]:
             self._safe_point()
-            outcome = self.engine.evaluate(batch)
+            outcome = self.engine.evaluate(batch, training=draw is not None)
             loss, weight = loss + float(outcome.loss), weight + float(outcome.weight)
         loss, weight = devices.sum([loss, weight])
         return loss / max(weight, 1.0)
+
+    def _seed(self, draw: tuple[object, ...]) -> None:
+        torch.manual_seed(seed_of(self.seed, *draw, self.engine.devices.rank))
 
     def samples(self, ids: Sequence[SampleId]) -> list[Sample]:
         """These rows of the train split."""

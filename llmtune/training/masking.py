@@ -109,7 +109,7 @@ def masker_for(
     on masked tokens, whether asked for or not. Raises LlmtuneError where no token can stand for a masked one."""
     if masking is None and is_encoder(config):
         masking = MaskingSettings(type="mlm")
-    if masking is None:
+    if masking is None or masking.ratio == 0:
         return None
     text = config.get("text_config") or config
     size = int(text.get("vocab_size") or len(tokenizer))

@@ -37,6 +37,13 @@ class RangeTest:
     gains: list[float]
     lr: float
 
+    @property
+    def reason(self) -> str:
+        """Why this rate, as a phrase."""
+        if chosen(self.rates, self.gains) is None:
+            return "the default, because no rate gained anything"
+        return f"the first rate to gain {100 * USEFUL:g} % of the most"
+
 
 def range_test(loop: Loop, kept: Path) -> RangeTest:
     """The test, made once: its result is kept in the file `kept`. All ranks call it; `loop` stands at its first step,
@@ -55,8 +62,8 @@ def _rehearse(loop: Loop) -> RangeTest:
     batches = [rows_of_step(number, len(loop.rows), rows, loop.seed) for number in range(REHEARSAL_STEPS)]
     with loop.monitor.bar("learning-rate range test", 2 * REHEARSAL_STEPS, "steps") as bar:
         before = []
-        for ids in batches:
-            before.append(loop.loss_on(loop.samples(ids)))
+        for number, ids in enumerate(batches):
+            before.append(loop.loss_on(loop.samples(ids), ("range test", number)))
             bar.advance()
         rates: list[float] = []
         gains: list[float] = []
@@ -93,7 +100,7 @@ def chosen(rates: list[float], gains: list[float]) -> float | None:
 def curve_of(found: RangeTest) -> Chart:
     """The test as a chart."""
     return Chart(
-        f"Learning-rate range test: {found.lr:.2g} was chosen",
+        f"Learning-rate range test: {found.lr:.2g} is {found.reason}",
         "lines",
         x=[round(math.log10(rate), 3) for rate in found.rates],
         series={"measured": found.gains, "smoothed": smoothed(found.gains)},

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,33 +18,31 @@ import torch
 
 from llmtune.corpus.store import count
 from llmtune.errors import CannotRunHere, OutOfMemory
-from llmtune.files import read_json, write_text
+from llmtune.files import write_text
 from llmtune.heap import return_freed_memory
-from llmtune.machine import peak_resident
 from llmtune.models.load import load_tokenizer
 from llmtune.models.shape import read_config, read_shape
 from llmtune.monitor import Monitor
-from llmtune.section import Section
 from llmtune.seeds import seed_of
 from llmtune.training.checkpoint import WEIGHTS, CheckpointStore, Progress, load_weights, read_moments, read_tensors
 from llmtune.training.clock import Clock
 from llmtune.training.collate import collator_for
 from llmtune.training.data import Row, Rows, rows_for
 from llmtune.training.devices import Devices, start
-from llmtune.training.distillation import Distillation, Teacher, load_teacher
+from llmtune.training.distillation import Teacher, learn_from
 from llmtune.training.engine import make_engine
 from llmtune.training.estimate import row_problem
 from llmtune.training.experts import use_trained_experts
-from llmtune.training.guard import table_of_returns
-from llmtune.training.isolation import PACKED, Isolation, has_windows, stricter
+from llmtune.training.isolation import PACKED, Isolation
 from llmtune.training.loop import Loop, spread
 from llmtune.training.loss import causal_model, decoder_of
 from llmtune.training.masking import masking_problem
 from llmtune.training.objective import Objective, objective_for
 from llmtune.training.precision import precision_on
-from llmtune.training.preparation import FROZEN_DTYPE, isolation_for, prepared_model, save_trained
-from llmtune.training.range_test import RangeTest, curve_of, range_test
-from llmtune.training.router_losses import curves_of_routers, with_router_losses
+from llmtune.training.preparation import isolation_for, prepared_model, save_trained
+from llmtune.training.range_test import RangeTest, range_test
+from llmtune.training.results import kept_weights, metrics_of, section_of
+from llmtune.training.router_losses import with_router_losses
 from llmtune.training.router_plan import router_problem
 from llmtune.training.settings import TrainSettings, count_steps
 
@@ -95,7 +92,7 @@ def train(
     loop = session.loop(devices)
     session.settle_rate(loop)
     loop.run()
-    metrics, weights, section = session.metrics(loop), session.chosen_weights(loop), session.section(loop)
+    metrics, weights, section = metrics_of(loop), kept_weights(loop), section_of(loop, session.range_test)
     history, conversations = loop.progress.history, loop.rows.has_conversations
     devices.end()
     del loop
@@ -165,14 +162,7 @@ class _Session:
             return
         self.range_test = range_test(loop, self.work / RANGE_TEST)
         self.settings = loop.settings = self.settings.model_copy(update={"lr": self.range_test.lr})
-        self.monitor.note(f"lr: auto is {self.range_test.lr:.2g}, by the learning-rate range test")
-
-    def section(self, loop: Loop) -> Section:
-        """What the report shows of this training beside its curves; each part comes from what it is about."""
-        charts = [] if self.range_test is None else [curve_of(self.range_test)]
-        charts += curves_of_routers(loop.progress.history)
-        returns = table_of_returns(loop.progress.history)
-        return Section(tables=[returns] if returns.rows else [], charts=charts)
+        self.monitor.note(f"lr: auto is {self.range_test.lr:.2g} by a range test: {self.range_test.reason}")
 
     def loop(self, devices: Devices) -> Loop:
         """Model, rows, engine and saved progress, ready to run."""
@@ -193,7 +183,9 @@ class _Session:
         tokenizer: Any = load_tokenizer(self.checkpoint, trust_remote_code=trust)
         objective = self.objective
         if self.teacher is not None:
-            objective, isolate = self._distillation(self.teacher, tokenizer, isolate, devices)
+            objective, isolate = learn_from(
+                self.teacher, self.checkpoint, model, tokenizer, isolate, settings, devices.device
+            )
         objective = with_router_losses(objective, model, settings, shape.config)
         rows, valid = self._rows(devices, tokenizer, isolate)
         steps = count_steps(settings, len(rows), rows.tokens)
@@ -234,21 +226,6 @@ class _Session:
             loop.begin()
         return loop
 
-    def _distillation(
-        self, teacher: Teacher, tokenizer: Any, isolate: Isolation, devices: Devices
-    ) -> tuple[Objective, Isolation]:
-        """The objective, and a way to keep attention inside documents that does for both models."""
-        precision = self.settings.precision
-        model = load_teacher(teacher, self.checkpoint, tokenizer, FROZEN_DTYPE[precision], devices.device)
-        of_teacher = isolation_for(model, read_json(teacher.checkpoint / "config.json"), precision)
-        isolate = stricter(isolate, of_teacher)
-        if isolate == "mask" and any(has_windows(one) for one in self._configs(teacher)):
-            isolate = "rows"
-        return Distillation(model, teacher.temperature, teacher.data_loss), isolate
-
-    def _configs(self, teacher: Teacher) -> list[dict[str, Any]]:
-        return [read_json(folder / "config.json") for folder in (self.checkpoint, teacher.checkpoint)]
-
     def _rows(self, devices: Devices, tokenizer: Any, isolate: Isolation) -> tuple[Rows, list[Row] | None]:
         """Rows to train on, and those to validate on (None without a valid split); rank 0 builds, the others open."""
 
@@ -281,43 +258,6 @@ class _Session:
             self.monitor.note(f"{rows.counts.dropped_documents:,} documents have no token to train on and are left out")
         if isolate not in PACKED:
             self.monitor.note("this family cannot be kept inside a document: one document a row, shorter ones padded")
-
-    def metrics(self, loop: Loop) -> dict[str, Any]:
-        """What was measured; the same keys for every kind of training."""
-        progress, devices = loop.progress, loop.engine.devices
-        losses = [record["loss"] for record in progress.history if "loss" in record]
-        peak = devices.sum([float(peak_resident())])[0]
-        on_gpu = devices.device.type == "cuda"
-        return {
-            "precision": self.settings.precision,
-            "method": self.settings.adapter.type if self.settings.adapter else "full",
-            "steps": progress.step,
-            "tokens": progress.seen,
-            "loss_first": losses[0],
-            "loss_last": losses[-1],
-            "valid_loss": progress.best_loss,
-            "lr": self.settings.learning_rate,
-            "roll_backs": progress.roll_backs,
-            "skipped_steps": progress.skipped,
-            "kept_step": progress.best_step or progress.step,
-            "trainable_parameters": sum(math.prod(shape) for shape in loop.engine.shapes().values()),
-            "padding_share": 1 - progress.seen / progress.room,
-            "rows": len(loop.rows),
-            "row_fill": loop.rows.counts.fill,
-            "shortened_conversations": loop.rows.counts.shortened,
-            "dropped_documents": loop.rows.counts.dropped_documents,
-            "ranks": devices.world,
-            "micro_batch": self.micro_batch,
-            "tokens_per_second": loop.clock.tokens_per_second,
-            "seconds_to_first_step": loop.clock.first_step,
-            "peak_memory": int(peak),
-            "peak_device_memory": torch.cuda.max_memory_allocated() if on_gpu else None,
-        }
-
-    def chosen_weights(self, loop: Loop) -> Path:
-        """The file of the weights to keep: of the best validation, or of the last step."""
-        best = loop.progress.best_step
-        return loop.store.best(best) if best else loop.store.after(loop.progress.step) / WEIGHTS
 
 
 def trainable_parameters(model: torch.nn.Module) -> int:

@@ -101,7 +101,7 @@ class MaskingSettings(Settings):
         description="causal: inputs are masked, and every next token is learned as without (MEAP); for models that "
         "write text. mlm: the masked tokens are learned (BERT); for encoders.",
     )
-    ratio: float = Field(0.15, gt=0, lt=1, description="Part of the tokens to mask.")
+    ratio: float = Field(0.15, ge=0, lt=1, description="Part of the tokens to mask. 0: nothing is masked; not for mlm.")
     whole_words: bool | None = Field(
         None, description="Mask all tokens of a word or none of them; default true. Only for mlm."
     )
@@ -116,6 +116,8 @@ class MaskingSettings(Settings):
     def _fits_together(self) -> Self:
         if self.whole_words is not None and self.type != "mlm":
             raise ValueError("whole_words is for masking type mlm; causal masks token by token")
+        if self.ratio == 0 and self.type == "mlm":
+            raise ValueError("with type mlm only the masked tokens are learned, so ratio must be more than 0")
         return self
 
 

@@ -66,6 +66,18 @@ def test_a_hanging_engine_is_ended(fake: FakeApertium, monkeypatch: pytest.Monke
     assert not alive(fake.folder)
 
 
+def test_a_hanging_engine_is_ended_while_text_is_written_to_it(
+    fake: FakeApertium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More text than its pipes hold: the thread that writes it is held up when the engine is to be ended."""
+    monkeypatch.setattr(apertium, "_ANSWER_SECONDS", 0.5)
+    engine = Apertium("en", "es")
+    trips = engine.round_trips(["HANG at this one", *(f"{number} {'word ' * 390}" for number in range(256))])
+    assert next(trips) is None
+    trips.close()  # type: ignore[attr-defined]
+    assert not alive(fake.folder)
+
+
 def test_an_iteration_that_is_left_leaves_no_answer_behind(fake: FakeApertium) -> None:
     engine = Apertium("en", "es")
     first = engine.round_trips([f"left behind number {number}" for number in range(50)])

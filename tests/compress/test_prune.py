@@ -202,12 +202,15 @@ def test_the_shape_is_known_beforehand(family: str, pruned: Pruned, tmp_path: Pa
     assert bool(torch.isfinite(logits(made)).all())
 
 
-def test_a_broken_layer_is_named(pruned: Pruned, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("wish", "named"), [
+    ({"width": 64}, r"model\.layers\.1\.mlp\.down_proj"), ({"layers": 1}, r"model\.layers\.1\b"),
+])  # fmt: skip
+def test_a_broken_layer_is_named(wish: dict[str, int], named: str, pruned: Pruned, tmp_path: Path) -> None:
     model = tiny_model("llama", dtype="bfloat16")
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 3] = float("nan")
-    with pytest.raises(NotFinite, match=r"model\.layers\.1\.mlp\.down_proj"):
-        pruned(saved(model, tmp_path / "model"), width=64)
+    with pytest.raises(NotFinite, match=named):
+        pruned(saved(model, tmp_path / "model"), **wish)
 
 
 class _StopsAt(Monitor):

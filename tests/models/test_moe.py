@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from llmtune.errors import LlmtuneError, Stopped
+from llmtune.errors import LlmtuneError, NotFinite, Stopped
 from llmtune.models.load import load_model, load_tokenizer
 from llmtune.models.moe.convert import Converted, convert
 from llmtune.models.moe.grouping import group, group_by_chance
@@ -201,6 +201,16 @@ def test_stopped_split_goes_on_to_the_same_bytes(checkpoint: Callable[..., Path]
     assert digest(whole) == digest(resumed)
     assert kept[0].stat().st_mtime_ns == written
     assert [sum(load) for load in result.load] == pytest.approx([1, 1])
+
+
+def test_a_broken_layer_is_named(converted: Convert, tmp_path: Path) -> None:
+    source = tiny_checkpoint(tmp_path / "broken")
+    model = load_model(source)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 3] = float("nan")
+    model.save_pretrained(source)
+    with pytest.raises(NotFinite, match=r"model\.layers\.1\.mlp"):
+        converted(source, SPLIT)
 
 
 def test_seed_draws_upcycled_routers_alone(checkpoint: Callable[..., Path], converted: Convert) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from llmtune.errors import RecipeError
 from llmtune.recipe import Recipe, load_recipe, resolve_inputs
+from llmtune.stages.stage import Need
 from tests.recipe.conftest import GOOD
-from tests.recipe.toys import ToyTrain
+from tests.recipe.toys import KINDS, ToyDistill, ToyTrain
 
 Load = Callable[..., Recipe]
 
@@ -125,6 +126,17 @@ def test_the_inputs_of_the_real_stages(monkeypatch: pytest.MonkeyPatch, write: C
     assert inputs["export-3.answers"] == {"model": "export-3"}
 
 
+class Study(ToyDistill):
+    """Lets a model of its own look at the base model, and makes none."""
+
+    kind = "study"
+    makes = "corpus"
+    needs = (
+        Need("base", "checkpoint", made_by=("model",)),
+        Need("teacher", "checkpoint", made_by=("gone",), setting="teacher"),
+    )
+
+
 ROAD = "name: a\nmodel: b\nstages:\n" + CORPUS % "" + "  - train\n  - quantize\n  - distill: {%s}\n"
 
 
@@ -145,6 +157,19 @@ def test_a_teacher_from_elsewhere_is_a_node_of_its_own_and_has_no_scores(load: L
     assert list(nodes).index("distill.teacher") < list(nodes).index("distill")
     assert "distill.evaluate" in nodes
     assert "distill.teacher.evaluate" not in nodes
+
+
+def test_a_teacher_from_elsewhere_is_nobody_elses_input(
+    load: Load, problems: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(KINDS, "study", Study)
+    text = ROAD % "teacher: {name: org/big}" + "  - distill\n  - study: {teacher: {name: org/other}}\n"
+    nodes = wired(load(text + "report: {prompts: [x]}\n"))
+    assert nodes["distill-2"] == {"checkpoint": "distill", "corpus": "corpus", "teacher": "train"}
+    assert nodes["study"] == {"base": "base", "teacher": "study.teacher"}
+    assert list(nodes)[-2:] == ["base.answers", "distill-2.answers"]
+    (told,) = problems(text + "  - export: {from: distill.teacher}\n")
+    assert "no stage 'distill.teacher' before this one" in told
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def story(tmp_path: Path) -> RunStory:
         [
             Chart("load", "heat", ["e0", "e1"], {"layer 0": [0.25, 0.75], "layer 1": [0.5, None]}),
             Chart("scores", "bars", ["a", "b"], {"score": [1.0, 3.0]}, "score"),
-            Chart("tried", "points", [1, 2], {"value": [0.5, 0.25]}, "trial", "loss"),
+            Chart("tried", "points", [1, 2], {"value": [0.5, 0.25], "best": [0.5, 0.25]}, "trial", "loss"),
         ],
         [Texts("pairs", ("original", "translated"), [("SECRET original", HOSTILE)])],
     ).write(stages[1].artifact.folder)  # type: ignore[union-attr]
@@ -126,11 +126,14 @@ def test_it_needs_no_network(story: RunStory) -> None:
 def test_no_path_of_the_machine_is_in_the_recipe() -> None:
     recipe = (
         "stages:\n- corpus:\n    sources:\n    - path: /home/me/secret/manual\n      format: html\nmodel: /data/m\n"
+        "search:\n  space:\n    train.init:\n      choices:\n      - '/home/me/a b'\n      - org/name\n"
     )
     told = without_machine_paths(recipe)
     assert "/home" not in told
     assert "/data" not in told
     assert "…/manual" in told
+    assert "- …/a b\n" in told
+    assert "- org/name" in told
 
 
 def test_a_stage_brings_its_own_part_of_the_page(story: RunStory) -> None:
@@ -143,3 +146,5 @@ def test_a_stage_brings_its_own_part_of_the_page(story: RunStory) -> None:
     assert (heat["y"], heat["z"]) == (["layer 0", "layer 1"], [[0.25, 0.75], [0.5, None]])
     assert (bars["y"], bars["x"]) == (["a", "b"], [1.0, 3.0])
     assert (points["mode"], points["y"]) == ("markers", [0.5, 0.25])
+    ring = charts["train-section-2"]["data"][1]["marker"]
+    assert ring["size"] > points["marker"]["size"], "both are seen where they coincide"

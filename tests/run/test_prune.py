@@ -42,8 +42,6 @@ def _parameters(width: int, layers: int) -> int:
 @pytest.mark.parametrize(("settings", "said"), [
     ("{keep_layers: 0}", "prune.keep_layers: found 0, expected a number of at least 1"),
     ("{keep_layers: 3}", "there are 2 layers, fewer than 3"),
-    ("{keep_width: 0.1}", "rounded to a multiple of 64, is none"),
-    ("{}", "say what stays"),
 ])  # fmt: skip
 def test_what_is_asked_in_vain_is_one_message(line: CommandLine, settings: str, said: str) -> None:
     write_documents(line.folder / "docs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,15 @@ from tests.run.conftest import CommandLine
 CONFIGS = Path(__file__).parents[2] / "accelerate_configs"
 
 
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return str(probe.getsockname()[1])
+
+
 def launched(line: CommandLine) -> list[str]:
     """`llmtune run toy.yaml` on two ranks, as a user starts it."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
     return [*launch, "-m", "llmtune", "run", "toy.yaml"]
 
 
@@ -77,7 +84,7 @@ def test_the_death_of_one_rank_ends_the_others_and_is_told(line: CommandLine, ou
 def test_several_machines_by_the_shipped_file(line: CommandLine) -> None:
     """Two on one: a launcher each, that meet at an address."""
     line.recipe("count: {upto: 4}\ndouble: {}", head="seed: 1")
-    meeting = ["--main_process_ip", "127.0.0.1", "--main_process_port", "29619", "--num_processes", "2"]
+    meeting = ["--main_process_ip", "127.0.0.1", "--main_process_port", free_port(), "--num_processes", "2"]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / "multi-node.yaml")]
     machines = [
         subprocess.Popen(

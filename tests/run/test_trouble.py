@@ -261,6 +261,7 @@ def test_signs_of_a_full_disk() -> None:
         (-6, "terminate called after throwing an instance of 'std::bad_alloc'", False, "OutOfMemory"),
         (-9, "", True, "OutOfMemory"),
         (-9, "", False, "Disturbed"),
+        (-15, "", False, "Disturbed"),
         (1, "nothing", False, "LlmtuneError"),
     ],
 )

@@ -63,3 +63,20 @@ def test_the_terminal_shows_a_line_a_trial(bench: Bench, moments: Moments) -> No
 def test_a_run_without_a_study_has_no_part(bench: Bench) -> None:
     assert study_section(bench.folder) is None
     assert trial_table(bench.folder) is None
+
+
+def test_it_tells_no_folder_of_the_machine(bench: Bench, moments: Moments) -> None:
+    text = bench.folder / "text"
+    text.touch()
+    study = bench.study(f"""
+  space:
+    words.text: {{choices: ["{text}", null]}}
+    learn.lr: {{choices: [2.0, 0.01]}}
+  minimize: learn.valid_loss
+  sampler: grid
+""")
+    run(study)
+    section = study_section(study.run.files.folder)
+    assert section is not None
+    assert section.summary.endswith("with words.text=…/text learn.lr=0.01.")
+    assert [row[3] for row in section.tables[0].rows] == ["…/text", "…/text", "null", "null"]

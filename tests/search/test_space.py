@@ -6,10 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from llmtune.recipe import dump_resolved, load_recipe
+from llmtune.recipe import Recipe, dump_resolved, load_recipe, resolve_inputs
 from llmtune.recipe.space import watched_stage
+from llmtune.run.planning import PlannedNode
+from llmtune.search.forecast import varied
 from llmtune.search.sampler import Space
+from llmtune.stages.stage import Forecast, Plan
 from tests.recipe.conftest import GOOD, load, problems, toy_stages, write  # noqa: F401
+from tests.recipe.toys import KINDS
 
 LINES = GOOD.count("\n")  # the block begins behind them
 MINIMIZE = "  minimize: train.loss\n"
@@ -86,6 +90,17 @@ WRONG = {
         "3:5: search.space.evaluate.questions: train.loss is measured by the stage itself",
     ),
     "what is of the run": ("    name: {choices: [a, b]}\n", MINIMIZE, "3:5: search.space.name: trials cannot differ"),
+    "the name of a stage": (
+        "    train.id: {choices: [train, other]}\n",
+        MINIMIZE,
+        "3:5: search.space.train.id: trials cannot differ",
+    ),
+    "a field inside another": (
+        "    train.adapter: {choices: [null, {rank: 4}]}\n    train.adapter.rank: {choices: [4, 8]}\n",
+        MINIMIZE,
+        "3:5: search.space.train.adapter: 'train.adapter.rank' is a part of this",
+    ),
+    "one and true": ("    train.tokens: {choices: [1, true]}\n", MINIMIZE, "a choice is here twice"),
     "values that never go together": (
         "    train.adapter.type: {choices: [qlora]}\n    train.precision: {choices: [fp32]}\n",
         MINIMIZE,
@@ -153,3 +168,31 @@ def test_a_pruner_watches_the_last_training_before_the_figure(toys: None, write:
 
     text = "\n  space:\n    learn.width: {choices: [4, 8]}\n  minimize: squeeze.bits\n  pruner: median\n"
     assert watched_stage(load_recipe(write(RECIPE + text))) == "learn"  # type: ignore[arg-type]
+
+
+TAUGHT = GOOD.replace("  - quantize\n", "  - distill: {teacher: {name: org/big}}\n  - quantize\n").replace(
+    "evaluate: {}\n", ""
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "others"),
+    [
+        ("model.name", {"base", "train", "distill", "quantize"}),
+        ("distill.teacher", {"distill.teacher", "distill", "quantize"}),
+        ("quantize.bits", {"quantize"}),
+    ],
+)
+def test_what_differs_between_trials(load: Callable[..., Recipe], field: str, others: set[str]) -> None:  # noqa: F811
+    plan = Plan(Forecast("checkpoint", 0), 0, 0)
+    nodes = [PlannedNode(node, node.stage, {}, "", plan, None) for node in resolve_inputs(load(TAUGHT))]
+    assert varied([node for node in nodes if not node.node.id.startswith("export")], [field]) == others
+
+
+def test_a_score_that_the_model_will_not_have(
+    problems: Callable[..., list[str]],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(KINDS["export"], "makes_whole_model", False)
+    (told,) = problems(block("    train.tokens: {choices: [1, 2]}\n", "  minimize: export.domain_perplexity\n"))
+    assert "domain_perplexity is not measured here: of 'export', an adapter alone" in told

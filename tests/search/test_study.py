@@ -9,10 +9,11 @@ from typing import Any
 import optuna
 import pytest
 
-from llmtune.errors import Disturbed, LlmtuneError, Stopped
+from llmtune.errors import CannotRunHere, Disturbed, LlmtuneError, Stopped
 from llmtune.files import read_json, write_json
 from llmtune.recipe import load_recipe
 from llmtune.run.folder import RunFolder
+from llmtune.search.record import StudyFolder
 from llmtune.search.trial import LossWatch
 from llmtune.seeds import seed_of
 from tests.search.conftest import Bench, Killed, Moments, run, told
@@ -254,6 +255,34 @@ def test_what_is_not_of_a_trials_doing_ends_the_study_and_is_no_failed_trial(
             run(study)
     assert told(study) == []
     assert len(run(study)) == 6
+
+
+def test_what_the_database_refuses_is_told(tmp_path: Path) -> None:
+    files = StudyFolder(tmp_path)
+    files.folder.mkdir()
+    (files.folder / "study.db").write_text("no database, whatever its name is")
+    with pytest.raises(Disturbed, match="the study's database cannot be used: file is not a database"):
+        files.look()
+
+
+def test_texts_to_choose_from_can_be_given_on_the_command_line(
+    bench: Bench, moments: Moments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = bench.folder / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name in "ab":
+        (here / name).touch()
+    search = "\n  space:\n    learn.width: {choices: [8]}\n  minimize: learn.valid_loss\n  sampler: grid\n"
+    study = bench.study(search, overrides=("search.space={words.text: {choices: [a, b]}}",))
+    assert [params for _, _, params, *_ in run(study)] == [{"words.text": "a"}, {"words.text": "b"}]
+    assert load_recipe(study.files.best).stages[0].text == here / "a"  # type: ignore[attr-defined]
+
+
+def test_a_study_is_not_for_an_outer_launch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmtune.search.study.launched_from_outside", lambda: True)
+    with pytest.raises(CannotRunHere, match="a study starts the trainings itself"):
+        bench.study(SEARCHES["grid"])
 
 
 def full_disk(*_: object) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from llmtune.artifacts import Artifact
 from llmtune.corpus.store import Document, write_split
+from llmtune.export.formats import planned_tensors
 from llmtune.files import write_json
 from llmtune.machine import this_machine
 from llmtune.models.shape import read_shape
@@ -41,6 +42,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     sizes = {"documents": 9, "groups": 9, "characters": 5000, "bytes": 5000}
     write_json(folder / "card.json", {"splits": {"test": sizes}, "total": sizes, "licences": {"cc0": 21}})
     return Artifact("corpus", folder, "c", "corpus", "corpus")
+
+
+def test_routers_are_planned_as_they_are_stored() -> None:
+    """In float32, whatever the format of the experts; so llama.cpp's quantizer."""
+    sizes = {"gate": (6, 64), "shared_expert_gate": (1, 64), "experts.0.down_proj": (64, 32)}
+    tensors = {f"model.layers.0.mlp.{name}.weight": size for name, size in sizes.items()}
+    planned = planned_tensors(tensors, {"model_type": "qwen2_moe"}, "q8_0", "q8_0")
+    assert [kind for _, _, kind in planned] == ["f32", "f32", "q8_0"]
 
 
 @pytest.mark.slow

@@ -134,9 +134,10 @@ def test_plans_tell_what_cannot_work(inputs: dict[str, Artifact]) -> None:
     assert plan.memory > plan.disk > 0
     assert plan.seconds
     shape = read_shape(inputs["checkpoint"].folder)
-    quantized = replace(shape, config=shape.config | {"quantization_config": {"quant_method": "bitsandbytes"}})
-    forecasts = {"checkpoint": Forecast("checkpoint", 1, quantized), "corpus": Forecast("corpus", 1)}
-    assert "quantized (bitsandbytes)" in MoeStage().plan(forecasts, this_machine()).problems[0]
+    for method in ("bitsandbytes", "compressed-tensors"):
+        quantized = replace(shape, config=shape.config | {"quantization_config": {"quant_method": method}})
+        forecasts = {"checkpoint": Forecast("checkpoint", 1, quantized), "corpus": Forecast("corpus", 1)}
+        assert f"quantized ({method})" in MoeStage().plan(forecasts, this_machine()).problems[0]
 
 
 def test_the_report_shows_the_load(converted: Converted) -> None:

@@ -9,10 +9,15 @@ import torch
 from torch.nn import functional as F
 
 from llmtune.errors import CannotRunHere, Stopped
+from llmtune.models.load import load_tokenizer
+from llmtune.training import distillation
 from llmtune.training.collate import NOT_TRAINED
-from llmtune.training.distillation import Distillation, Teacher, _DistillationLoss
+from llmtune.training.distillation import Distillation, Teacher, _DistillationLoss, learn_from
+from llmtune.training.isolation import Isolation
+from llmtune.training.settings import TrainSettings
 from tests.tiny import tiny_checkpoint, tiny_model
-from tests.training.small_run import Interrupting, history_of, losses_of, small_place, small_train
+from tests.tiny_encoders import tiny_encoder_checkpoint
+from tests.training.small_run import SMALL, Interrupting, history_of, losses_of, small_place, small_train
 
 
 def by_torch(student: torch.Tensor, teacher: torch.Tensor, targets: torch.Tensor, temperature: float, data: float):  # type: ignore[no-untyped-def]
@@ -127,3 +132,31 @@ def test_a_teacher_with_another_vocabulary_is_refused(place: Path) -> None:
     tiny_checkpoint(place / "foreign", vocab_size=290)
     with pytest.raises(CannotRunHere, match="another vocabulary than the student: 2"):
         small_train(place, "refused", teacher=Teacher(place / "foreign"))
+
+
+def test_models_that_do_not_go_together_are_refused_with_a_message(place: Path, tmp_path: Path) -> None:
+    encoder = tiny_encoder_checkpoint(place / "encoder", "bert")
+    with pytest.raises(CannotRunHere, match="a bert model is an encoder, and distillation is for"):
+        small_train(place, "refused", teacher=Teacher(encoder))
+    (tmp_path / "model").symlink_to(encoder)
+    (tmp_path / "corpus").symlink_to(place / "corpus")
+    with pytest.raises(CannotRunHere, match="a bert model is an encoder, and distillation is for"):
+        small_train(tmp_path, "refused", teacher=Teacher(place / "teacher"))
+    short = tiny_checkpoint(place / "short", "gpt2")
+    with pytest.raises(CannotRunHere, match="teacher: row_tokens 300 is more than the 256 positions"):
+        small_train(place, "refused", row_tokens=300, teacher=Teacher(short))
+
+
+def test_documents_are_kept_apart_for_both(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One mask for all layers would undo a teacher's sliding windows: then each document has a row of its own."""
+    settings, tokenizer = TrainSettings.model_validate(SMALL), load_tokenizer(place / "model")
+    tiny_checkpoint(place / "windows", "gemma3_text")
+
+    def way(teacher: str, alone: Isolation) -> Isolation:
+        model, device = tiny_model(), torch.device("cpu")
+        return learn_from(Teacher(place / teacher), place / "model", model, tokenizer, alone, settings, device)[1]
+
+    assert [way("teacher", alone) for alone in ("positions", "mask", "rows")] == ["positions", "mask", "rows"]
+    assert [way("windows", alone) for alone in ("positions", "mask", "rows")] == ["positions", "rows", "rows"]
+    monkeypatch.setattr(distillation, "isolation_for", lambda *_: "mask")
+    assert [way("teacher", alone) for alone in ("positions", "rows")] == ["mask", "rows"]

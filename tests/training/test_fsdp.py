@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ from safetensors.torch import load_file
 from llmtune.files import content_fingerprint
 from llmtune.training.fsdp import decoder_layers
 from tests.tiny import tiny_model
-from tests.training.small_run import history_of, small_place, small_train
+from tests.tiny_encoders import tiny_encoder, tiny_encoder_checkpoint
+from tests.training.small_run import history_of, losses_of, small_corpus, small_place, small_train
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {"batch_tokens": 320, "micro_batch": 2, "tokens": 1500, "checkpoint_steps": 2}
@@ -34,11 +36,11 @@ from llmtune.errors import Stopped
 from tests.training.small_run import Interrupting, small_train
 os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
 port = int(os.environ["MASTER_PORT"])
-for number, (name, stop_after, settings) in enumerate(json.loads(sys.argv[2])):
+for number, (place, name, stop_after, settings) in enumerate(json.loads(sys.argv[1])):
     os.environ["MASTER_PORT"] = str(port + 1 + number)
     os.environ["FSDP_RESHARD_AFTER_FORWARD"] = "false" if name == "kept" else "true"
     try:
-        small_train(Path(sys.argv[1]), name, Interrupting(stop_after), **settings)
+        small_train(Path(place), name, Interrupting(stop_after), **settings)
     except Stopped:
         torch.distributed.destroy_process_group()
     PartialState._reset_state()
@@ -49,15 +51,19 @@ os._exit(0)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`full/`, `lora/`, `stopped/` and `kept/` (weights stay gathered for the backward pass), trained on two ranks."""
+    """`full/`, `lora/`, `stopped/` and `kept/` (weights stay gathered for the backward pass), trained on two ranks, and
+    `encoder/full/`."""
     place = small_place(tmp_path_factory.mktemp("fsdp"))
+    tiny_encoder_checkpoint(place / "encoder" / "model", "bert")
+    small_corpus(place / "encoder" / "corpus")
     (place / "rank.py").write_text(RANK)
     jobs = [("full", None, FULL), ("lora", None, LORA), ("stopped", 3, FULL), ("stopped", None, FULL)]
-    jobs += [("kept", None, FULL)]
+    jobs = [(str(place), *job) for job in (*jobs, ("kept", None, FULL))]
+    jobs += [(str(place / "encoder"), "full", None, FULL)]
     config = str(ROOT / "accelerate_configs" / "fsdp2-cpu.yaml")
     launch = ["-m", "accelerate.commands.launch", "--config_file", config, "--main_process_port", "0"]
     done = subprocess.run(
-        [sys.executable, *launch, str(place / "rank.py"), str(place), json.dumps(jobs)],
+        [sys.executable, *launch, str(place / "rank.py"), json.dumps(jobs)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "LLMTUNE_THREADS": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -91,18 +97,24 @@ def test_two_ranks_learn_what_one_does(place: Path, name: str, settings: dict[st
 
 
 @pytest.mark.slow
+def test_an_encoder_whose_head_is_its_embedding(place: Path) -> None:
+    small_train(place / "encoder", "alone", **FULL)
+    assert losses_of(place / "encoder", "full") == pytest.approx(losses_of(place / "encoder", "alone"), abs=5e-4)
+
+
+@pytest.mark.slow
 def test_neither_a_stop_nor_when_weights_are_gathered_changes_a_bit(place: Path) -> None:
     whole, *others = (content_fingerprint([place / name / "output"]) for name in ("full", "stopped", "kept"))
     assert others == [whole, whole]
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3_text"])
-def test_every_decoder_layer_is_gathered_by_itself(family: str) -> None:
-    """Or FSDP would gather the model as a whole, and save nothing."""
-    model = tiny_model(family)
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3_text", "bert", "modernbert"])
+def test_every_layer_is_gathered_by_itself_and_what_the_head_reads_is_not(family: str) -> None:
+    """Or FSDP would gather the model as a whole, and save nothing; or let go of a tied head's weights too soon."""
+    model = tiny_encoder(family) if "bert" in family else tiny_model(family)
     layers = decoder_layers(model)
     assert len(layers) == model.config.num_hidden_layers
     inside = {parameter for layer in layers for parameter in layer.parameters()}
     names = [name for name, parameter in model.named_parameters() if parameter not in inside]
-    assert names
-    assert not [name for name in names if ".layers." in name or ".h." in name]
+    assert not [name for name in names if re.search(r"\.\d+\.", name)]
+    assert model.get_input_embeddings().weight not in inside

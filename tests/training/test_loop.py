@@ -212,6 +212,7 @@ def test_best_weights_are_kept(place: Path) -> None:
     assert metrics["valid_loss"] == valid[best]
     last = small_train(place, "last", **{**settings, "validation": {"every": 1, "keep": "last"}})
     assert last["kept_step"] == last["steps"]
+    assert last["valid_loss"] == [r["valid_loss"] for r in history_of(place, "last") if "valid_loss" in r][-1]
     assert content_fingerprint([place / "best/output/model.safetensors"]) != content_fingerprint(
         [place / "last/output/model.safetensors"]
     )

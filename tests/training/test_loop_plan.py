@@ -16,9 +16,11 @@ from llmtune.models.adapters import adapter_parameters
 from llmtune.models.shape import read_shape
 from llmtune.stages.stage import Forecast, Plan
 from llmtune.stages.train import TrainStage
+from llmtune.training.estimate import row_problem
 from llmtune.training.launch import read_launch
 from llmtune.training.precision import chosen_precision
 from tests.tiny import tiny_checkpoint, tiny_model
+from tests.training.test_isolation import opt_model
 
 CONFIGS = Path(__file__).parents[2] / "accelerate_configs"
 CPU = Machine(cores=2, memory=24 << 30, flags=frozenset({"avx512_bf16"}), accelerators=())
@@ -114,6 +116,8 @@ def test_configurations_are_understood(model: Path, name: str) -> None:
         ("distributed_type: MULTI_CPU\nnum_processes: 2", "starts one process only"),
         ("distributed_type: DEEPSPEED\ndeepspeed_config: {offload_optimizer_device: nvme}", "use none or cpu"),
         ("distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stage: 2, offload_param_device: cpu}", "zero_stage 3"),
+        ("distributed_type: FSDP\nnum_processes: eight", "has a value of the wrong kind"),
+        ("distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stage: }", "has a value of the wrong kind"),
         ("[1, 2", "is not YAML"),
         ("name: x", "not a configuration of accelerate"),
     ],
@@ -173,6 +177,9 @@ def test_a_quantized_base_and_rows_beyond_learned_positions_are_refused(model: P
     gpt2 = tiny_checkpoint(tmp_path / "gpt2", "gpt2")
     assert any("256 positions" in problem for problem in plan(gpt2, row_tokens=512).problems)
     assert plan(gpt2, row_tokens=256, batch_tokens=512).problems == ()
+    opt_model().save_pretrained(tmp_path / "opt")  # a table of 66 rows, of which the first two are for no position
+    assert row_problem(64, read_shape(tmp_path / "opt")) is None
+    assert "64 positions" in str(row_problem(65, read_shape(tmp_path / "opt")))
 
 
 def test_estimates_follow_the_settings(model: Path) -> None:

@@ -224,6 +224,12 @@ def test_an_encoder_is_masked_without_being_asked() -> None:
     assert masker_for(None, tiny_tokenizer(), tiny_config("llama").to_dict(), 0) is None
 
 
+def test_a_ratio_of_0_is_no_masking() -> None:
+    """Of a search over the ratio this trial is a training without; it needs no token to spare."""
+    none = MaskingSettings(type="causal", ratio=0.0)
+    assert masker_for(none, tiny_tokenizer(), tiny_config("llama").to_dict(), 0) is None
+
+
 def test_settings_and_models_that_do_not_fit() -> None:
     for wrong in ({"type": "mlm", "ratio": 0.0}, {"type": "mlm", "ratio": 1.0}, {**CAUSAL, "whole_words": True}, {}):
         with pytest.raises(ValidationError):

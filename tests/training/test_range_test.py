@@ -14,10 +14,11 @@ from llmtune.errors import Stopped
 from llmtune.files import content_fingerprint
 from llmtune.section import read_section
 from llmtune.training import range_test as module
+from llmtune.training.objective import NextToken, Outcome
 from llmtune.training.range_test import chosen, smoothed
 from llmtune.training.schedule import REHEARSAL_STEPS, rehearsal_rate, rehearsal_rows
-from llmtune.training.settings import TrainSettings
-from tests.training.small_run import Interrupting, losses_of, small_place, small_train
+from llmtune.training.settings import LEARNING_RATE, TrainSettings
+from tests.training.small_run import Interrupting, history_of, losses_of, small_place, small_train
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +76,38 @@ def test_the_training_is_the_one_with_that_rate_in_the_recipe(place: Path) -> No
 
 def test_it_is_told_and_shown(place: Path) -> None:
     rate = found(place)["lr"]
-    assert f"lr: auto is {rate:.2g}, by the learning-rate range test" in notes.notes
+    assert f"lr: auto is {rate:.2g} by a range test: the first rate to gain 75 % of the most" in notes.notes
     section = read_section(place / "auto/output")
     assert section is not None
     assert list(section.charts[0].series["measured"]) == found(place)["gains"]
     assert list(section.charts[0].x) == pytest.approx([math.log10(one) for one in found(place)["rates"]], abs=1e-3)
     small_train(place, "default", tokens=600, lr=None)
     assert read_section(place / "default/output") is None
+
+
+def test_where_every_rate_loses_the_default_is_taken_and_said(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "rehearsal_rate", lambda number: 30.0)
+    told = Interrupting()
+    assert small_train(place, "lost", told, lr="auto", tokens=600)["lr"] == LEARNING_RATE["full"]
+    assert "lr: auto is 0.0003 by a range test: the default, because no rate gained anything" in told.notes
+    small_train(place, "as-default", lr=None, tokens=600)
+    assert losses_of(place, "lost") == losses_of(place, "as-default")
+
+
+class Tripled(NextToken):
+    """In training three times the loss of a validation, as a teacher's or a router's part may be."""
+
+    def __call__(self, model: Any, batch: Any) -> Outcome:
+        loss, weight, metrics = super().__call__(model, batch)
+        return Outcome(loss * (3 if model.training else 1), weight, metrics)
+
+
+def test_losses_are_compared_with_losses_of_the_same_kind(place: Path) -> None:
+    """What rows cost before the test, and what is typical before the first step, is measured as steps are."""
+    small_train(place, "tripled", objective=Tripled(), lr="auto", tokens=600)
+    assert found(place, "tripled")["gains"][:10] == pytest.approx([0.0] * 10, abs=0.1)
+    assert found(place, "tripled")["lr"] > 1e-4
+    assert not any("spike" in record for record in history_of(place, "tripled"))
 
 
 @pytest.mark.slow

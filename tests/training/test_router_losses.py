@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as at_most
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
@@ -20,7 +23,7 @@ from llmtune.models.moe.convert import convert
 from llmtune.models.moe.target import Layout
 from llmtune.models.shape import read_shape
 from llmtune.section import read_section
-from llmtune.training.experts import use_trained_experts
+from llmtune.training.experts import sorted_by_expert, use_trained_experts
 from llmtune.training.objective import NextToken
 from llmtune.training.preparation import prepared_model
 from llmtune.training.router_losses import RouterLosses, counted, router_terms, routers_of, with_router_losses
@@ -146,13 +149,11 @@ def test_micro_batches_are_weighed_by_their_targets(place: Path) -> None:
     assert not torch.allclose(trained.float(), start, atol=1e-3)
 
 
-@pytest.mark.parametrize("setting", ["balance", "z"])
-def test_coefficients_are_read(place: Path, setting: str) -> None:
-    small_train(place, f"read-{setting}", tokens=400, router={setting: 0.5})
-    records = [record for record in history_of(place, f"read-{setting}") if "loss" in record]
-    found = records[0]["loss"] - records[0]["objective"]
-    others = {"balance": 0.01, "z": 0.001} | {setting: 0.5}
-    assert found == pytest.approx(sum(others[name] * records[0][name] for name in others), rel=1e-4)
+def test_coefficients_are_read(place: Path) -> None:
+    small_train(place, "read", tokens=400, router={"balance": 0.5, "z": 0.25})
+    record = next(record for record in history_of(place, "read") if "loss" in record)
+    added = 0.5 * record["balance"] + 0.25 * record["z"]
+    assert record["loss"] - record["objective"] == pytest.approx(added, rel=1e-4)
 
 
 def test_router_without_routers_is_an_error(place: Path) -> None:
@@ -213,6 +214,44 @@ def test_experts_compute_what_those_of_transformers_do(mixture: Any) -> None:
     assert 1 <= idle.sum() <= 4
 
 
+def test_experts_with_a_gate_of_their_own(mixture: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Families whose experts clamp, as DeepSeek-V4's, say so by `_apply_gate`."""
+
+    def clamped(experts: Any, projected: torch.Tensor) -> torch.Tensor:
+        gate, up = projected.chunk(2, dim=-1)
+        return experts.act_fn(gate.clamp(max=0.02)) * up.clamp(-0.02, 0.02)  # type: ignore[no-any-return]
+
+    plain, _ = gradients(mixture, False)
+    monkeypatch.setattr(type(mixture.model.layers[0].mlp.experts), "_apply_gate", clamped)
+    ours = copy.deepcopy(mixture)
+    mixture.set_experts_implementation("batched_mm")
+    assert use_trained_experts(ours)
+    (loss, found), (expected, theirs) = gradients(ours, False), gradients(mixture, False)
+    torch.testing.assert_close(loss, expected)
+    assert loss != plain
+    for name, gradient in theirs.items():
+        assert (found[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-6, name
+
+
+@given(st.integers(1, 300), st.integers(1, 3), st.integers(3, 6), st.integers(0, 9))
+@at_most(max_examples=40, deadline=None)
+def test_rows_of_experts(tokens: int, active: int, experts: int, seed: int) -> None:
+    """Each pair has a row of its own among those of its expert; what fills up repeats the expert's last pair."""
+    likes = torch.rand(tokens, experts, generator=torch.Generator().manual_seed(seed)) * torch.arange(experts).sqrt()
+    chosen = likes.topk(active).indices  # the first expert gets nothing, but where all are chosen
+    rows = sorted_by_expert(chosen, experts)
+    expert_of_row = torch.repeat_interleave(torch.arange(experts), torch.tensor(rows.counts))
+    assert torch.equal(rows.pair_R[rows.row_NK].flatten(), torch.arange(tokens * active))
+    assert torch.equal(expert_of_row[rows.row_NK], chosen)
+    assert torch.equal(expert_of_row, chosen.flatten()[rows.pair_R])
+    assert torch.equal(rows.real_R1[:, 0].nonzero()[:, 0], rows.row_NK.flatten().sort().values)
+    share = tokens * active / experts
+    block = math.gcd(*rows.counts)
+    assert block >= share / 32
+    filled = [count - int((chosen == expert).sum()) for expert, count in enumerate(rows.counts)]
+    assert all(0 <= more < max(1, share / 16) for more in filled)
+
+
 def test_dense_models_have_no_experts_to_compute(place: Path, tmp_path: Path) -> None:
     assert not use_trained_experts(load_model(place / "dense"))
     model = load_model(place / "model")
@@ -223,7 +262,7 @@ def test_dense_models_have_no_experts_to_compute(place: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (have("deepspeed") and have("ninja")), reason="needs the extra deepspeed")
-@pytest.mark.parametrize("config", ["zero1-cpu", "zero2-cpu", "zero3-cpu"])
+@pytest.mark.parametrize("config", ["zero2-cpu", "zero3-cpu"])
 def test_two_ranks_train_all_experts_as_one_does(place: Path, config: str) -> None:
     """Without coefficients, since the routers' losses are of a micro-batch; the metrics are theirs all the same."""
     settings = {**SETTINGS, "router": {"balance": 0, "z": 0}}

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmtune.errors import LlmtuneError
+from llmtune.errors import LlmtuneError, NotFinite
 from llmtune.files import write_bytes
 from llmtune.machine import this_machine
 from llmtune.models.load import load_model, load_tokenizer
@@ -58,7 +58,8 @@ def convert(
     seed:     of an upcycled router and of random groups
     rows:     for a split, token ids (1, T) of the text whose activations decide
     grouping: of a split: by activity on the text, or by chance (to compare with)
-    Raises LlmtuneError for a model that cannot be converted so, Stopped at a safe point.
+    Raises LlmtuneError for a model that cannot be converted so, NotFinite for one whose activations are not numbers,
+    Stopped at a safe point.
     """
     monitor = monitor or Monitor()
     if layout.method == "split" and not rows:
@@ -147,6 +148,12 @@ def _groupings(
                     inputs = _inputs(model, rows, range(index, min(index + at_once, len(layers))), monitor)
                 inputs_NH = inputs.pop(index)
                 activity_NI = _activity(layer.mlp, inputs_NH)
+                if not bool(activity_NI.isfinite().all()):
+                    raise NotFinite(
+                        "its activations on the calibration text are not finite",
+                        where=f"model.layers.{index}.mlp",
+                        fix="start from a checkpoint that works: `llmtune evaluate` tells",
+                    )
                 if grouping == "random":
                     chance = seed_of(seed, "groups", index)
                     made = group_by_chance(inputs_NH, activity_NI, layout.experts, layout.active, layout.shared, chance)

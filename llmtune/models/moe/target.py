@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from llmtune.models.load import cannot_train
 from llmtune.models.shape import ModelShape
 
 Method = Literal["upcycle", "split"]
@@ -103,8 +102,9 @@ def active_width(shape: ModelShape) -> int:
 
 def conversion_problem(shape: ModelShape, layout: Layout) -> str | None:
     """Why a model of this shape cannot be converted so, as a sentence; None when it can."""
-    if quantized := cannot_train(shape.config, "the model"):
-        return str(quantized)
+    if quantization := shape.config.get("quantization_config"):
+        method = quantization.get("quant_method", "an unknown method")
+        return f"the weights of the model are quantized ({method}); convert the model that it was made from"
     if experts_of(shape.config):
         return f"this {shape.family} model is a mixture of experts already"
     targets = TARGETS[layout.method]
