@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtune.corpus.store import count, read_split
+from llmtune.corpus.store import originals, read_split
 from llmtune.errors import LlmtuneError
 from llmtune.monitor import Monitor
 
@@ -30,9 +30,10 @@ def calibration_rows(
 ) -> list[Tensor]:
     """At most `rows` tensors int64 (1, row_tokens) of text from the corpus' train split, tokenized as for training.
 
-    Documents are drawn without repetition; each gives one window of at most `row_tokens` tokens at a random place, and
-    the rest of it only when the windows do not fill the rows. Windows are joined by the end token, and each row starts
-    with the tokens that open a sequence. Raises LlmtuneError, naming `setting`, when the text does not fill one row.
+    Documents are drawn without repetition, none that augmentation made; each gives one window of at most `row_tokens`
+    tokens at a random place, and the rest of it only when the windows do not fill the rows. Windows are joined by the end
+    token, and each row starts with the tokens that open a sequence. Raises LlmtuneError, naming `setting`, when the text
+    does not fill one row.
     """
     import torch
 
@@ -40,8 +41,8 @@ def calibration_rows(
 
     monitor = monitor or Monitor()
     rng = random.Random(f"calibration {seed}")
-    total = count(corpus, "train")
-    chosen = set(rng.sample(range(total), min(total, rows * _DOCUMENTS_A_ROW)))
+    own = originals(corpus, "train")
+    chosen = set(rng.sample(own, min(len(own), rows * _DOCUMENTS_A_ROW)))
     windows: list[list[int]] = []
     leftovers: list[list[int]] = []
     for index, document in enumerate(read_split(corpus, "train")):

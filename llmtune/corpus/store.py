@@ -125,6 +125,23 @@ def count(corpus: Path, split: str) -> int:
     return rows
 
 
+def originals(corpus: Path, split: str) -> list[int]:
+    """Places in a split of the documents that augmentation did not make, from one column; raises BadArtifact as
+    `read_split`."""
+    found: list[int] = []
+    first = 0
+    for shard in _shards(corpus, split):
+        try:
+            with pq.ParquetFile(shard) as file:
+                rows = file.metadata.num_rows
+                made = file.read(["origin"])["origin"].is_valid() if "origin" in file.schema_arrow.names else None
+        except (OSError, pa.ArrowException) as error:
+            raise BadArtifact(f"damaged corpus shard: {error}", where=str(shard)) from error
+        found += [first + row for row in range(rows) if made is None or not made[row].as_py()]
+        first += rows
+    return found
+
+
 def _shards(corpus: Path, split: str) -> list[Path]:
     """The files of a split, numbered from 0 without a gap."""
     shards = sorted((corpus / split).glob("*.parquet"))

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 
@@ -23,13 +24,15 @@ from llmtune.evaluate.structure import HEADINGS, Pair, PairList, pair_lists
 
 DOCUMENTS = 10_000  # looked at; of a larger corpus those whose hash is lowest
 NAME, DESCRIPTION = "name", "description"  # what is asked for
-_PER_LIST = 8  # questions at most: many documents rather than much of one
+_PER_LIST = 12  # questions at most: many documents rather than much of one
 _BOILERPLATE = 3  # lists in which the same description, or the same heading, stands
 _OPENING = 4  # words by which two descriptions of one name are taken for the same
 _NEAR = 200  # of a long list the pairs that are looked through for others
 _ALIKE = 2.5  # lengths of the right choice and of another, the longer over the shorter, at most
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _STEM = 4  # letters
+_RUN = 3  # letters in a row that the eye finds again
+_CLOSE = 0.2  # of a name's letters
 
 
 @dataclass(frozen=True)
@@ -140,14 +143,18 @@ def _others(asks: str, pairs: Sequence[Pair], at: int) -> list[Pair]:
 
 
 def _fits(asks: str, pair: Pair, other: Pair) -> bool:
-    """Whether the other is of like form, and matching words between the name and the descriptions says nothing."""
+    """Whether the other is of like form, and matching words or letters between name and description says nothing."""
     if asks == NAME:
         alike = _form(pair.name) == _form(other.name) and _ratio(pair.name, other.name) <= _ALIKE
-        words = _common_words(other.name, pair.description)
+        name, description = other.name, pair.description
     else:
         alike = _ratio(pair.description, other.description) <= _ALIKE
-        words = _common_words(pair.name, other.description)
-    return alike and words == _common_words(pair.name, pair.description)
+        name, description = pair.name, other.description
+    return (
+        alike
+        and _common_words(name, description) == _common_words(pair.name, pair.description)
+        and abs(_common_letters(name, description) - _common_letters(pair.name, pair.description)) <= _CLOSE
+    )
 
 
 def _form(name: str) -> tuple[bool, ...]:
@@ -165,6 +172,18 @@ def _common_words(name: str, description: str) -> int:
     parts = {part.rstrip("s") for part in _WORD.findall(name.casefold())}
     stems = {word.rstrip("s")[:_STEM] for word in _WORD.findall(description.casefold())}
     return sum(stem in (letters if len(stem) == _STEM else parts) for stem in stems)
+
+
+@lru_cache(4 * _NEAR)
+def _common_letters(name: str, description: str) -> float:
+    """Share of the name's letters that stand in a word of the description, three or more in a row: `dat` of
+    `datname` is in `database`."""
+    letters = "".join(filter(str.isalnum, name.casefold()))
+    runs = {
+        word[at : at + _RUN] for word in _WORD.findall(description.casefold()) for at in range(len(word) - _RUN + 1)
+    }
+    starts = [at for at in range(len(letters) - _RUN + 1) if letters[at : at + _RUN] in runs]
+    return len({at + further for at in starts for further in range(_RUN)}) / max(len(letters), 1)
 
 
 def _overlap(one: Pair, other: Pair) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmtune.errors import RecipeError
-from llmtune.recipe.graph import EVALUATION
+from llmtune.recipe.graph import ANSWERS
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Selection:
     again: bool = False
 
     def ids(self, all_ids: list[str]) -> set[str]:
-        """The selected ids. But for `exactly`, a stage's evaluation goes with it. Raises RecipeError for an id the
+        """The selected ids. But for `exactly`, what belongs to a stage goes with it. Raises RecipeError for an id the
         recipe has not, and for choices that contradict each other."""
         if self.exactly is not None:
             return set(self.exactly)
@@ -38,4 +38,10 @@ class Selection:
         if start >= end:
             raise RecipeError(f"--until {last} comes before --from {first}", where="command line", fix="exchange them")
         chosen = all_ids[start:end]
-        return set(chosen) | {name for name in all_ids if name.removesuffix(EVALUATION) in chosen}
+        return set(chosen) | {name for name in all_ids if _belongs_to(name) in chosen}
+
+
+def _belongs_to(name: str) -> str | None:
+    """The stage that a node goes with: its evaluation, and a model that it alone takes (`distill.teacher`); the answers
+    for the report stand at the end and are chosen like stages."""
+    return None if name.endswith(ANSWERS) else name.rpartition(".")[0] or None

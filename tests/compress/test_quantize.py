@@ -429,3 +429,18 @@ def test_every_file_of_a_checkpoint_goes_along(tiny, tmp_path) -> None:
         found = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
         assert ours | {"config.json"} <= found
         assert not {"trainer_state.json", "adapter/own.py"} & found
+
+
+def test_calibration_leaves_out_what_augmentation_made(tiny, corpus, tmp_path) -> None:
+    from dataclasses import replace
+
+    from transformers import AutoTokenizer
+
+    from llmtune.corpus.store import read_split, write_split
+
+    own = list(read_split(corpus, "train"))
+    made = [replace(one, id=f"{one.id}#again", text="Something else. " * 40, origin=one.id) for one in own]
+    write_split(tmp_path / "grown", "train", [*made[:3], *own, *made[3:]])
+    tokenizer = AutoTokenizer.from_pretrained(tiny("llama"))
+    rows, grown = (calibration_rows(one, tokenizer, 6, 48, seed=1) for one in (corpus, tmp_path / "grown"))
+    assert all((one == other).all() for one, other in zip(rows, grown, strict=True))
