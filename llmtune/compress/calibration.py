@@ -31,9 +31,9 @@ def calibration_rows(
     """At most `rows` tensors int64 (1, row_tokens) of text from the corpus' train split, tokenized as for training.
 
     Documents are drawn without repetition, none that augmentation made; each gives one window of at most `row_tokens`
-    tokens at a random place, and the rest of it only when the windows do not fill the rows. Windows are joined by the end
-    token, and each row starts with the tokens that open a sequence. Raises LlmtuneError, naming `setting`, when the text
-    does not fill one row.
+    tokens at a random place, and the rest of it only when the windows do not fill the rows. Windows are joined by the
+    end token, and each row starts with the tokens that open a sequence. Raises LlmtuneError, naming `setting`, when the
+    text does not fill one row.
     """
     import torch
 
