@@ -79,7 +79,7 @@ def _part(stage: FinishedStage, charts: dict[str, dict[str, Any]], show_samples:
     return {
         "id": key,
         "title": stage.record.kind.replace("_", " ").capitalize(),
-        "metrics": _figures(metrics),
+        "metrics": {} if stage.record.kind == "evaluate" else _figures(metrics),  # the scorecard has them
         "card": card,
         "samples": (stage.read("samples.json") or {}) if show_samples else {},
         "training": bool(history),
