@@ -70,7 +70,9 @@ def test_killed_twice_it_ends_in_the_same_bytes(tmp_path: Path, fake: FakeAperti
     assert last.returncode == 0, last.stdout + last.stderr
     again = fake.given()
     assert set(again) == set(segments)
-    assert [again.count(segment) for segment in segments[:512]] == [1] * 512
+    counts = [again.count(segment) for segment in segments]
+    assert counts[:256] == [1] * 256  # written down before the first kill
+    assert sum(counts) <= len(segments) + 2 * 256  # of each kill at most the group that was at work
     expected = result_of(whole)
     assert len(expected) == 6
     assert result_of(killed) == expected
