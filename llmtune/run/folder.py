@@ -18,7 +18,7 @@ from llmtune.errors import Disturbed
 from llmtune.files import read_json, write_json
 from llmtune.recipe.graph import EVALUATION
 from llmtune.run.process import is_disk_full
-from llmtune.run.store import store_of
+from llmtune.run.store import PREVIOUS, store_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class RunFolder:
 
     def set_aside(self, folder: Path) -> None:
         """Move a stage's folder below `previous/`, numbered, so that nothing is overwritten."""
-        previous = self.folder / "previous"
+        previous = self.folder / PREVIOUS
         previous.mkdir(exist_ok=True)
         taken = (path.name.partition("-")[0] for path in previous.iterdir())
         number = 1 + max((int(one) for one in taken if one.isdecimal()), default=0)

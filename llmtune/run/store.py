@@ -18,6 +18,7 @@ from llmtune.files import files_below, publish_folder, read_json, write_json
 
 ARTIFACTS = ".artifacts"  # the store's folder, beside the runs
 ASIDE = ".aside"  # likewise, the folder of runs that are made to look at a recipe without touching its own
+PREVIOUS = "previous"  # in a run's folder: what was set aside
 STUDY = "study.json"  # in the folder that holds the trials of a run's study, each a run
 
 
@@ -99,7 +100,7 @@ def store_of(run: Path) -> Store:
     run whose study it is a trial of. Beside the link, where the run's own folder was moved away and linked to."""
     runs = Path(os.path.abspath(run)).parent
     if (runs / STUDY).is_file():
-        return store_of(runs.parent)
+        return store_of(runs.parent.parent if runs.parent.name == PREVIOUS else runs.parent)
     return Store((runs.parent if runs.name == ASIDE else runs) / ARTIFACTS)
 
 
