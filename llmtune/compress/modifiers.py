@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from compressed_tensors.offload import update_offload_parameter
 from llmcompressor.modifiers.gptq import GPTQModifier
 from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.observers import Observer
@@ -162,4 +163,4 @@ class ResumableGPTQ(GPTQModifier):
                 for part in _PARTS:
                     if hasattr(module, part):
                         tensor = kept.get_tensor(f"{self._module_names[module]}.{part}")
-                        getattr(module, part).data.copy_(tensor)
+                        update_offload_parameter(module, part, tensor)  # on a GPU machine the module only lends it

@@ -162,9 +162,9 @@ def test_stored_codes_are_those_that_gptq_chose(tiny, corpus, tmp_path, monkeypa
     def keep(modules) -> None:
         for name, module in modules.items():
             zero = getattr(module, "weight_zero_point", None)
-            zero = 0 if zero is None else np.repeat(zero.numpy().astype(float), 32, 1)
-            scale = np.repeat(module.weight_scale.double().numpy(), 32, 1)
-            left[f"{name}.weight"] = (module.weight.detach().double().numpy() / scale, zero)
+            zero = 0 if zero is None else np.repeat(zero.cpu().numpy().astype(float), 32, 1)
+            scale = np.repeat(module.weight_scale.double().cpu().numpy(), 32, 1)
+            left[f"{name}.weight"] = (module.weight.detach().double().cpu().numpy() / scale, zero)
 
     monkeypatch.setattr(groupwise, "_check_all_rounded", keep)
     machine = Machine(cores=1, memory=1 << 30, flags=flags, accelerators=())

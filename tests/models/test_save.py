@@ -43,7 +43,7 @@ for folder in map(Path, sys.argv[1:]):
 
 def logits(model: torch.nn.Module) -> torch.Tensor:
     with torch.no_grad():
-        return model(IDS).logits
+        return model(IDS.to(model.device)).logits.cpu()
 
 
 @pytest.fixture(scope="module")
