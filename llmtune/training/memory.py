@@ -128,6 +128,8 @@ def _activation_bytes(settings: TrainSettings, shape: ModelShape) -> int:
         a_token = 28 * hidden + width * (3 * heads + 3 * key_value + hidden) + 4 * width * inner
     else:
         a_token = 20 * hidden + width * (6 * heads + 3 * key_value + 4 * hidden) + 5 * width * inner
+        if settings.adapter.type == "dora":  # the outputs once more, for the gradient of their magnitudes
+            a_token += width * (heads + 2 * key_value + 2 * hidden + 2 * inner)
     rows = min(settings.micro_batch, settings.batch_rows)
     kept = shape.layers * a_token * rows * settings.row_tokens
     if attention_to_use(shape.config) == "eager":

@@ -192,6 +192,10 @@ def test_estimates_follow_the_settings(model: Path) -> None:
     assert (plan(model, tokens=50_000).seconds or 0) < (base.seconds or 0) < (plan(model, epochs=3).seconds or 0)
     assert plan(model, adapter={}).disk < base.disk
     assert (plan(model, row_tokens=128, lr="auto").seconds or 0) > (base.seconds or 0)
+    assert plan(model, adapter={"type": "dora"}).memory > plan(model, adapter={}).memory
+    one_gpu = dataclasses.replace(GPUS, accelerators=(A100,))  # bound by the number of micro-batches, not their size
+    small, large = (plan(model, one_gpu, batch_tokens=16_384, micro_batch=rows).seconds or 0 for rows in (1, 32))
+    assert small > large
 
 
 def test_the_state_to_go_back_to_takes_disk_beside_other_checkpoints(tmp_path: Path) -> None:
