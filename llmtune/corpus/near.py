@@ -10,7 +10,6 @@ Two documents are compared by the Jaccard similarity of their sets of three-word
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -18,8 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtune.corpus.text import UNSPACED
-from llmtune.extras import need
+from llmtune.corpus.shingles import Hashes, WordHasher, mix, shingles, words_of
 from llmtune.monitor import Monitor
 
 PERMUTATIONS = 256
@@ -28,10 +26,7 @@ _SEED = 1  # of the hash functions: fixed, so that the same documents are copies
 _WORDS = 3
 _BATCH_SHINGLES = 2_000_000  # shingles hashed at a time: 16 MB
 _BATCH_DOCUMENTS = 4096  # the same; their signatures are Python's numbers for a moment, 10 KB a document
-_KNOWN_WORDS = 200_000  # whose hashes are remembered: 30 MB
 _WINDOW = 4096  # documents of one bucket compared all with all; larger buckets in windows of this size
-# Scripts written without spaces between words count by character; all else by runs of letters and digits.
-_TOKEN = re.compile(rf"[{UNSPACED}]|[^\W_]+")
 
 Signatures = NDArray[np.uint32]  # (documents, PERMUTATIONS)
 
@@ -45,8 +40,7 @@ class Sketcher:
     """Collects the signatures of documents given one by one; 1 KiB each."""
 
     def __init__(self) -> None:
-        self._rensa = need("rensa", "looking for near-duplicates")
-        self._word_hashes: dict[str, int] = {}
+        self._hasher = WordHasher("looking for near-duplicates")
         self._pending = array("Q")
         self._offsets = [0]
         self._done: list[Signatures] = []
@@ -63,39 +57,21 @@ class Sketcher:
         self._flush()
         return np.concatenate(self._done) if self._done else np.empty((0, PERMUTATIONS), np.uint32)
 
-    def _shingles(self, text: str) -> NDArray[np.uint64]:
+    def _shingles(self, text: str) -> Hashes:
         """Hashes (n,) of the distinct three-word sequences; one of all the words when there are fewer than three."""
-        words = _TOKEN.findall(text.casefold())
-        known = self._word_hashes
-        fresh = [word for word in dict.fromkeys(words) if word not in known]
-        if fresh:
-            if len(known) > _KNOWN_WORDS:
-                known.clear()
-                fresh = list(dict.fromkeys(words))
-            known.update(zip(fresh, self._rensa.RMinHash.hash_token_sets([fresh])[0], strict=True))
-        hashes = np.fromiter((known[word] for word in words), np.uint64, len(words))
+        words = words_of(text)
         width = min(_WORDS, max(1, len(words)))
-        mixed = np.zeros(max(1, len(words) - width + 1), np.uint64)
-        for offset in range(width if words else 0):
-            mixed = _mixed(mixed * np.uint64(0x9E3779B97F4A7C15) + hashes[offset : offset + len(mixed)])
-        return np.unique(mixed)
+        return np.unique(shingles(self._hasher.hashes(words), width) if words else np.zeros(1, np.uint64))
 
     def _flush(self) -> None:
         if len(self._offsets) == 1:
             return
-        matrix = self._rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+        matrix = self._hasher.rensa.RMinHash.digest_matrix_from_flat_token_hashes(
             self._pending, self._offsets, PERMUTATIONS, _SEED
         )
         self._done.append(np.array(matrix.to_rows(), np.uint32).reshape(len(self._offsets) - 1, PERMUTATIONS))
         self._pending = array("Q")
         self._offsets = [0]
-
-
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finalizer of splitmix64: every bit of the input reaches every bit of the output."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def clusters(
@@ -152,7 +128,7 @@ def _buckets(band: Signatures) -> Iterator[list[int]]:
     """Groups of at least two documents whose rows of this band are equal."""
     keys = np.zeros(len(band), np.uint64)
     for column in band.T:
-        keys = _mixed(keys * np.uint64(0x9E3779B97F4A7C15) + column)
+        keys = mix(keys * np.uint64(0x9E3779B97F4A7C15) + column)
     order = np.argsort(keys, kind="stable")
     borders = np.flatnonzero(np.diff(keys[order])) + 1
     edges = [0, *borders.tolist(), len(order)]

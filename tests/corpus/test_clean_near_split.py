@@ -71,7 +71,7 @@ def test_batches_and_forgotten_words_change_no_signature(monkeypatch: pytest.Mon
     texts = [random_text(30, random_) for _ in range(20)]
     whole = sketched(texts)
     monkeypatch.setattr("llmtune.corpus.near._BATCH_DOCUMENTS", 3)
-    monkeypatch.setattr("llmtune.corpus.near._KNOWN_WORDS", 5)
+    monkeypatch.setattr("llmtune.corpus.shingles._KNOWN_WORDS", 5)
     assert (sketched(texts) == whole).all()
 
 

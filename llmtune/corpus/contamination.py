@@ -1,0 +1,92 @@
+"""Decontamination: find documents that hold texts of the user's evaluation sets.
+
+An evaluation text is found in a document when so many of its words stand in a row in both, case and punctuation aside
+(13 of them: Brown et al. 2020, arXiv:2005.14165, appendix C). A text of fewer words is found when all of it stands
+there; one of fewer than SHORTEST says too little and is passed over. Scripts without spaces count by character.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmtune.corpus.shingles import Hashes, WordHasher, shingles, words_of
+
+SHORTEST = 6  # words; shorter answers ("the autovacuum daemon") stand in half of a manual
+_BREAK = re.compile(r"(\n\s*\n)")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """text: id of the evaluation text that was found; words: the words in a row that the document shares with it."""
+
+    text: str
+    words: str
+
+
+class EvaluationTexts:
+    """The word sequences of evaluation texts, to look for in documents; 12 bytes a word.
+
+    texts: (id, text); sequences do not go on from one paragraph of a text to the next
+    words: length of a sequence
+    """
+
+    def __init__(self, texts: Iterable[tuple[str, str]], words: int) -> None:
+        self._hasher = WordHasher("looking for evaluation texts")
+        self.ids: list[str] = []
+        found: dict[int, list[tuple[Hashes, int]]] = defaultdict(list)  # width → (sequences, number of the text)
+        for id, text in texts:
+            for paragraph in _BREAK.split(text)[::2]:
+                hashes = self._hasher.hashes(words_of(paragraph))
+                if len(hashes) >= SHORTEST:
+                    width = min(words, len(hashes))
+                    found[width].append((shingles(hashes, width), len(self.ids)))
+            self.ids.append(id)
+        self._sequences = {width: _sorted(parts) for width, parts in sorted(found.items())}
+
+    def hits(self, text: str) -> list[Hit]:
+        """Each evaluation text that is found in a document, once, with the first words they share."""
+        words = words_of(text)
+        hits: dict[int, tuple[int, int]] = {}  # text → (first word, width)
+        for start, width, owner in self._matches(self._hasher.hashes(words)):
+            hits.setdefault(owner, (start, width))
+        return [Hit(self.ids[owner], " ".join(words[at : at + width])) for owner, (at, width) in sorted(hits.items())]
+
+    def cut(self, text: str) -> str:
+        """A document without the paragraphs in which sequences of evaluation texts stand."""
+        while True:
+            parts = _BREAK.split(text)  # paragraphs, with what stands between them in the odd places
+            words = [words_of(paragraph) for paragraph in parts[::2]]
+            ends = list(accumulate(len(one) for one in words))
+            hashes = self._hasher.hashes([word for one in words for word in one])
+            hit: set[int] = set()
+            for start, width, _ in self._matches(hashes):
+                first, last = np.searchsorted(ends, (start, start + width - 1), side="right")
+                hit.update(range(int(first), int(last) + 1))
+            if not hit:
+                return text
+            kept = [number for number in range(len(words)) if number not in hit]
+            text = "".join(parts[2 * number] + "".join(parts[2 * number + 1 : 2 * number + 2]) for number in kept)
+            text = text.strip("\n")
+
+    def _matches(self, hashes: Hashes) -> Iterator[tuple[int, int, int]]:
+        """(first word, width, number of the text) of each sequence of a document that an evaluation text has too."""
+        for width, (known, owners) in self._sequences.items():
+            own = shingles(hashes, width)
+            places = np.minimum(np.searchsorted(known, own), len(known) - 1)
+            for start in np.flatnonzero(known[places] == own).tolist():
+                yield start, width, int(owners[places[start]])
+
+
+def _sorted(parts: list[tuple[Hashes, int]]) -> tuple[Hashes, NDArray[np.uint32]]:
+    """Distinct sequences, ascending, each with the first text that has it."""
+    sequences = np.concatenate([hashes for hashes, _ in parts])
+    owners = np.repeat(np.array([owner for _, owner in parts], np.uint32), [len(hashes) for hashes, _ in parts])
+    distinct, first = np.unique(sequences, return_index=True)
+    return distinct, owners[first]
