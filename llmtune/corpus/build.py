@@ -1,6 +1,7 @@
 """Make a corpus: read every source, drop duplicates, group near-duplicates, split, write, describe.
 
-    take_in (intake.py)     files → clean documents, one Parquet spool a source in the work folder
+    take_in (intake.py)     files → documents, judged one by one (judge.py: cleaned, kept or left out), one Parquet
+                            spool a source in the work folder
     _sort_out               exact duplicates, near-duplicates (near.py), parts of one another (parts.py), groups
     split_groups (split.py) group → train, valid or test
     _write                  spool → the corpus of `store.py`, `card.json`, `samples.json` (card.py)
@@ -11,24 +12,27 @@ same sources, settings and seed give the same bytes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llmtune.corpus.card import Kept, card_of, metrics_of, samples_of
+from llmtune.corpus.contamination import EvaluationTexts
 from llmtune.corpus.drops import EXACT, LINK, NEAR, Drops
-from llmtune.corpus.intake import Intake, take_in
+from llmtune.corpus.intake import Intake, id_of, raw_documents, take_in
+from llmtune.corpus.judge import Judge
 from llmtune.corpus.near import Sketcher, clusters, copies, group_threshold
 from llmtune.corpus.parts import Parts
-from llmtune.corpus.readers.reader import PROBLEMS
-from llmtune.corpus.settings import CorpusSettings
-from llmtune.corpus.sources import source_names
+from llmtune.corpus.readers.reader import PROBLEMS, Rejected
+from llmtune.corpus.settings import CorpusSettings, DecontaminateSettings
+from llmtune.corpus.sources import files_of, source_names
 from llmtune.corpus.split import split_groups
 from llmtune.corpus.store import SPLITS, Document, read_split, write_split
-from llmtune.corpus.text import compared_text, document_text
+from llmtune.corpus.text import compared_text, document_text, plain_text, printable
 from llmtune.errors import LlmtuneError
-from llmtune.files import write_json
+from llmtune.files import write_json, write_text
 from llmtune.monitor import Monitor
 
 _GROUP_DIGITS = 16  # hex digits of the SHA-256 that name a group: 64 bits
@@ -67,8 +71,9 @@ def build_corpus(
     the first file or record that can not be read; MissingExtra; Stopped."""
     monitor = monitor or Monitor()
     names = source_names(settings.sources)
+    judge = Judge(settings, _evaluation_texts(settings.decontaminate, monitor))
     intakes = [
-        take_in(source, name, _place(number), work, settings, monitor)
+        take_in(source, name, _place(number), work, judge, monitor)
         for number, (source, name) in enumerate(zip(settings.sources, names, strict=True))
     ]
     drops = Drops(settings.samples)
@@ -85,8 +90,35 @@ def build_corpus(
     figures = {"clusters": found.clusters, "documents": found.documents, "largest_cluster": found.largest}
     card = card_of(settings, names, intakes, drops, kept, figures)
     write_json(output / "card.json", card)
+    if settings.decontaminate is not None:
+        lines = [json.dumps(found, ensure_ascii=False) for intake in intakes for found in intake.contaminated]
+        write_text(output / "contaminated.jsonl", "".join(f"{line}\n" for line in lines))
     write_json(output / "samples.json", samples_of(kept, drops, output, settings.samples, seed))
     return metrics_of(card)
+
+
+def _evaluation_texts(settings: DecontaminateSettings | None, monitor: Monitor) -> EvaluationTexts | None:
+    """Read the evaluation texts, all of them: one that cannot be read could not be kept out either."""
+    if settings is None:
+        return None
+
+    def texts() -> Iterator[tuple[str, str]]:
+        for source, name in zip(settings.sources, source_names(settings.sources), strict=True):
+            for file in files_of(source):
+                for raw in raw_documents(file, source):
+                    monitor.safe_point()
+                    id = id_of(name, file, raw.part)
+                    if isinstance(raw, Rejected):
+                        raise LlmtuneError(
+                            printable(f"an evaluation text cannot be read, nor kept out: {raw.reason}: {raw.detail}"),
+                            where=printable(id),
+                            fix="repair it, or name only what can be read in `decontaminate.against`",
+                        )
+                    yield id, plain_text(raw.text, raw.messages)
+
+    found = EvaluationTexts(texts(), settings.words)
+    monitor.note(f"looking for {len(found.ids):,} evaluation texts in the documents")
+    return found
 
 
 def _place(number: int) -> str:

@@ -64,10 +64,23 @@ def card_of(
             "near_dropped": drops.counts[NEAR],
             "near_clusters": found,
         },
+        "contamination": _contamination(settings, intakes),
         "splits": {split: _sizes([entry for entry in kept if entry.split == split]) for split in SPLITS},
         "total": _sizes(kept),
         "licences": _licences(kept),
         "schema": {field.name: str(field.type) for field in SCHEMA},
+    }
+
+
+def _contamination(settings: CorpusSettings, intakes: list[Intake]) -> dict[str, Any] | None:
+    """documents in which evaluation texts were found, and how many different ones; one by one in contaminated.jsonl."""
+    if settings.decontaminate is None:
+        return None
+    found = [one for intake in intakes for one in intake.contaminated]
+    return {
+        "action": settings.decontaminate.action,
+        "documents": len({one["document"] for one in found}),
+        "evaluation_texts": len({one["evaluation_text"] for one in found}),
     }
 
 

@@ -14,6 +14,7 @@ FORMAT = "no reader for this format"
 LINK = "link not followed"
 EXACT = "exact duplicate"
 NEAR = "near-duplicate"
+CONTAMINATED = "evaluation text"
 
 _NAMED = 20  # ids kept a reason; a corpus can lose millions of documents
 EXCERPT = 600  # characters of a document shown in the report

@@ -50,8 +50,17 @@ def tokens_of(characters: int) -> int:
 def estimate(settings: CorpusSettings) -> Estimate:
     """Look at every source: what is there, what a few dozen of its files give, what is missing."""
     result = Estimate()
-    if settings.near_duplicates is not None and not have("rensa"):
-        result.problems.append(str(missing("rensa", "looking for near-duplicates")))
+    for wanted, needed_for in (
+        (settings.near_duplicates, "looking for near-duplicates"),
+        (settings.decontaminate, "looking for evaluation texts"),
+    ):
+        if wanted is not None and not have("rensa"):
+            result.problems.append(str(missing("rensa", needed_for)))
+    try:
+        for source in settings.decontaminate.sources if settings.decontaminate else ():
+            files_of(source)
+    except LlmtuneError as error:
+        result.problems.append(f"decontaminate: {error}")
     for source, name in zip(settings.sources, source_names(settings.sources), strict=True):
         try:
             _add(result, source, name)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from llmtune.settings import RecipePath, Settings
 
 Format = Literal["auto", "text", "markdown", "html", "jsonl", "parquet", "python-docs"]
-Layout = Literal["auto", "text", "openai", "sharegpt", "alpaca"]
+Layout = Literal["auto", "text", "openai", "sharegpt", "alpaca", "strings"]
 
 # Formats whose files hold records (rows) rather than one document.
 RECORD_FORMATS = ("jsonl", "parquet")
@@ -72,8 +72,8 @@ class Source(Settings):
     )
     layout: Layout = Field(
         "auto",
-        description="What a JSONL or Parquet record is: text, OpenAI messages, ShareGPT conversations, or Alpaca. "
-        "auto: by its columns.",
+        description="What a JSONL or Parquet record is: text, OpenAI messages, ShareGPT conversations, or Alpaca; or "
+        "strings: a document of all that is text in it, whatever the columns are called. auto: by its columns.",
     )
     columns: Columns = Field(
         default_factory=Columns, description="Which column of a JSONL or Parquet record holds what."
@@ -95,6 +95,33 @@ class Source(Settings):
                     f"'{name}' is for records ({', '.join(RECORD_FORMATS)}); format '{self.format}' has none"
                 )
         return self
+
+
+class DecontaminateSettings(Settings):
+    """Evaluation texts that must not be trained on."""
+
+    against: list[RecipePath] = Field(
+        min_length=1,
+        description="Files, folders or globs with evaluation texts, in any format that a source can have. Of records "
+        "all that is text counts: question, choices, answer.",
+    )
+    words: int = Field(
+        13,
+        ge=6,
+        le=100,
+        description="So many words in a row, case and punctuation aside, that stand in a document and in an evaluation "
+        "text are a hit. A shorter text is one when all of it stands there, if it has 6 words or more.",
+    )
+    action: Literal["drop", "cut", "report"] = Field(
+        "drop",
+        description="drop: leave the document out. cut: leave out the paragraphs with the hit (a conversation is "
+        "dropped). report: keep all and say what was found.",
+    )
+
+    @property
+    def sources(self) -> list[Source]:
+        """The places of the texts, as sources to be read whole."""
+        return [Source(path=path, layout="strings") for path in self.against]
 
 
 class SplitSettings(Settings):
@@ -134,6 +161,9 @@ class CorpusSettings(Settings):
     )
     near_duplicate_action: Literal["drop", "keep"] = Field(
         "drop", description="Drop all but the first of near-duplicates, or keep them together on one side of the split."
+    )
+    decontaminate: DecontaminateSettings | None = Field(
+        None, description="Evaluation texts to look for and leave out; default: none."
     )
     split: SplitSettings = Field(
         default_factory=SplitSettings, description="How much is held out for validation and test."

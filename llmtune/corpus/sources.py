@@ -14,7 +14,7 @@ from typing import Any
 from llmtune.corpus.drops import LINK
 from llmtune.corpus.readers import format_of
 from llmtune.corpus.readers.reader import UNREADABLE
-from llmtune.corpus.settings import CorpusSettings, Source
+from llmtune.corpus.settings import Source
 from llmtune.corpus.text import printable
 from llmtune.errors import LlmtuneError
 from llmtune.models.cache import digests
@@ -75,10 +75,10 @@ def files_of(source: Source) -> list[FileOf]:
     return sorted(meant, key=lambda file: file.name)
 
 
-def identity_of(settings: CorpusSettings) -> list[dict[str, Any]]:
+def identity_of(sources: Sequence[Source]) -> list[dict[str, Any]]:
     """For each source, its settings with the path replaced by names and contents of the files it means."""
     identities = []
-    for source, name in zip(settings.sources, source_names(settings.sources), strict=True):
+    for source, name in zip(sources, source_names(sources), strict=True):
         identity = source.model_dump(mode="json", exclude={"path", "name"}) | {"name": name}
         if source.path is None:
             from llmtune.corpus.readers.python_docs import version

@@ -30,15 +30,23 @@ class CorpusStage(Stage, CorpusSettings):
     def identity(self) -> dict[str, Any]:
         from llmtune.corpus.sources import identity_of
 
-        return super().identity() | {"sources": identity_of(self)}
+        identity = super().identity() | {"sources": identity_of(self.sources)}
+        if self.decontaminate is not None:
+            identity["decontaminate"]["against"] = identity_of(self.decontaminate.sources)
+        return identity
 
     def described(self, identity: dict[str, Any]) -> dict[str, Any]:
         """With a digest in the place of the files' names and hashes: the names of private documents do not travel with
         every model made from them, and a corpus may have millions."""
         from llmtune.files import fingerprint
 
-        sources = [source | {"contents": fingerprint(source["contents"])} for source in identity["sources"]]
-        return identity | {"sources": sources}
+        def nameless(sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [source | {"contents": fingerprint(source["contents"])} for source in sources]
+
+        described = identity | {"sources": nameless(identity["sources"])}
+        if (kept_out := identity["decontaminate"]) is not None:
+            described["decontaminate"] = kept_out | {"against": nameless(kept_out["against"])}
+        return described
 
     def held_out(self, split: str) -> float | None:
         return {"valid": self.split.valid, "test": self.split.test}.get(split)

@@ -33,7 +33,7 @@ OTHER_FILES = 8 << 20  # bytes on disk: tokenizer, configuration, history
 CPU_CORE_RATE = {"bf16": 185e9, "fp32": 80e9, "bf16 without instructions": 25e9}
 GPU_RATE = {(8, 0): 110e12, (8, 6): 35e12, (8, 9): 60e12, (9, 0): 280e12, (7, 0): 40e12, (7, 5): 20e12}
 START_SECONDS = 15.0
-# A layer's kernels of one micro-batch take at least this long to start on a GPU, however few tokens it has. An H100 that
+# A layer's kernels of one micro-batch take at least this long to start on a GPU, however few its tokens. An H100 that
 # eight processes shared took 3.2 ms, which is more than one alone would.
 GPU_LAYER_SECONDS = 1.5e-3
 MOST_PADDING = 512  # rows by which the embeddings of one tokenizer's models may differ

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,10 +12,13 @@ from hypothesis import strategies as st
 
 from llmtune.corpus.contamination import SHORTEST, EvaluationTexts
 from llmtune.corpus.shingles import words_of
+from llmtune.errors import LlmtuneError
+from llmtune.machine import Machine
+from llmtune.stages.corpus import CorpusStage
 
-from .conftest import random_text
+from .conftest import Build, random_text
 
-WORDS = st.lists(st.sampled_from("a b c d e".split()), min_size=1, max_size=14)
+WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), min_size=1, max_size=14)
 
 
 @settings(deadline=None, max_examples=200)
@@ -62,3 +67,70 @@ def test_chinese_counts_by_character() -> None:
     texts = EvaluationTexts([("zh", "数据库系统的事务隔离级别有哪几种")], 13)
     assert [hit.text for hit in texts.hits("问:数据库系统的事务隔离级别有哪几种?答:四种。")] == ["zh"]
     assert texts.hits("数据库系统有事务。") == []
+
+
+QUIZ = {
+    "question": "Which background process removes dead row versions and keeps the visibility map up to date for you?",
+    "choices": ["the autovacuum launcher", "the checkpointer"],
+    "answer": "the autovacuum launcher",
+}
+LEAK = f"## Quiz\n\n{QUIZ['question']} It is the autovacuum launcher.\n\n"
+
+
+@pytest.fixture
+def leaky(folder: Path) -> Path:
+    """`folder` with a page that holds a question of quiz.jsonl, which stands beside it."""
+    page = folder / "03.txt"
+    page.write_text(LEAK + page.read_text())
+    (folder.parent / "quiz.jsonl").write_text(f'{{"question": "Short?"}}\n{json.dumps(QUIZ)}\n')
+    return folder
+
+
+@pytest.mark.parametrize("action", ["drop", "cut", "report"])
+def test_a_corpus_without_the_evaluation(build: Build, leaky: Path, action: str) -> None:
+    built = build([{"path": leaky}], decontaminate={"against": [leaky.parent / "quiz.jsonl"], "action": action})
+    found = [json.loads(line) for line in (built.folder / "contaminated.jsonl").read_text().splitlines()]
+    assert [(one["document"], one["evaluation_text"]) for one in found] == [("texts/03.txt", "quiz/quiz.jsonl#2")]
+    assert found[0]["words"] == "which background process removes dead row versions and keeps the visibility map up"
+    card = json.loads((built.folder / "card.json").read_text())
+    assert card["contamination"] == {"action": action, "documents": 1, "evaluation_texts": 1}
+    texts = {document.id: document.text or "" for document in built.documents}
+    assert len(texts) == (19 if action == "drop" else 20)
+    assert any("visibility map" in text for text in texts.values()) == (action == "report")
+    if action == "drop":
+        assert card["dropped"] == {"evaluation text": 1}
+        assert card["dropped_named"]["evaluation text"][0]["detail"] == "quiz/quiz.jsonl#2"
+    if action == "cut":
+        assert texts["texts/03.txt"] == (leaky / "03.txt").read_text().strip().replace(LEAK, "## Quiz\n\n")
+
+
+def test_without_samples_no_text_is_told(build: Build, leaky: Path) -> None:
+    built = build([{"path": leaky}], samples=0, decontaminate={"against": [leaky.parent / "quiz.jsonl"]})
+    assert "visibility" not in (built.folder / "contaminated.jsonl").read_text()
+
+
+@pytest.mark.parametrize(("words", "left"), [(16, 19), (17, 20)])
+def test_words_is_the_length_of_a_hit(build: Build, leaky: Path, words: int, left: int) -> None:
+    page = leaky / "03.txt"
+    page.write_text(page.read_text().replace("for you?", "for us."))  # 16 of the question's 17 words
+    built = build([{"path": leaky}], decontaminate={"against": [leaky.parent / "quiz.jsonl"], "words": words})
+    assert len(built.documents) == left
+
+
+def test_evaluation_texts_that_cannot_be_read_are_an_error(build: Build, leaky: Path) -> None:
+    (leaky.parent / "quiz.jsonl").write_text('{"question": "\n')
+    with pytest.raises(LlmtuneError, match=r"cannot be read, nor kept out: malformed record"):
+        build([{"path": leaky}], decontaminate={"against": [leaky.parent / "quiz.jsonl"]})
+
+
+def test_the_contents_of_the_evaluation_are_part_of_the_corpus(leaky: Path) -> None:
+    quiz = leaky.parent / "quiz.jsonl"
+    stage = CorpusStage.model_validate({"sources": [{"path": leaky}], "decontaminate": {"against": [quiz]}})
+    before = stage.identity()
+    assert str(leaky.parent) not in json.dumps(before)
+    assert "quiz.jsonl" not in json.dumps(stage.described(before)["decontaminate"]["against"][0]["contents"])
+    quiz.write_text(quiz.read_text() + "{}\n")
+    assert stage.identity() != before
+    quiz.unlink()
+    machine = Machine(cores=1, memory=1 << 30, flags=frozenset(), accelerators=())
+    assert "decontaminate" in stage.plan({}, machine).problems[0]

@@ -245,6 +245,17 @@ def test_column_mapping(tmp_path: Path) -> None:
     assert text == RawDocument("#1", "# Title\n\ntext", licence="CC0")
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_all_strings_of_a_record(tmp_path: Path, name: str) -> None:
+    record = {"question": "Which?", "n": 3, "choices": ["this", "that"], "more": {"answer": "this"}, "none": None}
+    if name == "a.jsonl":
+        (tmp_path / name).write_text(json.dumps(record))
+    else:
+        pq.write_table(pa.Table.from_pylist([record]), tmp_path / name)
+    (document,) = read(tmp_path / name, name[2:], layout="strings")
+    assert document == RawDocument("#1", "Which?\n\nthis\n\nthat\n\nthis")
+
+
 @pytest.mark.parametrize(
     ("line", "detail"),
     [

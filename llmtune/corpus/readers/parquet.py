@@ -24,7 +24,7 @@ class ParquetReader:
         number = 0
         try:
             with pq.ParquetFile(path) as file:
-                columns = columns_read(source.columns, file.schema_arrow.names)
+                columns = columns_read(source, file.schema_arrow.names)
                 if not columns:
                     raise Unreadable(DAMAGED, f"none of its columns is known: {', '.join(file.schema_arrow.names)}")
                 for batch in file.iter_batches(batch_size=256, columns=columns):

@@ -1,4 +1,4 @@
-"""A record (a JSON object, a Parquet row) → a document: text, or a conversation in one of three layouts.
+"""A record (a JSON object, a Parquet row) → a document: text, or a conversation, by one of these layouts.
 
 | layout   | a record |
 | -------- | -------- |
@@ -6,11 +6,12 @@
 | openai   | {"messages": [{"role": "user", "content": …}, …]} |
 | sharegpt | {"conversations": [{"from": "human", "value": …}, …], "system": …} |
 | alpaca   | {"instruction": …, "input": …, "output": …, "system": …} |
+| strings  | any; all that is text in it |
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llmtune.corpus.readers.reader import MALFORMED, RawDocument, Rejected, Turn
@@ -45,6 +46,8 @@ def document_of(record: Any, source: Source, part: str) -> RawDocument | Rejecte
             raise _Wrong(f"expected an object with columns, found {_kind(record)}")
         layout = source.layout if source.layout != "auto" else _layout(record, columns)
         licence = _licence(record, columns)
+        if layout == "strings":
+            return RawDocument(part, text="\n\n".join(_strings(record)), licence=licence)
         if layout == "text":
             return RawDocument(part, text=_titled(record, columns), licence=licence)
         turns = _alpaca(record, columns) if layout == "alpaca" else _turns(record, columns)
@@ -54,8 +57,11 @@ def document_of(record: Any, source: Source, part: str) -> RawDocument | Rejecte
         return Rejected(part, MALFORMED, str(wrong))
 
 
-def columns_read(columns: Columns, available: list[str]) -> list[str]:
+def columns_read(source: Source, available: list[str]) -> list[str]:
     """The top-level columns, of those available, that `document_of` may look at."""
+    if source.layout == "strings":
+        return available
+    columns = source.columns
     wanted = {
         columns.text,
         columns.title,
@@ -150,6 +156,18 @@ def _titled(record: Mapping[str, Any], columns: Columns) -> str:
     text = _text(record, columns.text)
     title = _get(record, columns.title) if columns.title else None
     return f"# {title.strip()}\n\n{text}" if isinstance(title, str) and title.strip() else text
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every text in a record, however deep it lies, in its order."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)
 
 
 def _licence(record: Mapping[str, Any], columns: Columns) -> str | None:

@@ -1,0 +1,66 @@
+"""What becomes of a document that was read: cleaned, and kept, or left out with the reason."""
+
+from __future__ import annotations
+
+from llmtune.corpus.clean.unicode import cleaned
+from llmtune.corpus.contamination import EvaluationTexts
+from llmtune.corpus.drops import CONTAMINATED, FORMAT, LINK, NO_TEXT, TOO_SHORT
+from llmtune.corpus.intake import Intake, id_of
+from llmtune.corpus.readers.reader import RawDocument, Rejected
+from llmtune.corpus.settings import CorpusSettings, Source
+from llmtune.corpus.sources import FileOf
+from llmtune.corpus.store import Document
+from llmtune.corpus.text import content_hash, plain_text, printable
+from llmtune.errors import LlmtuneError
+
+
+class Judge:
+    """Made once a corpus: what it looks with has tables to load. evaluation: texts that must not be trained on."""
+
+    def __init__(self, settings: CorpusSettings, evaluation: EvaluationTexts | None = None) -> None:
+        self.settings = settings
+        self._evaluation = evaluation
+
+    def __call__(self, raw: RawDocument | Rejected, file: FileOf, source: Source, intake: Intake) -> Document | None:
+        """The document to keep, or None; `intake` is told of everything. Raises LlmtuneError where the recipe says
+        `on_error: fail`."""
+        settings, id = self.settings, id_of(intake.name, file, raw.part)
+        intake.read += 1
+        if isinstance(raw, Rejected):
+            if settings.on_error == "fail" and raw.reason not in (FORMAT, LINK):
+                raise LlmtuneError(
+                    printable(f"{raw.reason}: {raw.detail}"),
+                    where=printable(f"{file.path}{raw.part}"),
+                    fix="repair or exclude it, or set `on_error: skip` to go on without it",
+                )
+            intake.drops.add(id, raw.reason, raw.detail)
+            return None
+        text, messages = cleaned(raw)
+        plain = plain_text(text, messages)
+        intake.characters += len(plain)
+        if not plain.strip():
+            intake.drops.add(id, NO_TEXT, "nothing is left after clean-up")
+            return None
+        if self._evaluation is not None and (found := self._found(id, plain, intake)):
+            action = settings.decontaminate.action if settings.decontaminate else "drop"
+            if action == "drop" or (action == "cut" and text is None):
+                intake.drops.add(id, CONTAMINATED, found, plain)
+                return None
+            if action == "cut" and text is not None:
+                text = self._evaluation.cut(text)
+        if text is not None and len(text) < settings.min_characters:
+            intake.drops.add(id, TOO_SHORT, f"{len(text)} characters, {settings.min_characters} asked for", text)
+            return None
+        licence = raw.licence or source.licence
+        licence = printable(licence) if licence else None
+        return Document(id, text, messages, intake.name, licence, content_hash(text, messages), group="")
+
+    def _found(self, id: str, plain: str, intake: Intake) -> str:
+        """The evaluation texts in a document as a detail, "" for none; all of them are put down in `intake`."""
+        assert self._evaluation is not None
+        hits = self._evaluation.hits(plain)
+        for hit in hits:
+            words = {"words": hit.words} if self.settings.samples else {}  # 0: no text leaves the corpus
+            intake.contaminated.append({"document": id, "evaluation_text": hit.text, **words})
+        more = f" and {len(hits) - 1} more" if len(hits) > 1 else ""
+        return f"{hits[0].text}{more}" if hits else ""
