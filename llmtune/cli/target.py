@@ -45,6 +45,15 @@ def find_corpus(path: Path) -> Path:
     return path
 
 
+def find_made_corpus(path: Path) -> Path:
+    """The corpus folder that `path` means: itself, or the first that a run made, from the documents themselves."""
+    if is_run(path):
+        for _, artifact in _made(path):
+            if artifact.kind == "corpus":
+                return artifact.folder
+    return find_corpus(path)
+
+
 def _made(run: Path) -> list[tuple[StageRecord, Artifact]]:
     """The finished stages of a run whose artifacts are there, in order."""
     return [(record, artifact) for record, artifact in artifacts_of_run(run) if artifact is not None]

@@ -20,8 +20,10 @@ from typing import Any
 
 from llmtune.corpus.card import Kept, card_of, metrics_of, samples_of
 from llmtune.corpus.contamination import EvaluationTexts
+from llmtune.corpus.dropped import NAME as DROPPED
+from llmtune.corpus.dropped import DropLog, read_dropped
 from llmtune.corpus.drops import EXACT, LINK, NEAR, Drops
-from llmtune.corpus.intake import Intake, id_of, raw_documents, take_in
+from llmtune.corpus.intake import Intake, dropped_file, id_of, raw_documents, take_in
 from llmtune.corpus.judge import Judge
 from llmtune.corpus.near import Sketcher, clusters, copies, group_threshold
 from llmtune.corpus.parts import Parts
@@ -85,7 +87,11 @@ def build_corpus(
 
     entries, found = _sort_out(intakes, work, settings, monitor)
     splits = _split(entries, settings, seed, monitor)
-    _count_duplicates(entries, intakes, drops, work, monitor)
+    with DropLog(output / DROPPED) as drops.log:
+        for number in range(len(intakes)):
+            for one in read_dropped(dropped_file(work, _place(number))):
+                drops.log.add(one.id, one.reason, one.detail)
+        _count_duplicates(entries, intakes, drops, work, monitor)
     kept = _write(entries, splits, intakes, work, output, monitor)
     figures = {"clusters": found.clusters, "documents": found.documents, "largest_cluster": found.largest}
     card = card_of(settings, names, intakes, drops, kept, figures)

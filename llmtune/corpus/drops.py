@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmtune.corpus.dropped import DropLog
 from llmtune.corpus.text import printable
 
 TOO_SHORT = "too short"
@@ -23,16 +24,19 @@ EXCERPT = 600  # characters of a document shown in the report
 @dataclass
 class Drops:
     """counts: reason → documents, files or records. named: reason → the first ids with the detail. samples: dropped
-    documents to show, at most `most_samples` a reason."""
+    documents to show, at most `most_samples` a reason. log: where every one of them is put down, while it is open."""
 
     most_samples: int
     counts: Counter[str] = field(default_factory=Counter)
     named: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     samples: list[dict[str, str]] = field(default_factory=list)
+    log: DropLog | None = None
 
     def add(self, id: str, reason: str, detail: str, text: str = "") -> None:
         """Count one; `text` is its beginning, where there is any."""
         detail = printable(detail)
+        if self.log is not None:
+            self.log.add(id, reason, detail)
         self.counts[reason] += 1
         if self.counts[reason] <= _NAMED:
             self.named.setdefault(reason, []).append({"id": id, "detail": detail})

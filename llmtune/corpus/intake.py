@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmtune.corpus.dropped import NAME as DROPPED
+from llmtune.corpus.dropped import DropLog
 from llmtune.corpus.drops import FORMAT, Drops
-from llmtune.corpus.readers import reader_of
+from llmtune.corpus.readers import actual_format, reader_of
 from llmtune.corpus.readers.decode import head_of, problem
 from llmtune.corpus.readers.reader import UNREADABLE, RawDocument, Rejected, Unreadable
 from llmtune.corpus.settings import Source
@@ -49,9 +51,16 @@ def take_in(source: Source, name: str, place: str, work: Path, judge: Judge, mon
     files = files_of(source)
     intake = Intake(name, len(files), sum(file.bytes for file in files), Drops(judge.settings.samples))
     work.mkdir(parents=True, exist_ok=True)
-    intake.kept = write_split(work, place, _documents(source, files, intake, judge, monitor))
+    with DropLog(dropped_file(work, place)) as intake.drops.log:
+        intake.kept = write_split(work, place, _documents(source, files, intake, judge, monitor))
+    intake.drops.log = None
     write_json(record, _to_json(intake))
     return intake
+
+
+def dropped_file(work: Path, place: str) -> Path:
+    """Where the documents that a source lost on the way in are put down."""
+    return work / f"{place}-{DROPPED}"
 
 
 def _documents(
@@ -79,7 +88,8 @@ def raw_documents(file: FileOf, source: Source) -> Iterator[RawDocument | Reject
             fix = "name the file or its suffix in `include`, or say `format: text`"
             yield Rejected("", found.reason, found.detail) if found else Rejected("", FORMAT, f"{suffix}; {fix}")
         else:
-            yield from reader_of(file.format).read(file.path, source)
+            format = actual_format(file.path, file.format) if source.format == "auto" else file.format
+            yield from reader_of(format).read(file.path, source)
     except Unreadable as error:
         yield Rejected("", error.reason, error.detail)
     except OSError as error:
