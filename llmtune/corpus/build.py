@@ -2,7 +2,7 @@
 
     take_in (intake.py)     files → documents, judged one by one (judge.py: cleaned, kept or left out), one Parquet
                             spool a source in the work folder
-    _sort_out               exact duplicates, near-duplicates (near.py), parts of one another (parts.py), groups
+    sort_out (duplicates.py) exact duplicates, near-duplicates, parts of one another, groups
     split_groups (split.py) group → train, valid or test
     _write                  spool → the corpus of `store.py`, `card.json`, `samples.json` (card.py)
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,45 +22,19 @@ from llmtune.corpus.card import Kept, card_of, metrics_of, samples_of
 from llmtune.corpus.contamination import EvaluationTexts
 from llmtune.corpus.dropped import NAME as DROPPED
 from llmtune.corpus.dropped import DropLog, read_dropped
-from llmtune.corpus.drops import EXACT, LINK, NEAR, Drops
-from llmtune.corpus.intake import Intake, dropped_file, id_of, raw_documents, take_in
+from llmtune.corpus.drops import LINK, NEAR, Drops
+from llmtune.corpus.duplicates import Entry, sort_out
+from llmtune.corpus.intake import Intake, dropped_file, read_all, take_in
 from llmtune.corpus.judge import Judge
-from llmtune.corpus.near import Sketcher, clusters, copies, group_threshold
-from llmtune.corpus.parts import Parts
-from llmtune.corpus.readers.reader import PROBLEMS, Rejected
+from llmtune.corpus.readers.reader import PROBLEMS
 from llmtune.corpus.settings import CorpusSettings, DecontaminateSettings
-from llmtune.corpus.sources import files_of, source_names
+from llmtune.corpus.sources import source_names
 from llmtune.corpus.split import split_groups
 from llmtune.corpus.store import SPLITS, Document, read_split, write_split
-from llmtune.corpus.text import compared_text, document_text, plain_text, printable
+from llmtune.corpus.text import document_text
 from llmtune.errors import LlmtuneError
 from llmtune.files import write_json, write_text
 from llmtune.monitor import Monitor
-
-_GROUP_DIGITS = 16  # hex digits of the SHA-256 that name a group: 64 bits
-
-
-@dataclass(slots=True)
-class _Entry:
-    """What is remembered of a document between reading and writing. duplicate_of: (reason, id, similarity)."""
-
-    id: str
-    sha256: str
-    source: int
-    characters: int
-    bytes: int
-    licence: str | None
-    group: str
-    duplicate_of: tuple[str, str, float] | None = None
-
-
-@dataclass(frozen=True)
-class _Clusters:
-    """documents of the near-duplicate clusters: how many clusters, documents in them, in the largest."""
-
-    clusters: int = 0
-    documents: int = 0
-    largest: int = 0
 
 
 def build_corpus(
@@ -85,7 +59,8 @@ def build_corpus(
     if not any(intake.kept for intake in intakes):
         raise _nothing_left(drops)
 
-    entries, found = _sort_out(intakes, work, settings, monitor)
+    documents, total = _spooled(intakes, work), sum(intake.kept for intake in intakes)
+    entries, found = sort_out(documents, total, settings, monitor, read_all(settings.known_sources, "known", monitor))
     splits = _split(entries, settings, seed, monitor)
     with DropLog(output / DROPPED) as drops.log:
         for number in range(len(intakes)):
@@ -104,25 +79,10 @@ def build_corpus(
 
 
 def _evaluation_texts(settings: DecontaminateSettings | None, monitor: Monitor) -> EvaluationTexts | None:
-    """Read the evaluation texts, all of them: one that cannot be read could not be kept out either."""
     if settings is None:
         return None
-
-    def texts() -> Iterator[tuple[str, str]]:
-        for source, name in zip(settings.sources, source_names(settings.sources), strict=True):
-            for file in files_of(source):
-                for raw in raw_documents(file, source):
-                    monitor.safe_point()
-                    id = id_of(name, file, raw.part)
-                    if isinstance(raw, Rejected):
-                        raise LlmtuneError(
-                            printable(f"an evaluation text cannot be read, nor kept out: {raw.reason}: {raw.detail}"),
-                            where=printable(id),
-                            fix="repair it, or name only what can be read in `decontaminate.against`",
-                        )
-                    yield id, plain_text(raw.text, raw.messages)
-
-    found = EvaluationTexts(texts(), settings.words)
+    read = read_all(settings.sources, "decontaminate.against", monitor)
+    found = EvaluationTexts(((document.id, document_text(document)) for document in read), settings.words)
     monitor.note(f"looking for {len(found.ids):,} evaluation texts in the documents")
     return found
 
@@ -139,69 +99,7 @@ def _spooled(intakes: list[Intake], work: Path) -> Iterator[tuple[int, Document]
                 yield number, document
 
 
-def _sort_out(
-    intakes: list[Intake], work: Path, settings: CorpusSettings, monitor: Monitor
-) -> tuple[list[_Entry], _Clusters]:
-    """One entry for each spooled document, duplicates marked and groups given."""
-    sketcher = Sketcher() if settings.near_duplicates is not None else None
-    parts = Parts()
-    entries: list[_Entry] = []
-    first: dict[str, str] = {}  # sha256 → id
-    sketched: list[int] = []  # row of the signatures → entry
-    with monitor.bar("looking for duplicates", sum(intake.kept for intake in intakes), "documents") as bar:
-        for number, document in _spooled(intakes, work):
-            text = document_text(document)
-            entry = _Entry(
-                id=document.id,
-                sha256=document.sha256,
-                source=number,
-                characters=len(text),
-                bytes=len(text.encode()),
-                licence=document.licence,
-                group=document.sha256[:_GROUP_DIGITS],
-            )
-            if document.sha256 in first:
-                entry.duplicate_of = (EXACT, first[document.sha256], 1.0)
-            else:
-                first[document.sha256] = document.id
-                if sketcher is not None:
-                    compared = compared_text(document)
-                    sketcher.add(compared)
-                    parts.add(compared)
-                    sketched.append(len(entries))
-            entries.append(entry)
-            bar.advance()
-            monitor.safe_point()
-    found = _Clusters()
-    if sketcher is not None and settings.near_duplicates is not None:
-        found = _group(entries, sketched, sketcher, parts, settings.near_duplicates, settings, monitor)
-    return entries, found
-
-
-def _group(
-    entries: list[_Entry],
-    sketched: list[int],
-    sketcher: Sketcher,
-    parts: Parts,
-    threshold: float,
-    settings: CorpusSettings,
-    monitor: Monitor,
-) -> _Clusters:
-    """Give every cluster one group, named by the smallest hash in it, and mark the copies where they are dropped."""
-    signatures = sketcher.signatures()
-    found = clusters(signatures, group_threshold(threshold), monitor, parts.related())
-    for cluster in found:
-        group = min(entries[sketched[row]].group for row in cluster)
-        for row in cluster:
-            entries[sketched[row]].group = group
-        if settings.near_duplicate_action == "drop":
-            for row, original, similarity in copies(signatures, cluster, threshold, monitor):
-                entries[sketched[row]].duplicate_of = (NEAR, entries[sketched[original]].id, similarity)
-    sizes = [len(cluster) for cluster in found]
-    return _Clusters(len(sizes), sum(sizes), max(sizes, default=0))
-
-
-def _split(entries: list[_Entry], settings: CorpusSettings, seed: int, monitor: Monitor) -> dict[str, str]:
+def _split(entries: list[Entry], settings: CorpusSettings, seed: int, monitor: Monitor) -> dict[str, str]:
     """group → split. Says so when a split that was asked for stays empty."""
     groups: dict[str, int] = {}
     for entry in entries:
@@ -217,7 +115,7 @@ def _split(entries: list[_Entry], settings: CorpusSettings, seed: int, monitor: 
     return splits
 
 
-def _count_duplicates(entries: list[_Entry], intakes: list[Intake], drops: Drops, work: Path, monitor: Monitor) -> None:
+def _count_duplicates(entries: list[Entry], intakes: list[Intake], drops: Drops, work: Path, monitor: Monitor) -> None:
     """Put the duplicates among the drops, of the corpus and of their source."""
     if not any(entry.duplicate_of for entry in entries):
         return
@@ -226,13 +124,13 @@ def _count_duplicates(entries: list[_Entry], intakes: list[Intake], drops: Drops
             continue
         monitor.safe_point()
         reason, original, similarity = entry.duplicate_of
-        detail = f"of {original}" + (f", similarity {similarity:.2f}" if reason == NEAR else "")
+        detail = f"of {original}" + (f", similarity {similarity:.2f}" if reason == NEAR or similarity < 1 else "")
         drops.add(entry.id, reason, detail, document_text(document))
         intakes[number].drops.add(entry.id, reason, detail)
 
 
 def _write(
-    entries: list[_Entry],
+    entries: list[Entry],
     splits: dict[str, str],
     intakes: list[Intake],
     work: Path,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmtune.corpus.drops import EXACT, EXCERPT, NEAR, Drops
+from llmtune.corpus.drops import EXACT, EXCERPT, KNOWN, NEAR, Drops
 from llmtune.corpus.intake import Intake
 from llmtune.corpus.near import group_threshold
 from llmtune.corpus.settings import CorpusSettings
@@ -62,6 +62,7 @@ def card_of(
             "group_threshold": None if threshold is None else round(group_threshold(threshold), 4),
             "near_action": settings.near_duplicate_action,
             "near_dropped": drops.counts[NEAR],
+            "known": drops.counts[KNOWN],
             "near_clusters": found,
         },
         "contamination": _contamination(settings, intakes),

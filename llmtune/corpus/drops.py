@@ -15,6 +15,7 @@ FORMAT = "no reader for this format"
 LINK = "link not followed"
 EXACT = "exact duplicate"
 NEAR = "near-duplicate"
+KNOWN = "known document"
 CONTAMINATED = "evaluation text"
 
 _NAMED = 20  # ids kept a reason; a corpus can lose millions of documents

@@ -6,11 +6,12 @@ A source that is finished is not read again after a kill: its record is written 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmtune.corpus.clean.unicode import cleaned
 from llmtune.corpus.dropped import NAME as DROPPED
 from llmtune.corpus.dropped import DropLog
 from llmtune.corpus.drops import FORMAT, Drops
@@ -18,8 +19,10 @@ from llmtune.corpus.readers import actual_format, reader_of
 from llmtune.corpus.readers.decode import head_of, problem
 from llmtune.corpus.readers.reader import UNREADABLE, RawDocument, Rejected, Unreadable
 from llmtune.corpus.settings import Source
-from llmtune.corpus.sources import FileOf, files_of
+from llmtune.corpus.sources import FileOf, files_of, source_names
 from llmtune.corpus.store import Document, write_split
+from llmtune.corpus.text import content_hash, printable
+from llmtune.errors import LlmtuneError
 from llmtune.files import read_json, write_json
 from llmtune.monitor import Monitor
 
@@ -102,6 +105,24 @@ def _to_json(intake: Intake) -> dict[str, object]:
 
 def _from_json(value: dict[str, object], samples: int) -> Intake:
     return Intake(**{**value, "drops": Drops.from_json(value["drops"], samples)})  # type: ignore[arg-type]
+
+
+def read_all(sources: Sequence[Source], setting: str, monitor: Monitor) -> Iterator[Document]:
+    """The documents of sources that are only compared with, cleaned. Raises LlmtuneError for what cannot be read: it
+    could not be kept out either. setting: that names the sources, for the error."""
+    for source, name in zip(sources, source_names(sources), strict=True):
+        for file in files_of(source):
+            for raw in raw_documents(file, source):
+                monitor.safe_point()
+                id = id_of(name, file, raw.part)
+                if isinstance(raw, Rejected):
+                    raise LlmtuneError(
+                        printable(f"cannot be read, so copies of it cannot be kept out: {raw.reason}: {raw.detail}"),
+                        where=printable(f"{setting}: {id}"),
+                        fix="repair it, or name only what can be read",
+                    )
+                text, messages = cleaned(raw)
+                yield Document(id, text, messages, name, None, content_hash(text, messages), group="")
 
 
 def id_of(source_name: str, file: FileOf, part: str) -> str:

@@ -30,7 +30,7 @@ class CorpusStage(Stage, CorpusSettings):
     def identity(self) -> dict[str, Any]:
         from llmtune.corpus.sources import identity_of
 
-        identity = super().identity() | {"sources": identity_of(self.sources)}
+        identity = super().identity() | {"sources": identity_of(self.sources), "known": identity_of(self.known_sources)}
         if self.decontaminate is not None:
             identity["decontaminate"]["against"] = identity_of(self.decontaminate.sources)
         return identity
@@ -43,7 +43,7 @@ class CorpusStage(Stage, CorpusSettings):
         def nameless(sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
             return [source | {"contents": fingerprint(source["contents"])} for source in sources]
 
-        described = identity | {"sources": nameless(identity["sources"])}
+        described = identity | {name: nameless(identity[name]) for name in ("sources", "known")}
         if (kept_out := identity["decontaminate"]) is not None:
             described["decontaminate"] = kept_out | {"against": nameless(kept_out["against"])}
         return described

@@ -119,7 +119,7 @@ def test_words_is_the_length_of_a_hit(build: Build, leaky: Path, words: int, lef
 
 def test_evaluation_texts_that_cannot_be_read_are_an_error(build: Build, leaky: Path) -> None:
     (leaky.parent / "quiz.jsonl").write_text('{"question": "\n')
-    with pytest.raises(LlmtuneError, match=r"cannot be read, nor kept out: malformed record"):
+    with pytest.raises(LlmtuneError, match=r"cannot be read, so copies of it cannot be kept out: malformed record"):
         build([{"path": leaky}], decontaminate={"against": [leaky.parent / "quiz.jsonl"]})
 
 

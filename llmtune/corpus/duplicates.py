@@ -1,0 +1,146 @@
+"""Which documents are copies of which, and which belong together on one side of the split.
+
+exact      the same hash as an earlier document, or as a known one
+near       from the recipe's similarity on (near.py): of an earlier document, or of a known one
+groups     from a lower similarity on, and documents that hold parts of one another (parts.py)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmtune.corpus.drops import EXACT, KNOWN, NEAR
+from llmtune.corpus.near import Signatures, Sketcher, clusters, copies, group_threshold
+from llmtune.corpus.parts import Parts
+from llmtune.corpus.settings import CorpusSettings
+from llmtune.corpus.store import Document
+from llmtune.corpus.text import compared_text, document_text
+from llmtune.monitor import Monitor
+
+_GROUP_DIGITS = 16  # hex digits of the SHA-256 that name a group: 64 bits
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is remembered of a document between reading and writing. duplicate_of: (reason, id, similarity)."""
+
+    id: str
+    sha256: str
+    source: int
+    characters: int
+    bytes: int
+    licence: str | None
+    group: str
+    duplicate_of: tuple[str, str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """documents of the near-duplicate clusters: how many clusters, documents in them, in the largest."""
+
+    clusters: int = 0
+    documents: int = 0
+    largest: int = 0
+
+
+def sort_out(
+    documents: Iterable[tuple[int, Document]],
+    total: int,
+    settings: CorpusSettings,
+    monitor: Monitor,
+    known: Iterable[Document] = (),
+) -> tuple[list[Entry], Clusters]:
+    """One entry for each of `total` documents (with the number of its source), duplicates marked and groups given.
+    known: documents that are elsewhere already; copies of them are marked too."""
+    looks_near = settings.near_duplicates is not None
+    sketcher, known_sketcher, parts = (Sketcher() if looks_near else None), Sketcher() if looks_near else None, Parts()
+    first: dict[str, tuple[str, str]] = {}  # sha256 → reason, id
+    known_ids: list[str] = []
+    for document in known:
+        monitor.safe_point()
+        first.setdefault(document.sha256, (KNOWN, document.id))
+        if known_sketcher is not None:
+            known_sketcher.add(compared_text(document))
+            known_ids.append(document.id)
+    entries: list[Entry] = []
+    sketched: list[int] = []  # row of the signatures → entry
+    with monitor.bar("looking for duplicates", total, "documents") as bar:
+        for number, document in documents:
+            entry = _entry(number, document)
+            if document.sha256 in first:
+                entry.duplicate_of = (*first[document.sha256], 1.0)
+            else:
+                first[document.sha256] = (EXACT, document.id)
+                if sketcher is not None:
+                    compared = compared_text(document)
+                    sketcher.add(compared)
+                    parts.add(compared)
+                    sketched.append(len(entries))
+            entries.append(entry)
+            bar.advance()
+            monitor.safe_point()
+    if sketcher is None or known_sketcher is None or settings.near_duplicates is None:
+        return entries, Clusters()
+    signatures = sketcher.signatures()
+    found = _group(entries, sketched, signatures, parts, settings, settings.near_duplicates, monitor)
+    for row, number, similarity in _known_copies(
+        known_sketcher.signatures(), signatures, settings.near_duplicates, monitor
+    ):
+        entries[sketched[row]].duplicate_of = (KNOWN, known_ids[number], similarity)
+    return entries, found
+
+
+def _entry(number: int, document: Document) -> Entry:
+    text = document_text(document)
+    return Entry(
+        id=document.id,
+        sha256=document.sha256,
+        source=number,
+        characters=len(text),
+        bytes=len(text.encode()),
+        licence=document.licence,
+        group=document.sha256[:_GROUP_DIGITS],
+    )
+
+
+def _group(
+    entries: list[Entry],
+    sketched: list[int],
+    signatures: Signatures,
+    parts: Parts,
+    settings: CorpusSettings,
+    threshold: float,
+    monitor: Monitor,
+) -> Clusters:
+    """Give every cluster one group, named by the smallest hash in it, and mark the copies where they are dropped."""
+    found = clusters(signatures, group_threshold(threshold), monitor, parts.related())
+    for cluster in found:
+        group = min(entries[sketched[row]].group for row in cluster)
+        for row in cluster:
+            entries[sketched[row]].group = group
+        if settings.near_duplicate_action == "drop":
+            for row, original, similarity in copies(signatures, cluster, threshold, monitor):
+                entries[sketched[row]].duplicate_of = (NEAR, entries[sketched[original]].id, similarity)
+    sizes = [len(cluster) for cluster in found]
+    return Clusters(len(sizes), sum(sizes), max(sizes, default=0))
+
+
+def _known_copies(
+    known: Signatures, signatures: Signatures, threshold: float, monitor: Monitor
+) -> Iterator[tuple[int, int, float]]:
+    """(row, row of the known document, similarity) of each row that is a copy of a known document."""
+    if not len(known):
+        return
+    together = np.concatenate([known, signatures])
+    for cluster in clusters(together, threshold, monitor):
+        originals = [row for row in cluster if row < len(known)]
+        for row in cluster:
+            if row < len(known) or not originals:
+                continue
+            similarities = (together[originals] == together[row]).mean(axis=1)
+            best = int(similarities.argmax())
+            if similarities[best] >= threshold:
+                yield row - len(known), originals[best], float(similarities[best])
