@@ -22,8 +22,9 @@ from llmtune.corpus.card import Kept, card_of, metrics_of, samples_of
 from llmtune.corpus.contamination import EvaluationTexts
 from llmtune.corpus.dropped import NAME as DROPPED
 from llmtune.corpus.dropped import DropLog, read_dropped
-from llmtune.corpus.drops import LINK, NEAR, Drops
+from llmtune.corpus.drops import BETWEEN, LINK, NEAR, Drops
 from llmtune.corpus.duplicates import Entry, sort_out
+from llmtune.corpus.earlier import keep_splits, splits_of
 from llmtune.corpus.intake import Intake, dropped_file, read_all, take_in
 from llmtune.corpus.judge import Judge
 from llmtune.corpus.readers.reader import PROBLEMS
@@ -101,11 +102,13 @@ def _spooled(intakes: list[Intake], work: Path) -> Iterator[tuple[int, Document]
 
 def _split(entries: list[Entry], settings: CorpusSettings, seed: int, monitor: Monitor) -> dict[str, str]:
     """group → split. Says so when a split that was asked for stays empty."""
+    earlier = settings.split.earlier
+    placed = keep_splits(entries, splits_of(earlier)) if earlier is not None else {}
     groups: dict[str, int] = {}
     for entry in entries:
         if entry.duplicate_of is None:
             groups[entry.group] = groups.get(entry.group, 0) + entry.characters
-    splits = split_groups(groups, settings.split, seed)
+    splits = split_groups(groups, settings.split, seed, placed)
     for split, share in (("test", settings.split.test), ("valid", settings.split.valid)):
         if share > 0 and split not in splits.values():
             monitor.note(
@@ -124,7 +127,8 @@ def _count_duplicates(entries: list[Entry], intakes: list[Intake], drops: Drops,
             continue
         monitor.safe_point()
         reason, original, similarity = entry.duplicate_of
-        detail = f"of {original}" + (f", similarity {similarity:.2f}" if reason == NEAR or similarity < 1 else "")
+        detail = ("like " if reason == BETWEEN else "of ") + original
+        detail += f", similarity {similarity:.2f}" if reason == NEAR or similarity < 1 else ""
         drops.add(entry.id, reason, detail, document_text(document))
         intakes[number].drops.add(entry.id, reason, detail)
 

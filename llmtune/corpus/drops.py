@@ -16,6 +16,7 @@ LINK = "link not followed"
 EXACT = "exact duplicate"
 NEAR = "near-duplicate"
 KNOWN = "known document"
+BETWEEN = "between splits"
 CONTAMINATED = "evaluation text"
 
 _NAMED = 20  # ids kept a reason; a corpus can lose millions of documents

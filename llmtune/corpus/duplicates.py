@@ -36,6 +36,11 @@ class Entry:
     group: str
     duplicate_of: tuple[str, str, float] | None = None
 
+    @property
+    def group_alone(self) -> str:
+        """The group of a document that is like no other."""
+        return self.sha256[:_GROUP_DIGITS]
+
 
 @dataclass(frozen=True)
 class Clusters:

@@ -28,11 +28,15 @@ class CorpusStage(Stage, CorpusSettings):
     version: ClassVar[int] = 3  # parts of one another share a group, in every script
 
     def identity(self) -> dict[str, Any]:
+        from llmtune.corpus.earlier import splits_of
         from llmtune.corpus.sources import identity_of
+        from llmtune.files import fingerprint
 
         identity = super().identity() | {"sources": identity_of(self.sources), "known": identity_of(self.known_sources)}
         if self.decontaminate is not None:
             identity["decontaminate"]["against"] = identity_of(self.decontaminate.sources)
+        if self.split.earlier is not None:
+            identity["split"]["earlier"] = fingerprint(sorted(splits_of(self.split.earlier).items()))
         return identity
 
     def described(self, identity: dict[str, Any]) -> dict[str, Any]:

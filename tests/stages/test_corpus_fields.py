@@ -42,12 +42,15 @@ CHANGES: dict[str, tuple[str, Any]] = {
     "min_characters": ("texts", 500),
     "near_duplicates": ("texts", 1),
     "near_duplicate_action": ("texts", "keep"),
+    "known": ("texts", ["texts/00.txt"]),
     "split.valid": ("texts", 0.4),
     "split.test": ("texts", 0.4),
     "split.max_characters": ("texts", 300),
 }
-# Those with a test of their own: below, and in tests/corpus/test_contamination.py.
-ELSEWHERE = {"on_error", "samples", "decontaminate.against", "decontaminate.words", "decontaminate.action"}
+# Those with a test of their own: below, and in tests/corpus/test_contamination.py and test_earlier.py.
+ELSEWHERE = {
+    "on_error", "samples", "decontaminate.against", "decontaminate.words", "decontaminate.action", "split.earlier",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,106 @@
+"""Documents keep their split when others are added, and near-copies never stand on both sides."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from llmtune.corpus.build import build_corpus
+from llmtune.corpus.earlier import splits_of
+from llmtune.corpus.settings import CorpusSettings
+from llmtune.corpus.store import SPLITS, read_split
+from llmtune.errors import BadArtifact
+from llmtune.machine import this_machine
+from llmtune.stages.corpus import CorpusStage
+
+from .conftest import Build, changed, random_text
+
+
+def write_records(path: Path, records: list[tuple[str, str]]) -> None:
+    """Records of (family, text); texts of a family are near-copies of each other."""
+    path.write_text("".join(json.dumps({"text": text, "family": family}) + "\n" for family, text in records))
+
+
+def made(place: Path, sources: list[Path], earlier: Path | None = None) -> dict[str, str]:
+    """text → split of a corpus of these files, built into `place`."""
+    place.mkdir()
+    settings = CorpusSettings(
+        sources=[{"path": path} for path in sources],
+        near_duplicate_action="keep",
+        split={"valid": 0.1, "test": 0.1, "earlier": earlier},
+    )
+    build_corpus(settings, place, place.parent / f"{place.name}-work", seed=3)
+    return {document.text or "": split for split in SPLITS for document in read_split(place, split)}
+
+
+@pytest.mark.parametrize("documents", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_no_copy_across_splits_and_no_document_moves(tmp_path: Path, documents: int) -> None:
+    draw = random.Random(documents)
+    old = [(f"old-{number}", random_text(80, draw)) for number in range(documents)]
+    copies = [(family, changed(text, 0.04, draw)) for family, text in draw.sample(old, documents // 10)]
+    half = len(old) // 2
+    write_records(tmp_path / "one.jsonl", old[:half] + copies[::2])
+    write_records(tmp_path / "two.jsonl", old[half:] + copies[1::2])
+    before = made(tmp_path / "first", [tmp_path / "one.jsonl", tmp_path / "two.jsonl"])
+
+    # a tenth more: new ones, copies of old ones of all splits, and joins of two old ones
+    fresh = [(f"new-{number}", random_text(80, draw)) for number in range(documents // 20)]
+    late = [(family, changed(text, 0.04, draw)) for family, text in draw.sample(old, documents // 20)]
+    pairs = [draw.sample(old, 2) for _ in range(documents // 50)]
+    joins = [(f"{one[0]}+{other[0]}", f"{one[1]}\n\n{other[1]}") for one, other in pairs]
+    write_records(tmp_path / "added.jsonl", fresh + late + joins)
+    files = [tmp_path / name for name in ("added.jsonl", "one.jsonl", "two.jsonl")]
+    after = made(tmp_path / "second", files, earlier=tmp_path / "first")
+
+    assert len(before) == len(old) + len(copies)
+    assert {text: after[text] for text in before} == before
+    splits: dict[str, set[str]] = {}
+    for family, text in old + copies + fresh + late:
+        if text in after:
+            splits.setdefault(family, set()).add(after[text])
+    assert all(len(found) == 1 for found in splits.values())
+    between = {text for (one, other), (_, text) in zip(pairs, joins, strict=True) if before[one[1]] != before[other[1]]}
+    joined = {family for pair in pairs for family, _ in pair}
+    assert between
+    assert not between & set(after)
+    assert {text for family, text in fresh + late if family not in joined} <= set(after)
+    card = json.loads((tmp_path / "second" / "card.json").read_text())
+    assert card["dropped"]["between splits"] == len(before) + len(fresh + late + joins) - len(after)
+    for split, share in (("valid", 0.1), ("test", 0.1)):
+        assert sum(len(text) for text in after if after[text] == split) / sum(map(len, after)) == pytest.approx(
+            share, rel=0.25
+        )
+
+
+def test_a_run_stands_for_its_corpus(build: Build, folder: Path, tmp_path: Path) -> None:
+    corpus = build([{"path": folder}]).folder
+    run = tmp_path / "runs" / "mine"
+    (run / "00-base").mkdir(parents=True)
+    (run / "00-base" / "stage.json").write_text('{"kind": "model", "artifact": "aa"}')
+    (run / "01-corpus").mkdir()
+    (run / "01-corpus" / "stage.json").write_text('{"kind": "corpus", "artifact": "bb"}')
+    (tmp_path / "runs" / ".artifacts").mkdir()
+    corpus.rename(tmp_path / "runs" / ".artifacts" / "bb")
+    assert len(splits_of(run)) == 20
+    with pytest.raises(BadArtifact, match="is no corpus, nor a run"):
+        splits_of(folder)
+
+
+def test_the_earlier_splits_are_part_of_the_identity(build: Build, folder: Path) -> None:
+    first, second = (build([{"path": folder}], seed=seed).folder for seed in (1, 2))
+
+    def stage(earlier: Path | None) -> CorpusStage:
+        return CorpusStage.model_validate({"sources": [{"path": folder}], "split": {"earlier": earlier}})
+
+    identities = [json.dumps(stage(earlier).identity()) for earlier in (None, first, second)]
+    assert len(set(identities)) == 3
+    assert not any(str(folder.parent) in identity for identity in identities)
+    (problem,) = stage(folder).plan({}, this_machine()).problems
+    assert problem.startswith("split.earlier: ")
+    again = build([{"path": folder}], seed=9, split={"earlier": first})
+    assert {document.id: split for split, found in again.splits.items() for document in found} == {
+        document.id: split for split in SPLITS for document in read_split(first, split)
+    }
