@@ -4,6 +4,7 @@
                             spool a source in the work folder
     sort_out (duplicates.py) exact duplicates, near-duplicates, parts of one another, groups
     split_groups (split.py) group → train, valid or test
+    mix (mixture.py)        how often a training reads the documents of each source
     _write                  spool → the corpus of `store.py`, `card.json`, `samples.json` (card.py)
 
 Texts pass through one at a time; what is held in memory is a few hundred bytes and a 1 KiB signature a document. The
@@ -14,19 +15,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from llmtune.corpus.card import Kept, card_of, metrics_of, samples_of
+from llmtune.corpus.clean.changes import Changes
 from llmtune.corpus.contamination import EvaluationTexts
 from llmtune.corpus.dropped import NAME as DROPPED
 from llmtune.corpus.dropped import DropLog, read_dropped
-from llmtune.corpus.drops import BETWEEN, LINK, NEAR, Drops
+from llmtune.corpus.drops import LINK, Drops
 from llmtune.corpus.duplicates import Entry, sort_out
 from llmtune.corpus.earlier import keep_splits, splits_of
 from llmtune.corpus.intake import Intake, dropped_file, read_all, take_in
 from llmtune.corpus.judge import Judge
+from llmtune.corpus.mixture import Mixed, mix
 from llmtune.corpus.readers.reader import PROBLEMS
 from llmtune.corpus.settings import CorpusSettings, DecontaminateSettings
 from llmtune.corpus.sources import source_names
@@ -53,9 +56,10 @@ def build_corpus(
         take_in(source, name, _place(number), work, judge, monitor)
         for number, (source, name) in enumerate(zip(settings.sources, names, strict=True))
     ]
-    drops = Drops(settings.samples)
+    drops, changes = Drops(settings.samples), Changes(settings.samples)
     for intake in intakes:
         drops.merge(intake.drops)
+        changes.merge(intake.changes)
     _tell_problems(drops, monitor)
     if not any(intake.kept for intake in intakes):
         raise _nothing_left(drops)
@@ -63,19 +67,22 @@ def build_corpus(
     documents, total = _spooled(intakes, work), sum(intake.kept for intake in intakes)
     entries, found = sort_out(documents, total, settings, monitor, read_all(settings.known_sources, "known", monitor))
     splits = _split(entries, settings, seed, monitor)
+    mixture = mix(entries, splits, settings, seed)
+    _tell_mixture(mixture, names, monitor)
     with DropLog(output / DROPPED) as drops.log:
         for number in range(len(intakes)):
             for one in read_dropped(dropped_file(work, _place(number))):
                 drops.log.add(one.id, one.reason, one.detail)
-        _count_duplicates(entries, intakes, drops, work, monitor)
-    kept = _write(entries, splits, intakes, work, output, monitor)
+        _count_left_out(entries, intakes, drops, work, monitor)
+    kept = _write(entries, splits, [one.repeats for one in mixture], intakes, work, output, monitor)
     figures = {"clusters": found.clusters, "documents": found.documents, "largest_cluster": found.largest}
-    card = card_of(settings, names, intakes, drops, kept, figures)
+    card = card_of(settings, names, intakes, drops, changes, kept, figures)
+    card["mixture"] = {name: asdict(one) for name, one in zip(names, mixture, strict=True)}
     write_json(output / "card.json", card)
     if settings.decontaminate is not None:
         lines = [json.dumps(found, ensure_ascii=False) for intake in intakes for found in intake.contaminated]
         write_text(output / "contaminated.jsonl", "".join(f"{line}\n" for line in lines))
-    write_json(output / "samples.json", samples_of(kept, drops, output, settings.samples, seed))
+    write_json(output / "samples.json", samples_of(kept, drops, changes, output, settings.samples, seed))
     return metrics_of(card)
 
 
@@ -106,7 +113,7 @@ def _split(entries: list[Entry], settings: CorpusSettings, seed: int, monitor: M
     placed = keep_splits(entries, splits_of(earlier)) if earlier is not None else {}
     groups: dict[str, int] = {}
     for entry in entries:
-        if entry.duplicate_of is None:
+        if entry.left_out is None:
             groups[entry.group] = groups.get(entry.group, 0) + entry.characters
     splits = split_groups(groups, settings.split, seed, placed)
     for split, share in (("test", settings.split.test), ("valid", settings.split.valid)):
@@ -118,17 +125,15 @@ def _split(entries: list[Entry], settings: CorpusSettings, seed: int, monitor: M
     return splits
 
 
-def _count_duplicates(entries: list[Entry], intakes: list[Intake], drops: Drops, work: Path, monitor: Monitor) -> None:
-    """Put the duplicates among the drops, of the corpus and of their source."""
-    if not any(entry.duplicate_of for entry in entries):
+def _count_left_out(entries: list[Entry], intakes: list[Intake], drops: Drops, work: Path, monitor: Monitor) -> None:
+    """Put what was left out after reading among the drops, of the corpus and of its source."""
+    if not any(entry.left_out for entry in entries):
         return
     for entry, (number, document) in zip(entries, _spooled(intakes, work), strict=True):
-        if entry.duplicate_of is None:
+        if entry.left_out is None:
             continue
         monitor.safe_point()
-        reason, original, similarity = entry.duplicate_of
-        detail = ("like " if reason == BETWEEN else "of ") + original
-        detail += f", similarity {similarity:.2f}" if reason == NEAR or similarity < 1 else ""
+        reason, detail = entry.left_out
         drops.add(entry.id, reason, detail, document_text(document))
         intakes[number].drops.add(entry.id, reason, detail)
 
@@ -136,6 +141,7 @@ def _count_duplicates(entries: list[Entry], intakes: list[Intake], drops: Drops,
 def _write(
     entries: list[Entry],
     splits: dict[str, str],
+    repeats: list[float],
     intakes: list[Intake],
     work: Path,
     output: Path,
@@ -146,9 +152,10 @@ def _write(
     def of(split: str) -> Iterator[Document]:
         for entry, (_, document) in zip(entries, _spooled(intakes, work), strict=True):
             bar.advance()
-            if entry.duplicate_of is None and splits[entry.group] == split:
+            if entry.left_out is None and splits[entry.group] == split:
                 monitor.safe_point()
-                yield replace(document, group=entry.group)
+                often = repeats[entry.source] if split == "train" else 1.0
+                yield replace(document, group=entry.group, repeats=often)
 
     with monitor.bar("writing", len(SPLITS) * len(entries), "documents") as bar:
         for split in SPLITS:
@@ -156,8 +163,18 @@ def _write(
     return [
         Kept(entry.id, splits[entry.group], entry.source, entry.characters, entry.bytes, entry.licence, entry.group)
         for entry in entries
-        if entry.duplicate_of is None
+        if entry.left_out is None
     ]
+
+
+def _tell_mixture(mixture: list[Mixed], names: list[str], monitor: Monitor) -> None:
+    """Say which sources hold too little for the share that was asked for."""
+    for name, one in zip(names, mixture, strict=True):
+        if one.wanted is not None and one.share < 0.98 * one.wanted:
+            monitor.note(
+                f"source '{name}' makes {100 * one.share:.1f} % of the training text, not {100 * one.wanted:.1f} %: "
+                f"it is read {one.repeats:.1f} times already"
+            )
 
 
 def _tell_problems(drops: Drops, monitor: Monitor) -> None:

@@ -12,11 +12,13 @@ from llmtune.corpus.text import printable
 TOO_SHORT = "too short"
 NO_TEXT = "no text"
 FORMAT = "no reader for this format"
+PERSONAL = "personal data"
 LINK = "link not followed"
 EXACT = "exact duplicate"
 NEAR = "near-duplicate"
 KNOWN = "known document"
 BETWEEN = "between splits"
+BUDGET = "beyond the source's budget"
 CONTAMINATED = "evaluation text"
 
 _NAMED = 20  # ids kept a reason; a corpus can lose millions of documents

@@ -25,7 +25,8 @@ _GROUP_DIGITS = 16  # hex digits of the SHA-256 that name a group: 64 bits
 
 @dataclass(slots=True)
 class Entry:
-    """What is remembered of a document between reading and writing. duplicate_of: (reason, id, similarity)."""
+    """What is remembered of a document between reading and writing. left_out: the reason and
+    detail for which it is not in the corpus after all."""
 
     id: str
     sha256: str
@@ -34,7 +35,7 @@ class Entry:
     bytes: int
     licence: str | None
     group: str
-    duplicate_of: tuple[str, str, float] | None = None
+    left_out: tuple[str, str] | None = None
 
     @property
     def group_alone(self) -> str:
@@ -76,7 +77,8 @@ def sort_out(
         for number, document in documents:
             entry = _entry(number, document)
             if document.sha256 in first:
-                entry.duplicate_of = (*first[document.sha256], 1.0)
+                reason, original = first[document.sha256]
+                entry.left_out = (reason, f"of {original}")
             else:
                 first[document.sha256] = (EXACT, document.id)
                 if sketcher is not None:
@@ -94,8 +96,12 @@ def sort_out(
     for row, number, similarity in _known_copies(
         known_sketcher.signatures(), signatures, settings.near_duplicates, monitor
     ):
-        entries[sketched[row]].duplicate_of = (KNOWN, known_ids[number], similarity)
+        entries[sketched[row]].left_out = (KNOWN, _like(known_ids[number], similarity))
     return entries, found
+
+
+def _like(id: str, similarity: float) -> str:
+    return f"of {id}, similarity {similarity:.2f}"
 
 
 def _entry(number: int, document: Document) -> Entry:
@@ -128,7 +134,7 @@ def _group(
             entries[sketched[row]].group = group
         if settings.near_duplicate_action == "drop":
             for row, original, similarity in copies(signatures, cluster, threshold, monitor):
-                entries[sketched[row]].duplicate_of = (NEAR, entries[sketched[original]].id, similarity)
+                entries[sketched[row]].left_out = (NEAR, _like(entries[sketched[original]].id, similarity))
     sizes = [len(cluster) for cluster in found]
     return Clusters(len(sizes), sum(sizes), max(sizes, default=0))
 

@@ -49,8 +49,8 @@ def keep_splits(entries: list[Entry], earlier: dict[str, str]) -> dict[str, str]
                     split = earlier[entry.sha256]
                     entry.group = min(other.group_alone for other in of_group if earlier.get(other.sha256) == split)
                     placed[entry.group] = split
-                elif entry.duplicate_of is None:
-                    entry.duplicate_of = (BETWEEN, f"documents of {' and '.join(splits)}", 1.0)
+                elif entry.left_out is None:
+                    entry.left_out = (BETWEEN, f"like documents of {' and '.join(splits)}")
     return placed
 
 

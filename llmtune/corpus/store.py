@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from llmtune.errors import BadArtifact
 
@@ -33,6 +35,10 @@ SCHEMA = pa.schema(
         pa.field("sha256", pa.string(), nullable=False),  # of the UTF-8 text (messages: of their canonical JSON)
         pa.field("group", pa.string(), nullable=False),  # near-duplicates share one; a group has one split
         pa.field("origin", pa.string()),  # id of the document that augmentation made it from; none of an original
+        pa.field("repeats", pa.float32(), nullable=False),  # how often an epoch of training reads it, at least once
+        pa.field(  # what the clean-up did to it (clean/changes.py)
+            "changes", pa.list_(pa.struct([pa.field("kind", pa.string()), pa.field("amount", pa.int64())]))
+        ),
     ]
 )
 
@@ -57,6 +63,8 @@ class Document:
     sha256: str
     group: str
     origin: str | None = None
+    repeats: float = 1.0
+    changes: tuple[tuple[str, int], ...] = ()
 
 
 def write_split(
@@ -89,6 +97,7 @@ def write_split(
         row = dict(vars(document))
         if document.messages is not None:
             row["messages"] = [vars(message) for message in document.messages]
+        row["changes"] = [{"kind": kind, "amount": amount} for kind, amount in document.changes]
         rows.append(row)
         total += 1
         characters += size(document)
@@ -109,7 +118,8 @@ def read_split(corpus: Path, split: str) -> Iterator[Document]:
                     for row in batch.to_pylist():
                         turns = row.pop("messages")
                         messages = tuple(Message(**turn) for turn in turns) if turns is not None else None
-                        yield Document(messages=messages, **row)
+                        changes = tuple((one["kind"], one["amount"]) for one in row.pop("changes", None) or ())
+                        yield Document(messages=messages, changes=changes, **row)
         except (OSError, pa.ArrowException, TypeError) as error:
             raise BadArtifact(f"damaged corpus shard: {error}", where=str(shard)) from error
 
@@ -123,6 +133,21 @@ def count(corpus: Path, split: str) -> int:
         except (OSError, pa.ArrowException) as error:
             raise BadArtifact(f"damaged corpus shard: {error}", where=str(shard)) from error
     return rows
+
+
+def repeats_of(corpus: Path, split: str) -> NDArray[np.float64]:
+    """(documents,): how often an epoch of training reads each one of a split; raises BadArtifact as `read_split`."""
+    found: list[NDArray[np.float64]] = []
+    for shard in _shards(corpus, split):
+        try:
+            with pq.ParquetFile(shard) as file:
+                known = "repeats" in file.schema_arrow.names  # not in a corpus of an earlier version
+                rows = file.metadata.num_rows
+                column = file.read(["repeats"])["repeats"].to_numpy() if known else np.ones(rows)
+        except (OSError, pa.ArrowException) as error:
+            raise BadArtifact(f"damaged corpus shard: {error}", where=str(shard)) from error
+        found.append(column.astype(np.float64))
+    return np.concatenate(found)
 
 
 def originals(corpus: Path, split: str) -> list[int]:

@@ -57,6 +57,7 @@ class CorpusStage(Stage, CorpusSettings):
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         from llmtune.corpus.estimate import estimate
+        from llmtune.corpus.mixture import characters_read
 
         found = estimate(self)
         held_out = {"valid": self.split.valid, "test": self.split.test}
@@ -64,7 +65,8 @@ class CorpusStage(Stage, CorpusSettings):
         characters = {
             name: min(share * found.characters, self.split.max_characters) for name, share in held_out.items()
         }
-        characters = {"train": found.characters - sum(characters.values()), **characters}
+        mixed = characters_read(found.by_source, self) / max(found.characters, 1)
+        characters = {"train": mixed * (found.characters - sum(characters.values())), **characters}
         size = round(_COMPRESSED * found.characters)
         makes = Forecast(
             kind="corpus",
@@ -79,7 +81,7 @@ class CorpusStage(Stage, CorpusSettings):
             + found.characters // _CHARACTERS_A_BYTE
             + 5 * found.largest
             + 4 * spooled,
-            disk=2 * size,
+            disk=2 * size + found.spool,
             seconds=2 + found.file_bytes / _FILE_BYTES_PER_SECOND + found.characters / _CHARACTERS_PER_SECOND,
             notes=(
                 f"about {found.documents:,} documents, {found.characters:,} characters, {found.tokens:,} tokens "

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from llmtune.corpus.store import repeats_of
 from llmtune.errors import LlmtuneError
 from llmtune.files import content_fingerprint, empty_folder, fingerprint, publish_folder, read_json, write_json
 from llmtune.monitor import Monitor
@@ -195,7 +196,8 @@ def build_rows(
         rows_folder = folder / f"rows-{row_tokens}-{kind}"
         if not rows_folder.exists():
             frame: Frame = frame_of(tokenizer) if framed else ([], [])
-            _write_rows(tokenized, rows_folder, row_tokens, pack, frame, monitor)
+            times = times_read(repeats_of(corpus, split))
+            _write_rows(tokenized, times, rows_folder, row_tokens, pack, frame, monitor)
         rows = Rows(tokenized, rows_folder)
         if rows.counts.trained == 0:
             raise LlmtuneError(
@@ -232,12 +234,28 @@ def rows_for(
     )
 
 
+def times_read(repeats: np.ndarray) -> np.ndarray:
+    """(documents,) int64: how many times each document stands in the rows, for repeats that need not be whole: of a
+    hundred documents with 1.3, thirty stand there twice, spread evenly over them."""
+    times = np.empty(len(repeats), np.int64)
+    for value in np.unique(repeats):
+        places = np.flatnonzero(repeats == value)
+        times[places] = np.diff(np.floor(value * np.arange(len(places) + 1) + 0.5))
+    return times
+
+
 def _write_rows(
-    tokenized: TokenizedSplit, folder: Path, row_tokens: int, pack: bool, frame: Frame, monitor: Monitor
+    tokenized: TokenizedSplit,
+    times: np.ndarray,
+    folder: Path,
+    row_tokens: int,
+    pack: bool,
+    frame: Frame,
+    monitor: Monitor,
 ) -> None:
     """Cut, pack and store the rows of a tokenized split, all or nothing."""
     around = sum(map(len, frame))
-    pieces, counts = _cut(tokenized, row_tokens - around, monitor, first_is_target=bool(frame[0]))
+    pieces, counts = _cut(tokenized, times, row_tokens - around, monitor, first_is_target=bool(frame[0]))
     lengths = pieces[:, 2] + around
     row_of = pack_pieces(lengths, row_tokens, monitor.safe_point) if pack else np.arange(len(pieces))
     order = np.argsort(row_of, kind="stable")  # within a row, pieces stay in the order of the corpus
@@ -260,16 +278,17 @@ def _write_rows(
 
 
 def _cut(
-    tokenized: TokenizedSplit, most: int, monitor: Monitor, *, first_is_target: bool
+    tokenized: TokenizedSplit, times: np.ndarray, most: int, monitor: Monitor, *, first_is_target: bool
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Cut documents into pieces of at most `most` tokens. first_is_target: a piece's first token may be one.
+    """Cut documents into pieces of at most `most` tokens, each standing there as often as `times` says of its document.
+    first_is_target: a piece's first token may be one.
 
     Returns pieces (p, 3) int64: document, first token in it, length; those without a target left out. And the
     documents, trained, cut_documents, shortened, dropped_documents and dropped_tokens of RowCounts.
     """
     found: list[np.ndarray] = []
     counts = dict.fromkeys(("documents", "trained", "cut_documents", "shortened", "dropped_documents"), 0)
-    total = 0
+    total = used = 0
     for part in tokenized.parts:
         monitor.safe_point()
         lengths, chats = np.diff(part.starts), np.asarray(part.chat)
@@ -291,8 +310,11 @@ def _cut(
         documents = len(np.unique(document[has_target]))
         counts["documents"] += documents
         counts["dropped_documents"] += len(lengths) - documents
-        counts["trained"] += int(targets.sum())
-        found.append(np.stack([document + part.first_document, first, length], axis=1)[has_target])
+        often = times[document + part.first_document]
+        counts["trained"] += int((targets * often).sum())
+        used += int(length[has_target].sum())
+        whole = np.stack([document + part.first_document, first, length], axis=1)
+        found.append(np.repeat(whole[has_target], often[has_target], axis=0))
     pieces = np.concatenate(found) if found else np.empty((0, 3))
     pieces = pieces.astype(np.int64).reshape(-1, 3)
-    return pieces, {**counts, "dropped_tokens": total - int(pieces[:, 2].sum())}
+    return pieces, {**counts, "dropped_tokens": total - used}

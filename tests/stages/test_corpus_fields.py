@@ -47,9 +47,10 @@ CHANGES: dict[str, tuple[str, Any]] = {
     "split.test": ("texts", 0.4),
     "split.max_characters": ("texts", 300),
 }
-# Those with a test of their own: below, and in tests/corpus/test_contamination.py and test_earlier.py.
+# Those with a test of their own: below, and in tests/corpus/test_contamination.py, test_earlier.py, test_mixture.py.
 ELSEWHERE = {
     "on_error", "samples", "decontaminate.against", "decontaminate.words", "decontaminate.action", "split.earlier",
+    "sources.repeats", "sources.share", "sources.max_characters", "temperature",
 }  # fmt: skip
 
 

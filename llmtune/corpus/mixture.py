@@ -1,0 +1,98 @@
+"""How much of each source a training reads: shares, temperature and budgets, by characters of the train split.
+
+A source's weight is what it holds after its budget, times its `repeats`. With a temperature T the weights become
+w^(1/T) (Arivazhagan et al. 2019, arXiv:1907.05019, section 4.2): larger T, more alike. Sources with a `share` get that
+part of the whole, the others the rest, in the proportion of their weights. What is wanted less than once is a choice of
+the source's documents; what is wanted more often is read again, most of all MOST_REPEATS times: repeating text up to
+four times is nearly as good as new text (Muennighoff et al. 2023, arXiv:2305.16264).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import mul
+
+from llmtune.corpus.drops import BUDGET
+from llmtune.corpus.duplicates import Entry
+from llmtune.corpus.settings import CorpusSettings, Source
+
+MOST_REPEATS = 4.0
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Of one source: how often a training reads each of its documents in an epoch, at least once; share: its part of
+    the characters read; wanted: the share that was asked for, if any."""
+
+    repeats: float
+    share: float
+    wanted: float | None = None
+
+
+def characters_read(sizes: Sequence[int], settings: CorpusSettings) -> int:
+    """Characters that an epoch of training reads of sources with so many, for a plan."""
+    most = [min(size, source.max_characters or size) for size, source in zip(sizes, settings.sources, strict=True)]
+    return round(sum(map(mul, most, _times(most, settings.sources, settings.temperature))))
+
+
+def mix(entries: Sequence[Entry], splits: Mapping[str, str], settings: CorpusSettings, seed: int) -> list[Mixed]:
+    """The mixture of the train split, a Mixed a source. Documents that are not read are marked in `entries`."""
+    train: list[list[Entry]] = [[] for _ in settings.sources]
+    for entry in entries:
+        if entry.left_out is None and splits[entry.group] == "train":
+            train[entry.source].append(entry)
+    for source, of_source in zip(settings.sources, train, strict=True):
+        if source.max_characters is not None:
+            _keep(of_source, source.max_characters, f"of {source.max_characters:,} characters", seed)
+    sizes = [_size(of_source) for of_source in train]
+    times = _times(sizes, settings.sources, settings.temperature)
+    for of_source, size, often in zip(train, sizes, times, strict=True):
+        if often < 1:
+            _keep(of_source, often * size, f"of {100 * often:.0f} % of the source", seed)
+    read = [max(1.0, often) * _size(of_source) for of_source, often in zip(train, times, strict=True)]
+    whole = sum(read) or 1.0
+    return [
+        Mixed(max(1.0, often), one / whole, source.share)
+        for often, one, source in zip(times, read, settings.sources, strict=True)
+    ]
+
+
+def _times(sizes: list[int], sources: Sequence[Source], temperature: float | None) -> list[float]:
+    """How often each source is read in an epoch."""
+    weights = [size * source.repeats for size, source in zip(sizes, sources, strict=True)]
+    free = [number for number, source in enumerate(sources) if source.share is None]
+    if temperature is not None and (together := sum(weights[number] for number in free)):
+        raised = {number: weights[number] ** (1 / temperature) for number in free}
+        for number in free:
+            weights[number] = together * raised[number] / sum(raised.values())
+    shared = sum(source.share or 0.0 for source, size in zip(sources, sizes, strict=True) if size)
+    rest = sum(weights[number] for number in free)
+    whole = rest / (1 - shared) if rest else sum(weights)
+    for number, source in enumerate(sources):
+        if source.share is not None:
+            weights[number] = whole * source.share / (1.0 if rest else shared or 1.0)
+    return [
+        min(weight / size, max(MOST_REPEATS, source.repeats)) if size else 1.0
+        for weight, size, source in zip(weights, sizes, sources, strict=True)
+    ]
+
+
+def _keep(entries: list[Entry], characters: float, budget: str, seed: int) -> None:
+    """Mark the documents beyond so many characters: in the order of a hash, so that the choice is spread over the
+    source and most of it stays when documents are added. At least one document stays."""
+    left = characters
+    for place, entry in enumerate(sorted(entries, key=lambda one: _rank(seed, one.sha256))):
+        if place and left < entry.characters / 2:
+            entry.left_out = (BUDGET, budget)
+        else:
+            left -= entry.characters
+
+
+def _size(entries: list[Entry]) -> int:
+    return sum(entry.characters for entry in entries if entry.left_out is None)
+
+
+def _rank(seed: int, sha256: str) -> bytes:
+    return hashlib.sha256(f"mixture\0{seed}\0{sha256}".encode()).digest()
