@@ -4,6 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/llmtune
 
+# Tests start hundreds of processes and rewrite their own asserts: compile each file once.
+unexport PYTHONDONTWRITEBYTECODE
+# One thread each; `worksteal` keeps a file's tests, and what they share, on one of the two.
+TESTS  := OMP_NUM_THREADS=1 LLMTUNE_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
 .PHONY: quickstart test check fast-tests format docs clean
 
 quickstart: $(VENV)/.quickstart
@@ -11,7 +16,7 @@ quickstart: $(VENV)/.quickstart
 	@echo; echo "Talk to it:  $(RUN) chat runs/quickstart"; echo "Read on:     runs/quickstart/report.html"
 
 test: check
-	OMP_NUM_THREADS=1 LLMTUNE_THREADS=1 $(BIN)/pytest -n 2 -m "slow and not real"
+	$(TESTS) -m "slow and not real"
 	OMP_NUM_THREADS=2 $(BIN)/pytest -m real
 
 check: $(VENV)/.dev
@@ -19,7 +24,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not real and not slow"
+	$(TESTS) -m "not real and not slow"
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

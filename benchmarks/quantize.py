@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import time
 from pathlib import Path
 
 from llmtune.compress.grid import Grid
+from llmtune.machine import peak_resident
 
 WAYS = {
     "nf4": ("nf4", None, True),
@@ -67,7 +67,7 @@ def one(args: argparse.Namespace) -> dict[str, float]:
         start = time.perf_counter()
         found = quantize(args.checkpoint, Path(folder), method=method, grid=grid, calibration=text, scale_search=search)
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = peak_resident()
         return {
             "perplexity": perplexity(Path(folder), args.corpus),
             "seconds": seconds,

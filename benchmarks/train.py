@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from llmtune.machine import peak_resident
 
 GOALS = {"lora": (1.4, 0.75), "full": (1.5, 0.85)}  # tokens/s at least, peak memory at most, ours / TRL's
 RATE = {"lora": 1e-3, "full": 3e-4}
@@ -164,7 +165,7 @@ class _Watch:
             "losses": self.losses,
             "tokens_per_second": tokens / (self.ends[-1] - self.ends[0]),
             "first_step": self.ends[0] - CLOCK_START,
-            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak": peak_resident(),
         }
 
 

@@ -10,8 +10,18 @@ from llmtune.errors import MissingExtra
 
 # top-level module → the extra of llmtune that installs it
 EXTRA_OF = {
+    "chardet": "corpus",
+    "chardetng_py": "corpus",
+    "docutils": "corpus",
+    "ftfy": "corpus",
+    "mammoth": "corpus",
+    "phonenumbers": "corpus",
+    "pptx": "corpus",
+    "py3langid": "corpus",
+    "pypdfium2": "corpus",
     "rensa": "corpus",
     "selectolax": "corpus",
+    "stdnum": "corpus",
     "llmcompressor": "quantize",
     "compressed_tensors": "quantize",
     "bitsandbytes": "bitsandbytes",
@@ -22,6 +32,11 @@ EXTRA_OF = {
     "sacrebleu": "augment",
     "sentencepiece": "augment",
     "optuna": "search",
+    "aiohttp": "remote",
+    "gcsfs": "remote",
+    "huggingface_hub": "remote",
+    "fsspec": "remote",
+    "s3fs": "remote",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +32,16 @@ def _absolute(value: Any, check: Callable[[Any], Path], info: ValidationInfo) ->
 
 # A path in a recipe: relative to the recipe's own folder, absolute once the recipe is loaded.
 RecipePath = Annotated[Path, WrapValidator(_absolute)]
+
+
+def _placed(value: Any, check: Callable[[Any], Path | str], info: ValidationInfo) -> Path | str:
+    if isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
+        return check(str(value))
+    return _absolute(value, lambda written: Path(check(written)), info)
+
+
+# A path in a recipe, or a URL, which stays as it is written (a Path would make `s3:/` of `s3://`).
+RecipePlace = Annotated[str | Path, WrapValidator(_placed)]
 
 
 class Settings(BaseModel):

@@ -49,6 +49,8 @@ def why(
         characters = characters_of(kept.text, kept.messages)
         console.print(f"  in the {fate.split} split, {characters:,} characters, source {kept.source}")
         console.print(f"  licence: {kept.licence or 'unknown'}; sha256: {kept.sha256}")
+        if kept.changes:
+            console.print(f"  cleaned: {', '.join(f'{kind} {amount:,}' for kind, amount in kept.changes)}")
         console.print(f"  group {kept.group}: {', '.join(fate.group) or 'no other document'}")
     for text in fate.evaluation_texts:
         console.print(f"  holds the evaluation text {text}")

@@ -12,6 +12,8 @@ from llmtune.cli.options import Overrides, RecipeArgument, RunsOption
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from llmtune.report.collect import RunStory
+
 
 def run(
     recipe: RecipeArgument,
@@ -63,27 +65,27 @@ def run(
 def tell(console: Console, folder: Path) -> None:
     """Write the report and show the tables of what is finished, also after a failure, whose error must stay the last
     word: what goes wrong here, be it a fault of ours, is a line of its own and changes nothing of the run's end."""
-    from llmtune.report import write_report
+    from llmtune.report import collect, write_report
     from llmtune.run.folder import RunFolder
     from llmtune.search.record import StudyFolder
 
     try:
         if RunFolder(folder).records() or StudyFolder(folder).finished():
-            write_report(folder)
-            _show_summary(console, folder)
+            story = collect(folder)
+            report = write_report(folder, story)
+            _show_summary(console, folder, story, report)
     except Exception as error:
         console.print(f"no report was written: {str(error) or type(error).__name__}", highlight=False, markup=False)
 
 
-def _show_summary(console: Console, folder: Path) -> None:
+def _show_summary(console: Console, folder: Path, story: RunStory, report: Path) -> None:
     from rich.markup import escape
 
     from llmtune.report.study import trial_table
     from llmtune.report.summary import score_table, stage_table
-    from llmtune.run.folder import RunFolder
 
     console.print()
-    for table in (trial_table(folder), stage_table(folder), score_table(folder)):
+    for table in (trial_table(folder), stage_table(story), score_table(story)):
         if table is not None:
             console.print(table)
-    console.print(f"report: [bold]{escape(str(RunFolder(folder).report))}[/]", soft_wrap=True)
+    console.print(f"report: [bold]{escape(str(report))}[/]", soft_wrap=True)

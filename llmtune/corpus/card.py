@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmtune.corpus.clean.changes import Changes
 from llmtune.corpus.drops import EXACT, EXCERPT, KNOWN, NEAR, Drops
 from llmtune.corpus.intake import Intake
 from llmtune.corpus.near import group_threshold
@@ -34,6 +35,7 @@ def card_of(
     names: list[str],
     intakes: list[Intake],
     drops: Drops,
+    changes: Changes,
     kept: list[Kept],
     found: dict[str, int],
 ) -> dict[str, Any]:
@@ -49,11 +51,13 @@ def card_of(
                 "files": intake.files,
                 "file_bytes": intake.bytes,
                 "read": {"documents": intake.read, "characters": intake.characters},
+                "cleaned": intake.changes.figures(),
                 "dropped": dict(sorted(intake.drops.counts.items())),
                 "kept": _sizes(by_source[intake.name]),
             }
             for source, intake in zip(settings.sources, intakes, strict=True)
         ],
+        "cleaned": changes.figures(),
         "dropped": dict(sorted(drops.counts.items())),
         "dropped_named": dict(sorted(drops.named.items())),
         "duplicates": {
@@ -94,6 +98,7 @@ def metrics_of(card: dict[str, Any]) -> dict[str, Any]:
             "documents": sum(source["read"]["documents"] for source in card["sources"]),
             "characters": sum(source["read"]["characters"] for source in card["sources"]),
         },
+        "cleaned": card["cleaned"],
         "dropped": card["dropped"],
         "exact_duplicates": card["duplicates"]["exact"],
         "near_duplicates": card["duplicates"]["near_dropped"],
@@ -101,8 +106,11 @@ def metrics_of(card: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def samples_of(kept: list[Kept], drops: Drops, corpus: Path, samples: int, seed: int) -> dict[str, Any]:
-    """A few documents, drawn by hash so that they are spread over the corpus, and a few dropped ones."""
+def samples_of(
+    kept: list[Kept], drops: Drops, changes: Changes, corpus: Path, samples: int, seed: int
+) -> dict[str, Any]:
+    """A few documents, drawn by hash so that they are spread over the corpus, a few dropped ones, and a few before and
+    after the clean-up."""
     drawn = sorted(kept, key=lambda entry: hashlib.sha256(f"{seed}\0{entry.id}".encode()).digest())[:samples]
     wanted = {entry.id: entry for entry in drawn}
     shown = []
@@ -117,7 +125,7 @@ def samples_of(kept: list[Kept], drops: Drops, corpus: Path, samples: int, seed:
                 shown.append(
                     {"id": document.id, "split": split, "characters": entry.characters, "text": text[:EXCERPT]}
                 )
-    return {"kept": shown, "dropped": drops.shown()}
+    return {"kept": shown, "dropped": drops.shown(), "cleaned": changes.shown()}
 
 
 def _sizes(entries: list[Kept]) -> dict[str, int]:

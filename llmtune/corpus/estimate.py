@@ -10,31 +10,39 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmtune.corpus.earlier import splits_of
+from llmtune.corpus.filters import modules_of
 from llmtune.corpus.readers import FORMATS, reader_of
+from llmtune.corpus.readers.delimited import first_rows
 from llmtune.corpus.readers.jsonl import first_records
 from llmtune.corpus.readers.reader import RawDocument, Rejected, Unreadable
 from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.sources import FileOf, files_of, source_names
 from llmtune.corpus.text import characters_of
+from llmtune.corpus.unopened import not_opened
 from llmtune.errors import LlmtuneError
 from llmtune.extras import have, missing
 
 CHARACTERS_PER_TOKEN = 3.75  # SmolLM2's tokenizer: 3.82 on the PostgreSQL pages, 3.71 on Python's documentation
 _SAMPLED_FILES = 48  # a source
 _SAMPLED_BYTES = 400_000  # of larger files only the first records are read, where they have records
+_CUT = {"jsonl": first_records, "csv": first_rows}
 _PYTHON_DOCS = (450, 2_100_000)  # documents, characters, in Python 3.11
 
 
 @dataclass
 class Estimate:
     """documents and characters that pass the readers; largest: bytes of the largest file; problems: sentences that say
-    why the corpus can not be made here."""
+    why the corpus can not be made here; by_source: characters of each source; spool: bytes of the
+    largest file that has to be unpacked or fetched to be read."""
 
     documents: int = 0
     characters: int = 0
     file_bytes: int = 0
     largest: int = 0
+    spool: int = 0
     problems: list[str] = field(default_factory=list)
+    by_source: list[int] = field(default_factory=list)
 
     @property
     def tokens(self) -> int:
@@ -56,16 +64,33 @@ def estimate(settings: CorpusSettings) -> Estimate:
     ):
         if wanted is not None and not have("rensa"):
             result.problems.append(str(missing("rensa", needed_for)))
-    try:
-        for source in settings.decontaminate.sources if settings.decontaminate else ():
-            files_of(source)
-    except LlmtuneError as error:
-        result.problems.append(f"decontaminate: {error}")
+    for module, needed_for in (modules_of(settings.filters) | settings.clean.modules).items():
+        if not have(module):
+            result.problems.append(str(missing(module, needed_for)))
+    compared = {"known": settings.known_sources}
+    if settings.decontaminate is not None:
+        compared["decontaminate.against"] = settings.decontaminate.sources
+    if settings.filters.relevance is not None:
+        for setting, sources in settings.filters.relevance.sources.items():
+            compared[f"filters.relevance.{setting}"] = sources
+    for setting, sources in compared.items():
+        try:
+            for source in sources:
+                files_of(source)
+        except LlmtuneError as error:
+            result.problems.append(f"{setting}: {error}")
+    if settings.split.earlier is not None:
+        try:
+            splits_of(settings.split.earlier)
+        except LlmtuneError as error:
+            result.problems.append(f"split.earlier: {error}")
     for source, name in zip(settings.sources, source_names(settings.sources), strict=True):
+        before = result.characters
         try:
             _add(result, source, name)
         except LlmtuneError as error:
             result.problems.append(f"source '{name}': {error}")
+        result.by_source.append(result.characters - before)
     return result
 
 
@@ -74,8 +99,15 @@ def _add(result: Estimate, source: Source, name: str) -> None:
         result.documents += _PYTHON_DOCS[0]
         result.characters += _PYTHON_DOCS[1]
         return
-    files = [file for file in files_of(source) if file.format is not None and file.problem is None]
-    modules = {module for file in files for module in FORMATS[str(file.format)].modules}
+    found = [file for file in files_of(source) if file.problem is None]
+    files = [file for file in found if file.format is not None]
+    unopened = not_opened([file for file in found if file.distant or file.container], source)
+    result.documents += round(unopened.documents)
+    result.characters += round(unopened.characters)
+    result.file_bytes += unopened.bytes
+    result.spool = max(result.spool, unopened.largest)
+    formats = {str(file.format) for file in files} | unopened.formats
+    modules = {module for format in formats for module in FORMATS[format].modules}
     absent = sorted(module for module in modules if not have(module))
     for module in absent:
         result.problems.append(str(missing(module, f"reading the source '{name}'")))
@@ -93,8 +125,8 @@ def _add(result: Estimate, source: Source, name: str) -> None:
 
 def _sample(files: list[FileOf], source: Source) -> tuple[int, int, int]:
     """(documents, characters, bytes) of a few dozen files of one format, spread evenly over those that are small
-    enough; of large JSONL files the first records."""
-    usable = [file for file in files if file.bytes > 0 and (file.bytes <= _SAMPLED_BYTES or file.format == "jsonl")]
+    enough; of large files of records the first of them."""
+    usable = [file for file in files if file.bytes > 0 and (file.bytes <= _SAMPLED_BYTES or file.format in _CUT)]
     step = max(1, len(usable) // _SAMPLED_FILES)
     documents = characters = size = 0
     for file in usable[::step][:_SAMPLED_FILES]:
@@ -102,7 +134,7 @@ def _sample(files: list[FileOf], source: Source) -> tuple[int, int, int]:
         read = file.bytes
         try:
             if file.bytes > _SAMPLED_BYTES:
-                found, read = first_records(file.path, source, _SAMPLED_BYTES)
+                found, read = _CUT[str(file.format)](file.path, source, _SAMPLED_BYTES)
             else:
                 found = reader_of(str(file.format)).read(file.path, source)
             for raw in found:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from llmtune.corpus.clean import clean_text, cleaned
-from llmtune.corpus.readers import reader_of
-from llmtune.corpus.readers.reader import RawDocument, Unreadable
+from llmtune.corpus.clean.unicode import clean_text, cleaned
+from llmtune.corpus.intake import everything
+from llmtune.corpus.readers.reader import RawDocument
 from llmtune.corpus.settings import Source
-from llmtune.corpus.sources import files_of, source_names
+from llmtune.corpus.sources import source_names
 from llmtune.corpus.store import Document
 from llmtune.corpus.text import characters_of, content_hash, printable
 from llmtune.errors import LlmtuneError
@@ -86,15 +86,11 @@ def _licences() -> Iterator[Document]:
 def _read(path: Path) -> Iterator[Document]:
     source = Source(path=path)
     name = source_names([source])[0]
-    for file in files_of(source):
-        if file.format is None or file.problem is not None:
-            continue
-        try:
-            for raw in reader_of(file.format).read(file.path, source):
-                if isinstance(raw, RawDocument):
-                    yield _document(f"{name}/{file.name}{raw.part}", name, raw)
-        except Unreadable as error:
-            raise LlmtuneError(f"{error.reason}: {error.detail}", where=printable(str(file.path))) from error
+    for file, raw in everything(source):
+        if isinstance(raw, RawDocument):
+            yield _document(f"{name}/{file.name}{raw.part}", name, raw)
+        elif not raw.part and file.format is not None and file.problem is None:
+            raise LlmtuneError(printable(f"{raw.reason}: {raw.detail}"), where=printable(file.place))
 
 
 def _document(id: str, source: str, raw: RawDocument) -> Document:

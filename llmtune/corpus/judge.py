@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from llmtune.corpus.clean.unicode import cleaned
+from llmtune.corpus.clean.source import messages_of
 from llmtune.corpus.contamination import EvaluationTexts
-from llmtune.corpus.drops import CONTAMINATED, FORMAT, LINK, NO_TEXT, TOO_SHORT
+from llmtune.corpus.drops import CONTAMINATED, NO_TEXT, TOO_SHORT
+from llmtune.corpus.filters import filters_of
+from llmtune.corpus.filters.features import View
 from llmtune.corpus.intake import Intake, id_of
-from llmtune.corpus.readers.reader import RawDocument, Rejected
+from llmtune.corpus.readers.reader import PROBLEMS, RawDocument, Rejected
 from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.sources import FileOf
 from llmtune.corpus.store import Document
@@ -20,6 +22,7 @@ class Judge:
     def __init__(self, settings: CorpusSettings, evaluation: EvaluationTexts | None = None) -> None:
         self.settings = settings
         self._evaluation = evaluation
+        self._filters = filters_of(settings.filters, settings.sources)
 
     def __call__(self, raw: RawDocument | Rejected, file: FileOf, source: Source, intake: Intake) -> Document | None:
         """The document to keep, or None; `intake` is told of everything. Raises LlmtuneError where the recipe says
@@ -27,15 +30,15 @@ class Judge:
         settings, id = self.settings, id_of(intake.name, file, raw.part)
         intake.read += 1
         if isinstance(raw, Rejected):
-            if settings.on_error == "fail" and raw.reason not in (FORMAT, LINK):
+            if settings.on_error == "fail" and raw.reason in PROBLEMS:
                 raise LlmtuneError(
                     printable(f"{raw.reason}: {raw.detail}"),
-                    where=printable(f"{file.path}{raw.part}"),
+                    where=printable(f"{file.place}{raw.part}"),
                     fix="repair or exclude it, or set `on_error: skip` to go on without it",
                 )
             intake.drops.add(id, raw.reason, raw.detail)
             return None
-        text, messages = cleaned(raw)
+        text, messages = raw.text, messages_of(raw)
         plain = plain_text(text, messages)
         intake.characters += len(plain)
         if not plain.strip():
@@ -53,7 +56,13 @@ class Judge:
             return None
         licence = raw.licence or source.licence
         licence = printable(licence) if licence else None
-        return Document(id, text, messages, intake.name, licence, content_hash(text, messages), group="")
+        of_prose = text is not None and raw.format != "code"
+        view = View(id, intake.name, licence or "", plain_text(text, messages), of_prose)
+        for filter in self._filters:
+            if (detail := filter.judge(view)) is not None:
+                intake.drops.add(id, filter.reason, detail, view.text)
+                return None
+        return Document(id, text, messages, intake.name, licence, content_hash(text, messages), "", changes=raw.changes)
 
     def _found(self, id: str, plain: str, intake: Intake) -> str:
         """The evaluation texts in a document as a detail, "" for none; all of them are put down in `intake`."""

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import codecs
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from llmtune.settings import RecipePath, Settings
+from llmtune.corpus.clean.settings import CleanSettings
+from llmtune.corpus.filters.settings import FilterSettings
+from llmtune.corpus.place_settings import UnpackSettings, checked_place, checked_storage
+from llmtune.settings import RecipePath, RecipePlace, Settings
 
-Format = Literal["auto", "text", "markdown", "html", "jsonl", "parquet", "python-docs"]
+Format = Literal["auto", "text", "markdown", "rst", "html", "man", "notebook", "code", "jsonl", "csv", "parquet", "pdf", "docx", "pptx", "epub", "python-docs"]
 Layout = Literal["auto", "text", "openai", "sharegpt", "alpaca", "strings"]
 
+AUTO_ENCODING = "auto"
+
 # Formats whose files hold records (rows) rather than one document.
-RECORD_FORMATS = ("jsonl", "parquet")
+RECORD_FORMATS = ("jsonl", "csv", "parquet")
 
 
 def _known_encoding(name: str) -> str:
+    if name == AUTO_ENCODING:
+        return name
     try:
         "".encode(name)  # refuses codecs that are not of text: hex, rot13, base64
         return codecs.lookup(name).name
@@ -44,13 +51,22 @@ class Columns(Settings):
 class Source(Settings):
     """One place documents come from."""
 
-    path: RecipePath | None = Field(
+    path: Annotated[RecipePlace, AfterValidator(checked_place)] | None = Field(
         None,
-        description="A file, a folder, or a glob such as manual/**/*.md. Not for python-docs, which knows its place.",
+        description="A file, a folder, or a glob such as manual/**/*.md, on this disk or at s3://, gs://, http(s)://, "
+        "hf://datasets/. Archives are looked into. Not for python-docs, which knows its place.",
+    )
+    storage: Annotated[dict[str, Any], AfterValidator(checked_storage)] = Field(
+        default_factory=dict,
+        description="Options for the store of a URL, as its fsspec package takes them: {anon: true}, {endpoint_url: …}. "
+        "A secret is named by its environment variable: {secret: $MY_SECRET}.",
+    )
+    unpack: UnpackSettings = Field(
+        default_factory=UnpackSettings, description="How far archives and compressed files are unpacked."
     )
     format: Format = Field(
         "auto",
-        description="How to read the files. auto: by the suffix of each file. "
+        description="How to read the files. auto: by the suffix of each file, or by its first bytes. "
         "python-docs: the documentation of the running Python.",
     )
     name: str | None = Field(
@@ -68,15 +84,37 @@ class Source(Settings):
         default_factory=list, description="No files whose path in the folder, or name, matches one of these globs."
     )
     encoding: Annotated[str, AfterValidator(_known_encoding)] = Field(
-        "utf-8", description="Encoding of files that declare none themselves (byte order mark, HTML meta)."
+        AUTO_ENCODING,
+        description="Encoding of files that declare none themselves (byte order mark, HTML meta). auto: UTF-8; a file "
+        "that is not is read in the encoding it is detected to be in, where that is sure.",
     )
     layout: Layout = Field(
         "auto",
-        description="What a JSONL or Parquet record is: text, OpenAI messages, ShareGPT conversations, or Alpaca; or "
+        description="What a JSONL, CSV or Parquet record is: text, OpenAI messages, ShareGPT conversations, or Alpaca; or "
         "strings: a document of all that is text in it, whatever the columns are called. auto: by its columns.",
     )
+    delimiter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        description="What is between the cells of a CSV file; default: whichever of , ; | and tab the first row holds.",
+    )
     columns: Columns = Field(
-        default_factory=Columns, description="Which column of a JSONL or Parquet record holds what."
+        default_factory=Columns, description="Which column of a JSONL, CSV or Parquet record holds what."
+    )
+
+    repeats: float = Field(
+        1, ge=1, le=100, description="How often a training reads each document of this source in one epoch."
+    )
+    share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Part of the training text, in characters, that comes from this source: 0.1 of general text keeps "
+        "a model from forgetting. The sources without a share make up the rest.",
+    )
+    max_characters: int | None = Field(
+        None, ge=1, description="Most characters of this source to train on; which documents, a hash decides."
     )
 
     @model_validator(mode="after")
@@ -86,6 +124,8 @@ class Source(Settings):
                 raise ValueError("python-docs reads the documentation of the running Python and takes no path")
         elif self.path is None:
             raise ValueError(f"a source of format '{self.format}' needs a path")
+        if self.storage and not isinstance(self.path, str):
+            raise ValueError("'storage' is for URLs; this source is on this disk")
         if self.format not in ("auto", *RECORD_FORMATS):
             for name in ("columns", "layout"):
                 field = type(self).model_fields[name]
@@ -94,6 +134,10 @@ class Source(Settings):
                 raise ValueError(
                     f"'{name}' is for records ({', '.join(RECORD_FORMATS)}); format '{self.format}' has none"
                 )
+        if self.share is not None and self.repeats != 1:
+            raise ValueError("share and repeats do not go together: a share decides how often a source is read")
+        if self.delimiter is not None and self.format not in ("auto", "csv"):
+            raise ValueError(f"'delimiter' is for csv; format '{self.format}' has none")
         return self
 
 
@@ -133,6 +177,11 @@ class SplitSettings(Settings):
     test: float = Field(
         0.05, ge=0, le=0.4, description="Share of the characters held out for the scorecard; never trained on."
     )
+    earlier: RecipePath | None = Field(
+        None,
+        description="An earlier corpus, or the run that made it: its documents keep the split that they had there, "
+        "whatever was added since.",
+    )
     max_characters: int = Field(
         10_000_000, ge=1, description="Most characters in a held-out split, however large the corpus is."
     )
@@ -143,6 +192,10 @@ class CorpusSettings(Settings):
 
     sources: list[Source] = Field(
         min_length=1, description="Where the documents come from; of duplicates the first stays."
+    )
+    clean: CleanSettings = Field(
+        default_factory=CleanSettings,
+        description="What is mended in the texts and taken out of them before they are judged and compared.",
     )
     min_characters: int = Field(
         100, ge=1, description="Shorter texts are dropped. Conversations are not measured by it."
@@ -162,6 +215,21 @@ class CorpusSettings(Settings):
     near_duplicate_action: Literal["drop", "keep"] = Field(
         "drop", description="Drop all but the first of near-duplicates, or keep them together on one side of the split."
     )
+    known: list[RecipePath] = Field(
+        default_factory=list,
+        description="Files, folders or globs with documents that are used elsewhere already, a corpus for example: "
+        "what is a copy of one of them, by the same measure, is dropped.",
+    )
+    temperature: float | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="Make sources without a share more alike: a source of size n counts as n^(1/temperature). Small "
+        "sources are read more often, at most 4 times an epoch.",
+    )
+    filters: FilterSettings = Field(
+        default_factory=FilterSettings, description="Which documents to leave out by what their text is like."
+    )
     decontaminate: DecontaminateSettings | None = Field(
         None, description="Evaluation texts to look for and leave out; default: none."
     )
@@ -173,3 +241,16 @@ class CorpusSettings(Settings):
         ge=0,
         description="How many kept and how many dropped documents to show in the report; 0 leaves all text out.",
     )
+
+    @model_validator(mode="after")
+    def _shares_leave_room(self) -> CorpusSettings:
+        whole = sum(source.share or 0 for source in self.sources)
+        if whole > 1.0001 or (whole > 0.9999 and any(source.share is None for source in self.sources)):
+            raise ValueError(f"the shares of the sources come to {whole:.2f}; sources without a share need room too")
+        return self
+
+    @property
+    def known_sources(self) -> list[Source]:
+        """The places of the known documents, as sources. Of a corpus only its documents, not what is said of them."""
+        shards = ["train/*.parquet", "valid/*.parquet", "test/*.parquet"]
+        return [Source(path=path, include=shards if (path / "card.json").is_file() else []) for path in self.known]

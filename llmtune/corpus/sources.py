@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+from llmtune.corpus.archives import is_container
 from llmtune.corpus.drops import LINK
+from llmtune.corpus.globs import matches, matches_whole
+from llmtune.corpus.places import Distant, listed, shown, split_url
 from llmtune.corpus.readers import format_of
 from llmtune.corpus.readers.reader import UNREADABLE
 from llmtune.corpus.settings import Source
@@ -27,7 +30,9 @@ class FileOf:
     """A file of a source, or a folder in it that cannot be looked into.
 
     name: its path in the source, for ids. format: that reads it; None: no reader takes it. problem: (reason, detail)
-    why it is not to be read
+    why it is not to be read. container: it is compressed or an archive; `unpack.local_files` gives what it holds.
+    distant: where it is, if not on this disk (`path` is then its name alone). where: how to name it to a person, if not
+    by its path
     """
 
     path: Path
@@ -35,6 +40,20 @@ class FileOf:
     format: str | None
     bytes: int
     problem: tuple[str, str] | None = None
+    container: bool = False
+    distant: Distant | None = None
+    where: str = ""
+
+    @property
+    def place(self) -> str:
+        """What a person knows the file by."""
+        return self.where or str(self.path)
+
+
+def id_of(source_name: str, file: FileOf, part: str) -> str:
+    """The name of a document: `source/path/in/it#part`."""
+    joint = "/" if file.name and part and not part.startswith("#") else ""
+    return f"{source_name}/{file.name}{joint}{part}"
 
 
 def source_names(sources: Sequence[Source]) -> list[str]:
@@ -57,38 +76,72 @@ def files_of(source: Source) -> list[FileOf]:
         from llmtune.corpus.readers.python_docs import library
 
         return [FileOf(library(), "", source.format, 0)]
-    top, pattern = _split_glob(source.path)
-    if not _is_there(top):
-        raise _missing(top)
-    found = list(_found(top))
-    meant = [
-        _file(path, name, source, problem, alone=path == top)
-        for path, name, problem in found
-        if _is_meant(name, pattern, source, alone=path == top) or (path.is_dir() and not _is_left_out(name, source))
-    ]
+    there, meant = _distant_files(source.path, source) if isinstance(source.path, str) else _files(source.path, source)
     if not meant:
         raise LlmtuneError(
-            f"no file matches ({len(found)} files are there; path, include and exclude leave none)",
+            f"no file matches ({there} files are there; path, include and exclude leave none)",
             where=printable(str(source.path)),
             fix="look at the globs of this source; hidden files are passed over",
         )
     return sorted(meant, key=lambda file: file.name)
 
 
+def _files(place: Path, source: Source) -> tuple[int, list[FileOf]]:
+    """How many files are at a place on this disk, and those that are meant."""
+    top, pattern = _split_glob(place)
+    if not _is_there(top):
+        raise _missing(top)
+    found = list(_found(top))
+    meant = [
+        _file(path, name, source, problem, alone=path == top)
+        for path, name, problem in found
+        if path == top
+        or is_meant(name, pattern, source, container=is_container(name))
+        or (path.is_dir() and not _is_left_out(name, source))
+    ]
+    return len(found), meant
+
+
+def _distant_files(url: str, source: Source) -> tuple[int, list[FileOf]]:
+    """How many files are at a URL, and those that are meant. Their formats are known when they are here."""
+    listing = listed(url, source.storage)
+    meant = [
+        FileOf(
+            Path(file.name),
+            printable(file.name),
+            None,
+            file.bytes,
+            container=is_container(file.name),
+            distant=file,
+            where=printable(shown(file.url)),
+        )
+        for file in listing.files
+        if listing.alone or is_meant(file.name, listing.pattern, source, container=is_container(file.name))
+    ]
+    return len(listing.files), meant
+
+
 def identity_of(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """For each source, its settings with the path replaced by names and contents of the files it means."""
+    """For each source, its settings with the path replaced by names and contents of the files it means: by digests of
+    those on this disk, by size and checksum of those in a store. How a store is opened has no part in it."""
     identities = []
     for source, name in zip(sources, source_names(sources), strict=True):
-        identity = source.model_dump(mode="json", exclude={"path", "name"}) | {"name": name}
+        identity = source.model_dump(mode="json", exclude={"path", "name", "storage"}) | {"name": name}
         if source.path is None:
             from llmtune.corpus.readers.python_docs import version
 
             identity["contents"] = version()
+        elif isinstance(source.path, str):
+            identity["contents"] = {file.name: _stamp(file) for file in files_of(source)}
         else:
             with digests(_split_glob(source.path)[0]) as digest:
                 identity["contents"] = {file.name: [file.format, _content(file, digest)] for file in files_of(source)}
         identities.append(identity)
     return identities
+
+
+def _stamp(file: FileOf) -> list[str | int | None]:
+    return [file.bytes, file.distant.stamp if file.distant else None]
 
 
 def _content(file: FileOf, digest: Callable[[Path], str]) -> str:
@@ -138,14 +191,21 @@ def _file(path: Path, name: str, source: Source, problem: tuple[str, str] | None
         size = path.stat().st_size if problem is None else 0
     except OSError as error:
         size, problem = 0, (UNREADABLE, error.strerror or type(error).__name__)
-    return FileOf(path, printable(name), _format_for(path, source, alone=alone), size, problem)
+    container = is_container(path.name) and problem is None
+    format = None if container else format_for(path, source, alone=alone)
+    return FileOf(path, printable(name), format, size, problem, container)
 
 
 def _natural_name(source: Source) -> str:
     if source.path is None:
         return source.format
-    top, _ = _split_glob(source.path)
-    name = top.stem if top.suffix and not top.is_dir() else top.name
+    if isinstance(source.path, str):
+        top = Path(unquote(shown(split_url(source.path)[0]).partition("://")[2]))
+        is_folder = source.path.endswith("/")
+    else:
+        top, _ = _split_glob(source.path)
+        is_folder = top.is_dir()
+    name = top.stem if top.suffix and not is_folder else top.name
     return printable(name.strip()) or "documents"
 
 
@@ -169,56 +229,41 @@ def _is_there(path: Path) -> bool:
         ) from error
 
 
-def _is_meant(name: str, pattern: str | None, source: Source, *, alone: bool) -> bool:
-    if alone:
-        return True
-    if pattern is not None and not _matches_glob(name, pattern):
+def is_meant(name: str, pattern: str | None, source: Source, *, container: bool) -> bool:
+    """Whether a source means a file of this name: by the glob of its path, include and exclude; hidden files never. Of
+    a container, as of a folder, `include` is about what it holds."""
+    if pattern is not None and not matches_whole(name, pattern):
         return False
-    if source.include and not any(_matches(name, glob) for glob in source.include):
+    if not container and source.include and not any(matches(name, glob) for glob in source.include):
         return False
     return not _is_left_out(name, source)
 
 
 def _is_left_out(name: str, source: Source) -> bool:
     hidden = any(part.startswith(".") for part in name.split("/"))
-    return hidden or any(_matches(name, glob) for glob in source.exclude)
+    return hidden or any(matches(name, glob) for glob in source.exclude)
 
 
-def _format_for(path: Path, source: Source, *, alone: bool) -> str | None:
-    """auto goes by the suffix; a named format reads what has its suffixes, and whatever the user pointed at by a file's
-    own path or a glob. `text` reads anything."""
+def is_alone(file: FileOf, source: Source) -> bool:
+    """Whether the source is this one file."""
+    return source.path == (file.distant.url if file.distant is not None else file.path)
+
+
+def format_for(path: Path, source: Source, *, alone: bool, inside: bool = False) -> str | None:
+    """auto goes by the file (`format_of`); a named format reads what has its suffixes, and whatever the user pointed at
+    by a file's own path or a glob. `text` reads anything. inside: it stood in an archive, which no glob reaches into"""
     if source.format == "auto":
         return format_of(path) or ("text" if alone else None)
-    if alone or source.format == "text" or source.include or _is_glob(source.path):
+    pointed_at = alone or source.include or (_has_glob(source.path) and not inside)
+    if pointed_at or source.format == "text":
         return source.format
     return source.format if format_of(path) == source.format else None
 
 
-def _is_glob(path: Path | None) -> bool:
+def _has_glob(path: Path | str | None) -> bool:
+    if isinstance(path, str):
+        return split_url(path)[1] is not None
     return path is not None and _split_glob(path)[1] is not None
-
-
-def _matches(name: str, glob: str) -> bool:
-    """A glob without a slash is compared with the file's name too; a folder's name stands for all below it."""
-    glob = glob.removeprefix("./").rstrip("/")
-    return (
-        _matches_glob(name, glob)
-        or _matches_glob(name, f"{glob}/**")
-        or ("/" not in glob and any(fnmatch.fnmatchcase(part, glob) for part in name.split("/")))
-    )
-
-
-def _matches_glob(name: str, glob: str) -> bool:
-    """Shell globbing: `*` stays within a folder, `**` crosses them."""
-    return _match_parts(name.split("/"), glob.split("/"))
-
-
-def _match_parts(names: list[str], globs: list[str]) -> bool:
-    if not globs:
-        return not names
-    if globs[0] == "**":
-        return any(_match_parts(names[skip:], globs[1:]) for skip in range(len(names) + 1))
-    return bool(names) and fnmatch.fnmatchcase(names[0], globs[0]) and _match_parts(names[1:], globs[1:])
 
 
 def _missing(path: Path) -> LlmtuneError:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from llmtune.export.estimate import memory_of_llama
 from llmtune.machine import Machine
+from llmtune.models.gguf_header import READ_BACK_BYTES
 from llmtune.models.shape import ModelShape
 
 # Python with torch, transformers and a tokenizer, when a model has run: SmolLM2-135M less its weights.
@@ -13,7 +14,6 @@ LIBRARIES = 450 << 20
 ANSWER_CONTEXT = 2048  # tokens that a prompt and its answer may have together in llama.cpp
 BATCH_TOKENS = 4096  # tokens scored together, padding included: full speed on a CPU, little memory
 LOGITS_BYTES = 96 << 20  # of the continuations of one batch, in fp32
-_READ_BACK_BYTES = 6  # of a weight while a GGUF file is read back: it stands in fp32 and in bf16
 
 
 def memory_to_run(shape: ModelShape, machine: Machine) -> int:
@@ -40,7 +40,7 @@ def memory_to_score(shape: ModelShape, machine: Machine, *, gguf: bool) -> int:
         config = {name: value for name, value in shape.config.items() if name != "quantization_config"}
         shape = replace(shape, config=config, bytes=2 * shape.parameters)
     loading, standing = _weights(shape, machine)
-    reading = _READ_BACK_BYTES * shape.parameters if gguf else 0
+    reading = READ_BACK_BYTES * shape.parameters if gguf else 0
     return LIBRARIES + max(reading, loading, standing + passing)
 
 

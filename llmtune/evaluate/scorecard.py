@@ -13,6 +13,7 @@ from rich.table import Table
 from llmtune.evaluate.comparable import same_text
 from llmtune.evaluate.intervals import paired_ratio, sign_test
 from llmtune.evaluate.settings import CHOICES
+from llmtune.words import human_bytes
 
 _ABOVE_CHANCE = "_above_chance"
 
@@ -32,7 +33,7 @@ class Column:
         if value is None:
             return "–"
         if self.form == "bytes":
-            return f"{value / 1e6:.1f} MB" if value < 1e9 else f"{value / 1e9:.2f} GB"
+            return human_bytes(value)
         if self.form == "M":
             return f"{value / 1e6:.1f} M"
         return self.form.format(value)

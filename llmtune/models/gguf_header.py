@@ -17,6 +17,7 @@ from llmtune.models.shape import ModelShape
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+READ_BACK_BYTES = 4 + 2  # of a weight while a file is read back into a checkpoint: it stands in fp32 and in bf16
 # (weights, bytes) of a block by ggml type number: ggml's block structures (ggml-common.h).
 BLOCKS = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 10: (256, 84),

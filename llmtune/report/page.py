@@ -9,7 +9,7 @@ from typing import Any
 from llmtune.evaluate.scorecard import Scorecard
 from llmtune.files import write_text
 from llmtune.report.charts import bar_chart, chart_of, loss_chart, rate_chart
-from llmtune.report.collect import FinishedStage, RunStory, collect
+from llmtune.report.collect import FinishedStage, RunStory
 from llmtune.run.folder import RunFolder
 from llmtune.section import Section
 from llmtune.words import human_bytes, human_seconds
@@ -19,10 +19,10 @@ _WITHOUT = frozenset({"model", "evaluate", "answers"})
 _TILES = ("domain_perplexity", "domain_accuracy", "general_perplexity", "bytes")
 
 
-def write_report(folder: Path) -> Path:
-    """Write the report of the run in `folder` from what is finished; returns its path."""
+def write_report(folder: Path, story: RunStory) -> Path:
+    """Write the report of the run in `folder`, whose story it tells; returns its path."""
     path = RunFolder(folder).report
-    write_text(path, render(collect(folder)))
+    write_text(path, render(story))
     return path
 
 

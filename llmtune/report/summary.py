@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.table import Table
 
-from llmtune.report.collect import collect
+from llmtune.evaluate.scorecard import Scorecard
+from llmtune.report.collect import RunStory
 from llmtune.words import human_bytes, human_seconds
 
 
-def stage_table(folder: Path) -> Table | None:
+def stage_table(story: RunStory) -> Table | None:
     """Stages with time, peak memory against the plan, and size; None while there are none beside a study."""
-    stages = collect(folder).stages
-    if not stages:
+    if not story.stages:
         return None
     table = Table(title="Stages", title_justify="left")
     table.add_column("stage")
     for column in ("time", "peak memory", "planned", "on disk"):
         table.add_column(column, justify="right")
-    for stage in stages:
+    for stage in story.stages:
         record = stage.record
         table.add_row(
             record.id + (" [dim](from the store)[/]" if record.reused else ""),
@@ -31,9 +29,6 @@ def stage_table(folder: Path) -> Table | None:
     return table
 
 
-def score_table(folder: Path) -> Table | None:
+def score_table(story: RunStory) -> Table | None:
     """The scorecard, or None when nothing was evaluated."""
-    from llmtune.evaluate.scorecard import Scorecard
-
-    scores = collect(folder).scores
-    return Scorecard(scores).table() if scores else None
+    return Scorecard(story.scores).table() if story.scores else None

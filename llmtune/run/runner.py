@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from llmtune.artifacts import Artifact
-from llmtune.errors import CannotRunHere, Disturbed, GateFailed, LlmtuneError, OutOfMemory, Stopped
+from llmtune.errors import CannotRunHere, Disturbed, GateFailed, LlmtuneError, Stopped
 from llmtune.evaluate.gates import check, parse_gate
 from llmtune.files import write_json, write_text
 from llmtune.machine import Machine, this_machine
@@ -19,17 +18,14 @@ from llmtune.run.display import Display
 from llmtune.run.environment import environment
 from llmtune.run.events import append_event
 from llmtune.run.folder import RunFolder, StageRecord, scores_by_stage, told_to_the_user
-from llmtune.run.job import Job, Workshop
+from llmtune.run.job import Workshop
 from llmtune.run.lock import FileLock
+from llmtune.run.making import Maker
 from llmtune.run.planning import PlannedNode, doubts, notes_of, plan_nodes, problems_of
-from llmtune.run.process import world_size
 from llmtune.run.ranks import Conductor
 from llmtune.run.selection import Selection
 from llmtune.run.store import cost_of, store_of
-from llmtune.run.supervise import Outcome, StopSwitch, run_worker
-from llmtune.stages.stage import LaunchedStage, Stage
-
-_MOST_HALVINGS = 6
+from llmtune.run.supervise import StopSwitch
 
 
 class Run:
@@ -93,10 +89,13 @@ class Run:
         write_json(self.files.environment, environment())
         self._event("run", recipe=self.recipe.name, planned=len(nodes), chosen=sorted(chosen))
         conductor = Conductor(self.files.folder)
+        maker = Maker(
+            self.store, self.recipe.seed, conductor, self.switch, self.display, self.files.events, self.on_event
+        )
         status = 1
         try:
             with self.switch:
-                records = self._stages(nodes, chosen, selection.again, conductor)
+                records = self._stages(nodes, chosen, selection.again, maker)
             status = 0
         except LlmtuneError as error:
             status = error.exit_code
@@ -108,9 +107,7 @@ class Run:
         self._event("end", status="done")
         return records
 
-    def _stages(
-        self, nodes: list[PlannedNode], chosen: set[str], again: bool, conductor: Conductor
-    ) -> dict[str, StageRecord]:
+    def _stages(self, nodes: list[PlannedNode], chosen: set[str], again: bool, maker: Maker) -> dict[str, StageRecord]:
         records: dict[str, StageRecord] = {}
         artifacts: dict[str, Artifact] = {}
         evaluations = [planned for planned in nodes if planned.stage.kind == "evaluate"]
@@ -122,7 +119,7 @@ class Run:
                     raise Stopped()
                 if again:
                     self._forget(planned, folder)
-                records[name] = self._one(planned, folder, artifacts, again, conductor)
+                records[name] = self._one(planned, folder, artifacts, again, maker)
                 if planned in evaluations:
                     self._gates(planned, folder, records, last=planned is evaluations[-1])
             else:
@@ -140,7 +137,7 @@ class Run:
         folder: Path,
         artifacts: dict[str, Artifact],
         again: bool,
-        conductor: Conductor,
+        maker: Maker,
     ) -> StageRecord:
         """Make one stage's artifact, or find it done; returns its record."""
         done = self.files.read(folder)
@@ -161,7 +158,7 @@ class Run:
         else:
             self.display.started(planned)
             self._event("stage", id=planned.node.id, kind=planned.stage.kind, fingerprint=planned.fingerprint)
-            artifact, halvings = self._make(planned, folder, artifacts, conductor)
+            artifact, halvings = maker.make(planned, artifacts, folder / "log.txt")
         record = StageRecord(
             id=planned.node.id,
             kind=planned.stage.kind,
@@ -178,121 +175,6 @@ class Run:
         self._event("stage-done", id=planned.node.id, reused=reused, metrics=artifact.metrics)
         self.display.finished(planned, record)
         return record
-
-    def _make(
-        self, planned: PlannedNode, folder: Path, artifacts: dict[str, Artifact], conductor: Conductor
-    ) -> tuple[Artifact, int]:
-        """Run workers until the artifact is made; after each out-of-memory with half the micro-batch."""
-        places = Workshop(self.store.workshop(planned.fingerprint))
-        lock = self._workshop_lock(places)
-        try:
-            found = self.store.find(planned.fingerprint)  # another run may have made it while we waited
-            if found:
-                self.store.discard(planned.fingerprint)
-                return found, 0
-            halvings = 0
-            stage = _from_copy(planned.stage, places)
-            self._check_unchanged(planned, stage)
-            while True:
-                try:
-                    outcome = self._work(planned, stage, folder, artifacts, conductor, halvings)
-                    break
-                except OutOfMemory as error:
-                    if halvings == _MOST_HALVINGS or not stage.can_halve(halvings + 1):
-                        raise self._no_memory(planned, error) from error
-                    halvings += 1
-                    text = f"out of memory: starting again with 1/{2**halvings} of the micro-batch (same global batch)"
-                    self.display.note(text)
-                    self._event("out-of-memory", id=planned.node.id, halvings=halvings)
-            self._check_unchanged(planned, stage, made=True)
-            made = self._describe(planned, artifacts, outcome)
-            cost = {"seconds": round(outcome.seconds, 3), "memory": outcome.memory, "disk": outcome.disk}
-            return self.store.publish(made, places.output, cost), halvings
-        finally:
-            lock.release()
-
-    def _work(
-        self,
-        planned: PlannedNode,
-        stage: Stage,
-        folder: Path,
-        artifacts: dict[str, Artifact],
-        conductor: Conductor,
-        halvings: int,
-    ) -> Outcome:
-        job = Job(
-            kind=stage.kind,
-            settings=stage.model_dump(mode="json", by_alias=True),
-            inputs={
-                name: str(self.store.place(artifacts[source].fingerprint).resolve())
-                for name, source in planned.node.inputs.items()
-            },
-            seed=self.recipe.seed,
-            workshop=str(self.store.workshop(planned.fingerprint).resolve()),
-            halvings=halvings,
-        )
-        launch = call_ranks = None
-        if isinstance(stage, LaunchedStage):
-            launch, call_ranks = stage.launch, conductor.call if world_size() > 1 else None
-
-        def on_event(event: dict[str, Any]) -> None:
-            self.display.event(event)
-            if self.on_event is not None:
-                self.on_event(planned.node.id, event)
-            if event["event"] != "progress":
-                self._event(event.pop("event"), id=planned.node.id, **{k: v for k, v in event.items() if k != "time"})
-
-        try:
-            return run_worker(job, launch, folder / "log.txt", self.switch, on_event, call_ranks)
-        except Stopped as error:
-            raise Stopped(f"stage '{planned.node.id}': {error.what}") from error
-
-    def _check_unchanged(self, planned: PlannedNode, stage: Stage, *, made: bool = False) -> None:
-        """Refuse to make a result from other files than those it is to be known by; drop it where it is `made`.
-
-        stage: the one planned, as it goes to the worker
-        """
-        if stage.identity() != planned.identity:
-            if made:
-                self.store.discard(planned.fingerprint)
-            raise Disturbed(
-                f"the files that stage '{planned.node.id}' reads changed after this run was planned",
-                fix="run the same command again: it takes them as they are now, and what was finished before is kept",
-            )
-
-    def _describe(self, planned: PlannedNode, artifacts: dict[str, Artifact], outcome: Outcome) -> Artifact:
-        node, stage = planned.node, planned.stage
-        lineage = {
-            "stage": node.id,
-            "made_by": stage.kind,
-            "fingerprint": planned.fingerprint,
-            "settings": stage.described(planned.identity),
-            "inputs": {name: artifacts[source].lineage for name, source in node.inputs.items()},
-        }
-        return Artifact(
-            kind=stage.makes,
-            folder=self.store.place(planned.fingerprint),
-            fingerprint=planned.fingerprint,
-            stage=node.id,
-            made_by=stage.kind,
-            metrics=outcome.metrics,
-            lineage=lineage,
-        )
-
-    def _workshop_lock(self, places: Workshop) -> FileLock:
-        lock = FileLock(places.lock)
-        told = False
-
-        def wait(holder: str) -> bool:
-            nonlocal told
-            if not told:
-                self.display.note(f"another run (process {holder}) is making this artifact: waiting for it")
-                told = True
-            return not self.switch.presses
-
-        if not lock.acquire(wait):
-            raise Stopped()
-        return lock
 
     def _set_aside_strangers(self, nodes: list[PlannedNode]) -> None:
         """Move away what no longer belongs to the recipe: folders of another stage or place, and records of other
@@ -347,26 +229,5 @@ class Run:
         for text in (*notes_of(nodes), *doubts(nodes, self.machine, self.files.folder)):
             self.display.note(text)
 
-    def _no_memory(self, planned: PlannedNode, error: OutOfMemory) -> OutOfMemory:
-        halved = planned.stage.can_halve(0)
-        return OutOfMemory(
-            f"stage '{planned.node.id}' ran out of memory" + (" even with the smallest micro-batch" if halved else ""),
-            where=error.where,
-            fix="see `llmtune plan` for what it needs"
-            + ("; a shorter row_tokens, an adapter or qlora needs less" if halved else ""),
-        )
-
     def _event(self, kind: str, /, **fields: Any) -> None:
         append_event(self.files.events, kind, **fields)
-
-
-def _from_copy(stage: Stage, places: Workshop) -> Stage:
-    """The stage as its workers get it: started by a copy of its launch file, which is checked before the first of them
-    and still there for one that comes after it, whatever becomes of the file meanwhile."""
-    if not isinstance(stage, LaunchedStage) or stage.launch is None:
-        return stage
-    copy = places.launch(stage.launch)
-    copy.unlink(missing_ok=True)  # of an earlier run
-    if stage.launch.is_file():  # else its contents are not those planned, as the check will find
-        shutil.copyfile(stage.launch, copy)
-    return stage.model_copy(update={"launch": copy})

@@ -25,7 +25,7 @@ class CorpusStage(Stage, CorpusSettings):
 
     kind: ClassVar[str] = "corpus"
     makes: ClassVar[str] = "corpus"
-    version: ClassVar[int] = 3  # parts of one another share a group, in every script
+    version: ClassVar[int] = 4  # texts are mended, boilerplate and personal data taken out; more formats
 
     def identity(self) -> dict[str, Any]:
         from llmtune.corpus.earlier import splits_of
@@ -35,6 +35,9 @@ class CorpusStage(Stage, CorpusSettings):
         identity = super().identity() | {"sources": identity_of(self.sources), "known": identity_of(self.known_sources)}
         if self.decontaminate is not None:
             identity["decontaminate"]["against"] = identity_of(self.decontaminate.sources)
+        if self.filters.relevance is not None:
+            for setting, sources in self.filters.relevance.sources.items():
+                identity["filters"]["relevance"][setting] = identity_of(sources)
         if self.split.earlier is not None:
             identity["split"]["earlier"] = fingerprint(sorted(splits_of(self.split.earlier).items()))
         return identity
@@ -50,6 +53,10 @@ class CorpusStage(Stage, CorpusSettings):
         described = identity | {name: nameless(identity[name]) for name in ("sources", "known")}
         if (kept_out := identity["decontaminate"]) is not None:
             described["decontaminate"] = kept_out | {"against": nameless(kept_out["against"])}
+        if self.filters.relevance is not None:
+            relevance = identity["filters"]["relevance"]
+            named = {setting: nameless(relevance[setting]) for setting in self.filters.relevance.sources}
+            described["filters"] = identity["filters"] | {"relevance": relevance | named}
         return described
 
     def held_out(self, split: str) -> float | None:

@@ -11,12 +11,11 @@ from llmtune.artifacts import LOCATION, Artifact
 from llmtune.extras import have, missing
 from llmtune.files import write_json
 from llmtune.machine import Machine
+from llmtune.models.gguf_header import READ_BACK_BYTES
 from llmtune.models.reference import ModelReference
 from llmtune.stages.stage import Context, Forecast, Plan, Stage
 
-# Reading a GGUF file back holds the weights in fp32 and in bf16; SmolLM2-135M took 1.23 GB, libraries included.
-_CONVERSION_BYTES = 4 + 2  # of a weight
-_LIBRARIES = 450 << 20
+_LIBRARIES = 450 << 20  # reading SmolLM2-135M back took 1.23 GB with them
 _HEADERS_ONLY = 100 << 20
 
 
@@ -49,7 +48,7 @@ class ModelStage(Stage):
         notes: list[str] = []
         memory, disk, gguf = _HEADERS_ONLY, 0, self._is_gguf()
         if gguf:
-            memory = _LIBRARIES + _CONVERSION_BYTES * shape.parameters
+            memory = _LIBRARIES + READ_BACK_BYTES * shape.parameters
             disk = shape.bytes
             if not have("gguf"):
                 problems.append(str(missing("gguf", "reading a GGUF file")))

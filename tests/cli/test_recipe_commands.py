@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
+from llmtune.cli.app import build_app
 from llmtune.errors import LlmtuneError
 from llmtune.recipe import json_schema, load_recipe, shipped
 from llmtune.recipe.source import parse
@@ -162,13 +164,13 @@ def test_a_recipe_with_a_folder_goes_into_a_file_or_below_a_folder(
     assert Path("big/small.yaml").read_text().endswith("name: big-small\n")
 
 
-def test_a_copy_means_what_the_original_means(llmtune: Llmtune, tmp_path: Path) -> None:
+def test_a_copy_means_what_the_original_means(tmp_path: Path) -> None:
     """A file elsewhere, beside nothing else: no path in a shipped recipe may be relative."""
     for number, recipe in enumerate(shipped.shipped_recipes()):
         assert load_recipe(recipe.path).name == recipe.name
         target = tmp_path / f"mine-{number}.yaml"
-        done = llmtune("recipes", "copy", recipe.name, target)
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(build_app([]), ["recipes", "copy", recipe.name, str(target)])
+        assert done.exit_code == 0, done.output
         original, copied = load_recipe(recipe.path), load_recipe(target)
         assert copied.name == f"mine-{number}"
         assert copied.model_copy(update={"name": original.name}) == original
@@ -223,12 +225,13 @@ def test_recipes_command(llmtune: Llmtune, tmp_path: Path) -> None:
     assert "no recipe 'no-such-recipe' comes along" in done.stderr
 
 
-def test_every_shipped_recipe_is_valid(llmtune: Llmtune) -> None:
+def test_every_shipped_recipe_is_valid() -> None:
+    schema = Draft202012Validator(json_schema())
     for recipe in shipped.shipped_recipes():
-        done = llmtune("validate", recipe.path)
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(build_app([]), ["validate", str(recipe.path)])
+        assert done.exit_code == 0, done.output
         text = (recipe.path / "recipe.yaml" if recipe.path.is_dir() else recipe.path).read_text("utf-8")
-        errors = Draft202012Validator(json_schema()).iter_errors(YAML(typ="safe", pure=True).load(text))
+        errors = schema.iter_errors(YAML(typ="safe", pure=True).load(text))
         assert [error.message for error in errors] == []
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("llmcompressor")
+from llmtune.extras import have
+
+pytestmark = pytest.mark.skipif(not have("llmcompressor"), reason="needs the extra quantize")
 
 
 @pytest.mark.parametrize("bits", [3, 4, 8])

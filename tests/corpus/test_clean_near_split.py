@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtune.corpus.clean import clean_text
+from llmtune.corpus.clean.unicode import clean_text
 from llmtune.corpus.near import PERMUTATIONS, Sketcher, clusters, copies, rows_per_band
 from llmtune.corpus.settings import SplitSettings
 from llmtune.corpus.split import split_groups

@@ -28,8 +28,8 @@ def test_ratios_and_tones_are_against_the_first_model() -> None:
 def test_figures_that_are_missing_or_of_other_text_have_no_ratio() -> None:
     base = {"domain_perplexity": 12.0, "domain_text": "aa", "bytes": 5e9}
     assert cells(base, {"domain_perplexity": 9.0, "domain_text": "bb"}, "domain_perplexity")[1] == Cell("9.00", "", "")
-    assert cells(base, {}, "bytes") == (Cell("5.00 GB", "", ""), Cell("–", "", ""))
-    assert cells({}, base, "bytes")[1] == Cell("5.00 GB", "", "")
+    assert cells(base, {}, "bytes") == (Cell("5.0 GB", "", ""), Cell("–", "", ""))
+    assert cells({}, base, "bytes")[1] == Cell("5.0 GB", "", "")
 
 
 def test_accuracies_are_coloured_only_when_the_difference_is_no_chance() -> None:

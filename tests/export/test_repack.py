@@ -11,10 +11,11 @@ from llmtune.errors import CannotRunHere
 from llmtune.export.bundle import GgufSettings, export_gguf
 from llmtune.export.card import Origin
 from llmtune.export.repack import check_repack, grid_format, pack_rows, repack_format
+from llmtune.extras import have
 from tests.tiny import tiny_checkpoint
 
 gguf = pytest.importorskip("gguf")
-pytest.importorskip("compressed_tensors")
+pytestmark = pytest.mark.skipif(not have("compressed_tensors"), reason="needs the extra quantize")
 
 GRIDS = [
     pytest.param(4, 32, True, "q4_0", id="q4_0"),

@@ -72,6 +72,8 @@ def test_a_hub_model_from_headers_to_folder(
     assert who == {"hub": "us/tiny", "commit": hub.commit("us/tiny", "main")}
     assert terms == "mit"
     assert not any(path.endswith(".bin") for path in hub.asked)
+    commits = [f"/api/models/{published}", f"/api/models/{published}/revision/main"]
+    assert sum(map(hub.asked.count, commits)) == 1, "the commit is asked for once a process"
     (folder,) = ask(published, "resolve")
     assert (Path(folder) / "model.safetensors").read_bytes() == (checkpoint("qwen3") / "model.safetensors").read_bytes()
     assert not {"pytorch_model.bin", "modeling_own.py", "training_log.csv"} & {
@@ -90,10 +92,14 @@ def test_revisions_are_different_models(published: str, hub: FakeHub, ask: Calla
     assert "not this revision" in no["error"]
 
 
-def test_code_comes_only_when_trusted(published: str, ask: Callable[..., list[Any]]) -> None:
-    who, folder = ask({"name": published, "trust_remote_code": True}, "identity", "resolve")
+def test_code_comes_only_when_trusted_and_is_found_again_without_the_hub(
+    published: str, ask: Callable[..., list[Any]]
+) -> None:
+    reference = {"name": published, "trust_remote_code": True}
+    who, folder = ask(reference, "identity", "resolve")
     assert (Path(folder) / "modeling_own.py").is_file()
     assert who["trust_remote_code"] is True
+    assert ask(reference, "resolve", HF_HUB_OFFLINE="1") == [folder]
 
 
 def test_a_private_model_needs_the_token(published: str, hub: FakeHub, ask: Callable[..., list[Any]]) -> None:
@@ -202,6 +208,7 @@ def test_licences_of_cards(card: str, expected: str | None, tmp_path: Path) -> N
     assert licence(ModelReference.parse("smollm2-135m-instruct-q4")) == "apache-2.0"
 
 
+@pytest.mark.slow
 def test_an_interrupted_download_goes_on(published: str, hub: FakeHub, ask: Callable[..., list[Any]]) -> None:
     (folder,) = ask(published, "resolve")
     (Path(folder) / "tokenizer.json").unlink()
@@ -211,25 +218,13 @@ def test_an_interrupted_download_goes_on(published: str, hub: FakeHub, ask: Call
     assert (Path(folder) / "tokenizer.json").is_file()
 
 
-def test_code_is_found_again_without_the_hub(published: str, ask: Callable[..., list[Any]]) -> None:
-    reference = {"name": published, "trust_remote_code": True}
-    (folder,) = ask(reference, "resolve")
-    assert ask(reference, "resolve", HF_HUB_OFFLINE="1") == [folder]
-
-
-def test_the_commit_is_asked_for_once_a_process(published: str, hub: FakeHub, ask: Callable[..., list[Any]]) -> None:
-    ask(published, "shape", "identity", "licence")
-    assert hub.asked.count(f"/api/models/{published}") + hub.asked.count(f"/api/models/{published}/revision/main") == 1
-
-
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_hub_that_is_out_of_order_is_not_needed(
-    status: int, published: str, hub: FakeHub, ask: Callable[..., list[Any]]
-) -> None:
+@pytest.mark.slow
+def test_a_hub_that_is_out_of_order_is_not_needed(published: str, hub: FakeHub, ask: Callable[..., list[Any]]) -> None:
     who, folder = ask(published, "identity", "resolve")
-    hub.broken = status
     try:
-        assert ask(published, "identity", "resolve") == [who, folder]
+        for status in (429, 503):
+            hub.broken = status
+            assert ask(published, "identity", "resolve") == [who, folder]
     finally:
         hub.broken = None
 

@@ -84,6 +84,7 @@ def special_models() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_reads_back_in_a_fresh_process(
     family: str, saved: tuple[Path, dict[str, Any]], checkpoint: Callable[..., Path]
@@ -101,6 +102,7 @@ def test_every_family_reads_back_in_a_fresh_process(
     assert read_shape(folder).tensors == read_shape(checkpoint(family)).tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "tied"), [("resized-tied", True), ("resized-own", False), ("separated", False)])
 def test_heads_are_not_lost(name: str, tied: bool, saved: tuple[Path, dict[str, Any]]) -> None:
     facts = saved[1][name]

@@ -14,7 +14,7 @@ from llmtune.artifacts import LOCATION
 from llmtune.errors import LlmtuneError, OutOfMemory
 from llmtune.files import write_json, write_text
 from llmtune.recipe import load_recipe
-from llmtune.run import runner, supervise
+from llmtune.run import making, supervise
 from llmtune.run.display import Display
 from llmtune.run.job import Job, Workshop
 from llmtune.run.runner import Run
@@ -60,7 +60,7 @@ def workers(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -
     kinds = {one.kind: one for one in (CountStage, ReadStage, CorpusStage)}
     monkeypatch.setattr(stages, "stage_kinds", lambda: kinds)
     found = Workers(tiny_model)
-    monkeypatch.setattr(runner, "run_worker", found)
+    monkeypatch.setattr(making, "run_worker", found)
     (tmp_path / "launch.yaml").write_text(PLANNED)
     (tmp_path / "document.txt").write_text("as planned")
     return found
@@ -143,7 +143,7 @@ def test_documents_that_change_while_the_corpus_is_made_cost_the_result(
             return supervise.run_worker(job, *rest)
         return workers(job, *rest)
 
-    monkeypatch.setattr(runner, "run_worker", run_worker)
+    monkeypatch.setattr(making, "run_worker", run_worker)
     corpus = "corpus: {sources: [{path: docs}], near_duplicates: null, min_characters: 9}"
     execution = run_of(tmp_path, workers.model, corpus)
     planned = execution.plan()[1].fingerprint

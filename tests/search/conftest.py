@@ -107,10 +107,9 @@ def moments(monkeypatch: pytest.MonkeyPatch) -> Moments:
         moments.pass_one(switch)
         return Outcome(metrics, 1.0, 0, 0)
 
-    monkeypatch.setattr("llmtune.run.runner.run_worker", run_here)
+    monkeypatch.setattr("llmtune.run.making.run_worker", run_here)
     monkeypatch.setattr("llmtune.run.runner.environment", dict)  # asks git, each time
     monkeypatch.setattr("llmtune.search.study.environment", dict)
-    monkeypatch.setattr("llmtune.files.os.fsync", lambda descriptor: None)
     monkeypatch.setattr(_VersionManager, "get_head_version", _once(_VersionManager.get_head_version))
     return moments
 

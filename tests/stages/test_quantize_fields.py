@@ -13,13 +13,15 @@ from pydantic import ValidationError
 
 from llmtune.artifacts import Artifact
 from llmtune.corpus.store import Document, write_split
+from llmtune.extras import have
 from llmtune.stages.quantize import QuantizeStage
 from llmtune.stages.stage import Context
 from tests.stages.fields import WIRING, paths_of, with_setting
 from tests.tiny import TEXT, tiny_checkpoint
 
-pytest.importorskip("llmcompressor")
-pytest.importorskip("bitsandbytes")
+pytestmark = pytest.mark.skipif(
+    not (have("llmcompressor") and have("bitsandbytes")), reason="needs the extras quantize and bitsandbytes"
+)
 
 ROUND: dict[str, Any] = {"method": "round"}
 GPTQ: dict[str, Any] = {"method": "gptq", "calibration": {"rows": 4, "tokens": 32}}

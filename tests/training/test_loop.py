@@ -57,10 +57,11 @@ def test_losses_are_those_of_a_plain_loop(place: Path) -> None:
     assert losses_of(place, "ours") == pytest.approx(expected, abs=2e-4)
 
 
-@pytest.mark.parametrize("micro_batch", [1, 3, 8])
+@pytest.mark.parametrize("micro_batch", [1, 3])
 def test_accumulation_does_not_change_the_gradient(place: Path, micro_batch: int) -> None:
     """Rows have unequally many targets, so a mean of means would show (transformers #34191)."""
-    small_train(place, "whole", micro_batch=8)
+    if not (place / "whole").exists():
+        small_train(place, "whole", micro_batch=8)
     small_train(place, f"micro-{micro_batch}", micro_batch=micro_batch)
     assert losses_of(place, f"micro-{micro_batch}") == pytest.approx(losses_of(place, "whole"), abs=2e-4)
     norms = [[r["grad_norm"] for r in history_of(place, n) if "loss" in r] for n in ("whole", f"micro-{micro_batch}")]

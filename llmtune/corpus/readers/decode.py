@@ -1,11 +1,16 @@
-"""Bytes → text, or the reason why not. The encoding is never guessed: a wrong guess spoils text in silence."""
+"""Bytes → text, or the reason why not: strictly in the encoding that is named, marked, declared or detected."""
 
 from __future__ import annotations
 
 import codecs
+import re
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
+from llmtune.corpus.readers.detect import detected, meaning_of
 from llmtune.corpus.readers.reader import BINARY, EMPTY, ENCODING, Unreadable
+from llmtune.corpus.settings import AUTO_ENCODING
 
 _MARKS = (  # the longer marks first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -15,6 +20,9 @@ _MARKS = (  # the longer marks first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _HEAD = 8192  # bytes that decide whether a file is binary
+_CHUNK = 1 << 20  # bytes of a long file looked at together
+# As Python, Emacs and vi do, in the first two lines: `-*- coding: latin-1 -*-`, `vim: fileencoding=latin-1`.
+_DECLARED = re.compile(rb"\A(?:[^\n]*\n)?[^\n]*?coding[:=][ \t]*([-\w.]+)")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b"))  # escape and backspace stand in logs and manual pages
 
 
@@ -42,13 +50,15 @@ def head_of(path: Path) -> bytes:
 
 
 def decode(data: bytes, encoding: str) -> str:
-    """Strictly decoded text; a byte order mark wins over `encoding`. Raises Unreadable with the first wrong byte."""
+    """Strictly decoded text; a byte order mark wins over `encoding`. `auto`: UTF-8, else what the first two lines
+    declare, else what is detected for sure. Raises Unreadable with the first wrong byte; MissingExtra."""
     encoding = marked_encoding(data[:4]) or encoding
+    if encoding != AUTO_ENCODING:
+        return _strict(data, encoding)
     try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        byte = f"byte 0x{data[error.start]:02x} at offset {error.start}"
-        raise Unreadable(ENCODING, f"not {encoding}: {byte} ({error.reason})") from error
+        return _strict(data, "utf-8")
+    except Unreadable as error:
+        return _strict(data, _told(data, error))
 
 
 def read_text(path: Path, encoding: str) -> str:
@@ -57,3 +67,58 @@ def read_text(path: Path, encoding: str) -> str:
     if found := problem(data[:_HEAD]):
         raise found
     return decode(data, encoding)
+
+
+def open_text(path: Path, encoding: str) -> TextIO:
+    """A file of any length to be read line by line, strictly as `decode` would, line ends as they are. What is not
+    in its encoding raises UnicodeDecodeError as it is reached. Raises Unreadable."""
+    head = head_of(path)
+    if found := problem(head):
+        raise found
+    encoding = marked_encoding(head) or encoding
+    if encoding == AUTO_ENCODING:
+        encoding = "utf-8"
+        if (foreign := _not_utf8(path)) is not None:
+            try:
+                decode(foreign, "utf-8")
+            except Unreadable as error:
+                encoding = _told(foreign, error)
+    return path.open(encoding=encoding, newline="")
+
+
+def _strict(data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{data[error.start]:02x} at offset {error.start}"
+        raise Unreadable(ENCODING, f"not {encoding}: {byte} ({error.reason})") from error
+
+
+def _told(data: bytes, error: Unreadable) -> str:
+    """The encoding of data that is not UTF-8. Raises `error`, and more, where it can not be told."""
+    if found := _declared(data) or detected(data):
+        return found
+    raise Unreadable(ENCODING, f"{error.detail}; what it is can not be told for sure: say so in `encoding`") from error
+
+
+def _declared(data: bytes) -> str | None:
+    """The encoding that the first two lines declare, if Python knows it and all of `data` is in it."""
+    found = _DECLARED.match(data[:1000])
+    name = meaning_of(found[1].decode()) if found else None
+    with suppress(UnicodeError):
+        if name is not None:
+            data.decode(name)
+            return name
+    return None
+
+
+def _not_utf8(path: Path) -> bytes | None:
+    """The whole lines of the first piece of a file that is not UTF-8, or None if all of it is."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            try:
+                decoder.decode(chunk, final=len(chunk) < _CHUNK)
+            except UnicodeDecodeError:
+                return chunk + file.readline()
+    return None

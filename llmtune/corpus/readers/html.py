@@ -11,23 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmtune.corpus.readers.decode import decode, marked_encoding, problem
+from llmtune.corpus.readers.detect import meaning_of
 from llmtune.corpus.readers.reader import RawDocument
+from llmtune.corpus.readers.title import with_title
 from llmtune.corpus.settings import Source
 from llmtune.extras import need
 
 _CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
 _XML = re.compile(rb"""\A\s*<\?xml[^>]+encoding\s*=\s*["']([A-Za-z0-9_.:-]+)["']""")
 
-
-# What a label means in HTML (https://encoding.spec.whatwg.org), where Python takes it to the letter. A page that was
-# read as far as its meta element is not in UTF-16, whatever it says there.
-_MEANING = {
-    **dict.fromkeys(("iso-8859-1", "iso8859-1", "latin-1", "latin1", "us-ascii", "ascii"), "cp1252"),
-    **dict.fromkeys(("utf-16", "utf-16le", "utf-16be"), "utf-8"),
-    **dict.fromkeys(("gb2312", "gb_2312-80", "gbk", "x-gbk"), "gb18030"),
-    **dict.fromkeys(("shift_jis", "shift-jis", "sjis", "x-sjis", "windows-31j"), "cp932"),
-    **dict.fromkeys(("euc-kr", "ks_c_5601-1987", "ks_c_5601", "ksc5601"), "cp949"),
-}
+# A page that was read as far as its meta element is not in UTF-16, whatever it says there.
+_NOT_SO = dict.fromkeys(("utf-16", "utf-16le", "utf-16be"), "utf-8")
 
 
 class HtmlReader:
@@ -45,13 +39,8 @@ def declared_encoding(head: bytes) -> str | None:
     found = _CHARSET.search(head) or _XML.search(head)
     if marked_encoding(head) or not found:
         return None
-    name = found[1].decode("ascii").lower()
-    name = _MEANING.get(name, name)
-    try:
-        "".encode(name)
-    except (LookupError, UnicodeError):  # the codec "undefined" knows nothing, and says so
-        return None
-    return name
+    label = found[1].decode("ascii").lower()
+    return meaning_of(_NOT_SO.get(label, label))
 
 
 def page_text(page: str) -> str:
@@ -60,7 +49,7 @@ def page_text(page: str) -> str:
     from selectolax.lexbor import LexborHTMLParser
 
     from llmtune.corpus.readers.html_blocks import blocks_text
-    from llmtune.corpus.readers.html_page import content_of, title_of, with_title
+    from llmtune.corpus.readers.html_page import content_of, title_of
 
     tree = LexborHTMLParser(page)
     title = title_of(tree)

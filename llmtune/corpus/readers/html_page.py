@@ -92,22 +92,6 @@ def content_of(tree: LexborHTMLParser) -> LexborNode | None:
     return content
 
 
-def with_title(title: str | None, text: str) -> str:
-    """Put the title above the text unless the text begins with a heading that says it already."""
-    if not text or not title:
-        return text
-    first = text.split("\n", 1)[0]
-    if first.startswith("#"):
-        heading, said = _letters(first), _letters(title)
-        if heading and (heading in said or said in heading):
-            return text
-    return f"# {title}\n\n{text}"
-
-
-def _letters(text: str) -> str:
-    return "".join(character for character in text.casefold() if character.isalnum())
-
-
 def _remove(node: LexborNode) -> None:
     # `remove` takes the node out of the tree and leaves it alive: a node list may still hold what was inside of it.
     if node.parent is not None:

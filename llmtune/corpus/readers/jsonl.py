@@ -1,21 +1,23 @@
-"""JSON Lines (one record a line) and JSON files that hold an array of records, or one; gzip too."""
+"""JSON Lines (one record a line) and JSON files that hold an array of records, or one."""
 
 from __future__ import annotations
 
-import gzip
+import io
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TextIO
 
 from llmtune.corpus.readers.decode import decode, marked_encoding, problem
-from llmtune.corpus.readers.reader import DAMAGED, MALFORMED, RawDocument, Rejected, Unreadable
+from llmtune.corpus.readers.json_array import elements
+from llmtune.corpus.readers.reader import DAMAGED, ENCODING, MALFORMED, TOO_LARGE, RawDocument, Rejected, Unreadable
 from llmtune.corpus.readers.records import document_of
-from llmtune.corpus.settings import Source
+from llmtune.corpus.settings import AUTO_ENCODING, Source
+from llmtune.words import human_bytes
 
+_LONGEST = 64 << 20  # bytes of a line, characters of an element: one record in memory, whatever the file
 _BETWEEN = re.compile(r"[\s,\[]*")  # records of an array or of lines
 
 
@@ -23,41 +25,59 @@ class JsonlReader:
     """A line, or an element of the array, is a document. A bad line is rejected and the next one read."""
 
     def read(self, path: Path, source: Source) -> Iterator[RawDocument | Rejected]:
-        try:
-            with _open(path) as file:
-                head = file.read(8192)
-                if found := problem(head):
-                    raise found
-                file.seek(0)
-                if marked_encoding(head) in ("utf-16", "utf-32") or _is_one_value(path, head):
-                    yield from _array(decode(file.read(), source.encoding), source)
-                else:
-                    yield from _lines(file, source)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise Unreadable(DAMAGED, f"not a whole gzip file: {error}") from error
+        with path.open("rb") as file:
+            head = file.read(8192)
+            if found := problem(head):
+                raise found
+            file.seek(0)
+            encoding = marked_encoding(head) or _encoding(source)
+            if head.decode(encoding, "ignore").lstrip().startswith("["):
+                yield from _array(io.TextIOWrapper(file, encoding), source)
+            elif encoding in ("utf-16", "utf-32") or _is_one_object(path, head):
+                yield _whole(file, source)
+            else:
+                yield from _lines(file, source)
 
 
-def _is_one_value(path: Path, head: bytes) -> bool:
-    """Whether a file is an array, or (`.json` only) an object that goes on on the next line."""
+def _is_one_object(path: Path, head: bytes) -> bool:
+    """Whether a file is called `.json` and begins with an object that goes on on the next line."""
     head = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     first, ends, _ = head.partition(b"\n")
     goes_on = head.startswith(b"{") and bool(ends) and not first.rstrip().endswith(b"}")
-    return head.startswith(b"[") or (goes_on and path.name.lower().endswith((".json", ".json.gz")))
+    return goes_on and path.suffix.lower() == ".json"
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+def _encoding(source: Source) -> str:
+    """JSON is UTF-8 by its standard (RFC 8259): a line in another encoding is named, unless the recipe says which."""
+    return "utf-8" if source.encoding == AUTO_ENCODING else source.encoding
 
 
 def _lines(file: BinaryIO, source: Source) -> Iterator[RawDocument | Rejected]:
-    for number, line in enumerate(file, 1):
-        if line.strip():
+    number = 0
+    while line := file.readline(_LONGEST + 1):
+        number += 1
+        if len(line) > _LONGEST and not line.endswith(b"\n"):
+            size = len(line) + _rest_of_line(file)
+            yield Rejected(
+                f"#{number}", TOO_LARGE, f"a line of {human_bytes(size)}; at most {human_bytes(_LONGEST)} are read"
+            )
+        elif line.strip():
             yield _record(line, source, f"#{number}")
+
+
+def _rest_of_line(file: BinaryIO) -> int:
+    """Bytes up to the next line, which are passed over."""
+    size = 0
+    while piece := file.readline(1 << 20):
+        size += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return size
 
 
 def _record(line: bytes, source: Source, part: str) -> RawDocument | Rejected:
     try:
-        record = json.loads(decode(line, source.encoding))
+        record = json.loads(decode(line, _encoding(source)))
     except Unreadable as error:
         return Rejected(part, error.reason, error.detail)
     except (ValueError, RecursionError) as error:
@@ -65,27 +85,38 @@ def _record(line: bytes, source: Source, part: str) -> RawDocument | Rejected:
     return document_of(record, source, part)
 
 
-def _array(text: str, source: Source) -> Iterator[RawDocument | Rejected]:
+def _whole(file: BinaryIO, source: Source) -> RawDocument | Rejected:
+    data = file.read(_LONGEST + 1)
+    if len(data) > _LONGEST:
+        raise Unreadable(TOO_LARGE, f"one value of more than {human_bytes(_LONGEST)}")
     try:
-        records = json.loads(text)
+        return document_of(json.loads(decode(data, _encoding(source))), source, "#1")
     except (ValueError, RecursionError) as error:
         raise Unreadable(DAMAGED, f"not JSON: {error}") from error
-    for number, record in enumerate(records if isinstance(records, list) else [records], 1):
-        yield document_of(record, source, f"#{number}")
+
+
+def _array(file: TextIO, source: Source) -> Iterator[RawDocument | Rejected]:
+    try:
+        for number, record in enumerate(elements(file, _LONGEST), 1):
+            yield document_of(record, source, f"#{number}")
+    except UnicodeDecodeError as error:
+        raise Unreadable(
+            ENCODING, f"not {error.encoding}: byte 0x{error.object[error.start]:02x} ({error.reason})"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(DAMAGED, f"not JSON: {error}") from error
 
 
 def first_records(path: Path, source: Source, size: int) -> tuple[list[RawDocument | Rejected], int]:
     """The whole records in the first `size` bytes of a file's text, lines or array, and how many bytes of the file
-    (compressed, if it is) they took. For estimates: what is not JSON ends it."""
-    with path.open("rb") as raw:
-        file = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
+    they took. For estimates: what is not JSON ends it."""
+    with path.open("rb") as file:
         data = file.read(size)
-        taken = raw.tell()
-    text = data.decode(marked_encoding(data) or source.encoding, "replace").removeprefix("\ufeff")
+    text = data.decode(marked_encoding(data) or _encoding(source), "replace").removeprefix("\ufeff")
     found: list[RawDocument | Rejected] = []
     at = 0
     with suppress(ValueError, RecursionError):
         while between := _BETWEEN.match(text, at):
             record, at = json.JSONDecoder().raw_decode(text, between.end())
             found.append(document_of(record, source, ""))
-    return found, round(taken * at / max(len(text), 1))
+    return found, round(len(data) * at / max(len(text), 1))

@@ -20,7 +20,16 @@ ENCODING = "wrong encoding"
 UNREADABLE = "unreadable file"
 DAMAGED = "damaged file"
 MALFORMED = "malformed record"
-PROBLEMS = (EMPTY, BINARY, ENCODING, UNREADABLE, DAMAGED, MALFORMED)
+PROTECTED = "password-protected file"
+SCANNED = "scanned page"
+TOO_LARGE = "too large"
+UNSAFE = "unsafe entry of an archive"
+NESTED = "archives nested too deeply"
+# Reasons for which a file that can be read is not wanted.
+GENERATED = "generated code"
+MINIFIED = "minified code"
+VENDORED = "vendored code"
+PROBLEMS = (EMPTY, BINARY, ENCODING, UNREADABLE, DAMAGED, MALFORMED, PROTECTED, SCANNED, TOO_LARGE, UNSAFE, NESTED)
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,15 @@ class RawDocument:
     """One document as read, before cleaning: either `text` or `messages`.
 
     part: which part of the file it is (`#12` for the twelfth record), "" where the file is one document
+    format, changes: not of the reader; in which it was read, and (kind, amount) of what the clean-up did (clean/)
     """
 
     part: str = ""
     text: str | None = None
     messages: tuple[Turn, ...] | None = None
     licence: str | None = None
+    format: str = ""
+    changes: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

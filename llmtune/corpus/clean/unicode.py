@@ -1,4 +1,4 @@
-"""Clean-up that every text gets, whatever it came from."""
+"""Unicode form, line ends and invisible characters: clean-up that every text gets, whatever it came from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import unicodedata
 from llmtune.corpus.readers.reader import RawDocument
 from llmtune.corpus.store import Message
 
-_LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_LINE_ENDS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
+# A soft hyphen at the end of a line is where a typesetter broke a word.
+_BROKEN = re.compile(r"\u00ad[ \t]*\n[ \t]*")
 # Control characters but tab and newline, byte order marks, soft hyphens, zero-width and word-joining spaces, the
 # direction marks that only hide (U+200E and U+200F stay: Arabic and Hebrew need them), lone surrogates, noncharacters.
 _INVISIBLE = re.compile(
@@ -16,7 +18,6 @@ _INVISIBLE = re.compile(
     "\ufffe\uffff]"
 )
 _WIDE_SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f]")
-_TRAILING = re.compile(r"(?<![ \t])[ \t]++$", re.MULTILINE)  # each run of blanks is looked at once
 _BLANK_LINES = re.compile(r"\n{4,}")
 
 
@@ -31,9 +32,17 @@ def cleaned(raw: RawDocument) -> tuple[str | None, tuple[Message, ...] | None]:
 def clean_text(text: str) -> str:
     """Unicode NFC, \\n line ends, no control or invisible characters, no trailing white space, at most two blank lines
     in a row, none at either end. Idempotent. Indentation and tabs stay: they are part of code."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _LINE_ENDS.sub("\n", text)
+    if not text.isascii():
+        if "\u00ad" in text:
+            text = _BROKEN.sub("", text)
+        text = _WIDE_SPACES.sub(" ", text)
     text = _INVISIBLE.sub("", text)
-    text = _WIDE_SPACES.sub(" ", text)
     text = unicodedata.normalize("NFC", text)
-    text = _TRAILING.sub("", text)
+    return tidy("\n".join([line.rstrip(" \t") for line in text.split("\n")]))
+
+
+def tidy(text: str) -> str:
+    """At most two blank lines in a row, none at either end."""
     return _BLANK_LINES.sub("\n\n\n", text).strip("\n")

@@ -1,0 +1,1 @@
+"""Clean-up of what was read, one file an idea; `source.py` puts them in order."""

@@ -1,0 +1,81 @@
+"""E-mail addresses and phone numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from llmtune.extras import need
+
+_DOMAIN = re.compile(r"@[^\W_][\w-]*(?:\.[\w-]+)+")
+_LOCAL = re.compile(r"[\w.+%'-]*[\w+%-]\Z")
+# Names kept for examples (RFC 2606, 6761, 6762).
+_EXAMPLES = re.compile(r"(?:.*\.)?(?:example\.(?:com|net|org|edu)|example|test|invalid|localhost|local)", re.IGNORECASE)
+_FILE = frozenset(
+    ("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "py", "rb", "sh", "so", "conf", "md", "html",
+     "service", "socket", "target", "timer", "mount")
+)  # fmt: skip
+_REMOTE = re.compile(r":[\w~/.]")  # git@host:path, scp user@host:path
+
+_INTERNATIONAL = re.compile(r"\+\d[\d ().\u2011/-]{5,22}\d\d(?!\w)|\+\(\d[\d ().\u2011/-]{5,22}\d\d(?!\w)")
+_APART = re.compile(r" [-/.]|[-/.] ")  # no way to write one number
+_NATIONAL = re.compile(r"(?:\(\d{1,5}\)|\d+)(?:[ ./\u2011-]{1,2}\d+)+(?!\w)|\d{7,15}(?!\w)")
+_AMERICAN = re.compile(r"\(\d{3}\) ?\d{3}[-. ]\d{4}(?!\w)")
+_PHONE_WORDS = (
+    "tel", "phone", "fax", "mobile", "cell", "call", "whatsapp", "hotline", "dial", "sms", "téléphone", "telefon",
+    "teléfono", "telefono", "handy", "móvil", "celular", "telefoon", "puhelin", "телефон", "tél",
+)  # fmt: skip
+_PHONE_WORD = re.compile(
+    rf"(?<!\w)(?:{'|'.join(_PHONE_WORDS)})\w{{0,4}}(?: (?:number|no|us|me|at|on|is|nr|num))*[\s.:)]{{0,4}}\Z",
+    re.IGNORECASE,
+)
+
+
+def find_emails(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of the e-mail addresses in a text. No address of an example, no `git@host:path`, no `user:word@host` of a
+    URL, no `icon@2x.png`."""
+    for found in _DOMAIN.finditer(text):
+        before = text[max(0, found.start() - 64) : found.start()]
+        local = _LOCAL.search(before)
+        domain = found[0][1:].rstrip("-_")
+        top = domain.rpartition(".")[2].lower()
+        is_top = (top.isalpha() or top.startswith("xn--")) and 2 <= len(top) <= 24 and top not in _FILE
+        if local is None or not is_top:
+            continue
+        if _EXAMPLES.fullmatch(domain) or _REMOTE.match(text, found.start() + 1 + len(domain)):
+            continue
+        word = re.split(r"[\s<>\"'(]", before)[-1]
+        if "://" in word:
+            continue
+        start = found.start() - len(local[0].lstrip(".'-"))
+        if start < found.start():
+            yield start, found.start() + 1 + len(domain)
+
+
+def find_phones(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of the phone numbers in a text: with a country code; as `(415) 555-2671`; or with a word before them that
+    says what they are. The first two are looked up in libphonenumber's numbering plans."""
+    if "+" in text:
+        for found in _INTERNATIONAL.finditer(text):
+            stands_alone = not text[found.start() - 1 : found.start()].isalnum() and not _APART.search(found[0])
+            if stands_alone and _is_dialled(found[0], None):
+                yield found.span()
+    if "(" in text:
+        for found in _AMERICAN.finditer(text):
+            if not text[found.start() - 1 : found.start()].isalnum() and _is_dialled(found[0], "US"):
+                yield found.span()
+    small = text.lower()
+    if any(word in small for word in _PHONE_WORDS):
+        for found in _NATIONAL.finditer(text):
+            digits = sum(character.isdigit() for character in found[0])
+            if 7 <= digits <= 15 and _PHONE_WORD.search(text, max(0, found.start() - 30), found.start()):
+                yield found.span()
+
+
+def _is_dialled(number: str, region: str | None) -> bool:
+    """Whether a number is one of a numbering plan."""
+    phonenumbers = need("phonenumbers", "looking for phone numbers")
+    try:
+        return bool(phonenumbers.is_valid_number(phonenumbers.parse(number, region)))
+    except phonenumbers.NumberParseException:
+        return False
