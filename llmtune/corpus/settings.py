@@ -12,7 +12,10 @@ from llmtune.corpus.filters.settings import FilterSettings
 from llmtune.corpus.place_settings import UnpackSettings, checked_place, checked_storage
 from llmtune.settings import RecipePath, RecipePlace, Settings
 
-Format = Literal["auto", "text", "markdown", "rst", "html", "man", "notebook", "code", "jsonl", "csv", "parquet", "pdf", "docx", "pptx", "epub", "python-docs"]
+Format = Literal[
+    "auto", "text", "markdown", "rst", "html", "man", "notebook", "code", "jsonl", "csv", "parquet", "pdf", "docx", "pptx",
+    "epub", "python-docs",
+]  # fmt: skip
 Layout = Literal["auto", "text", "openai", "sharegpt", "alpaca", "strings"]
 
 AUTO_ENCODING = "auto"
@@ -58,7 +61,7 @@ class Source(Settings):
     )
     storage: Annotated[dict[str, Any], AfterValidator(checked_storage)] = Field(
         default_factory=dict,
-        description="Options for the store of a URL, as its fsspec package takes them: {anon: true}, {endpoint_url: …}. "
+        description="Options for the store of a URL, as its fsspec package takes them: {anon: true}. "
         "A secret is named by its environment variable: {secret: $MY_SECRET}.",
     )
     unpack: UnpackSettings = Field(
@@ -90,8 +93,8 @@ class Source(Settings):
     )
     layout: Layout = Field(
         "auto",
-        description="What a JSONL, CSV or Parquet record is: text, OpenAI messages, ShareGPT conversations, or Alpaca; or "
-        "strings: a document of all that is text in it, whatever the columns are called. auto: by its columns.",
+        description="What a JSONL, CSV or Parquet record is: text, OpenAI messages, ShareGPT conversations, or Alpaca; "
+        "or strings: a document of all that is text in it, whatever the columns are called. auto: by its columns.",
     )
     delimiter: str | None = Field(
         None,

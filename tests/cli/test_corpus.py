@@ -1,4 +1,4 @@
-"""`llmtune corpus`: every document of a folder is found again, in a split or among what was dropped, with the reason."""
+"""`llmtune corpus`: every document of a folder is found again, in a split or among what was dropped and why."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_identity_holds_the_format_and_hashes_unchanged_files_once(
         ({}, "needs a path"),
         ({"path": "x", "format": "python-docs"}, "takes no path"),
         ({"path": "x", "format": "html", "columns": {"text": "a"}}, "'columns' is for records"),
-        ({"path": "x", "format": "pdf"}, "Input should be 'auto'"),
+        ({"path": "x", "format": "fax"}, "Input should be 'auto'"),
         ({"path": "x", "name": "a/b"}, "String should match pattern"),
     ],
 )
