@@ -13,8 +13,8 @@ from llmtune.corpus.place_settings import UnpackSettings, checked_place, checked
 from llmtune.settings import RecipePath, RecipePlace, Settings
 
 Format = Literal[
-    "auto", "text", "markdown", "rst", "html", "man", "notebook", "code", "jsonl", "csv", "parquet", "pdf", "docx", "pptx",
-    "epub", "python-docs",
+    "auto", "text", "markdown", "rst", "html", "man", "notebook", "code", "jsonl", "csv", "parquet",
+    "pdf", "docx", "pptx", "epub", "python-docs",
 ]  # fmt: skip
 Layout = Literal["auto", "text", "openai", "sharegpt", "alpaca", "strings"]
 
