@@ -26,6 +26,8 @@ from llmtune.augment.memory import Memory
 from llmtune.augment.rewrite import rewritten
 from llmtune.augment.segments import Segment, pieces_of
 from llmtune.augment.settings import BackTranslateSettings
+from llmtune.corpus.dropped import CONTAMINATED
+from llmtune.corpus.dropped import NAME as DROPPED
 from llmtune.corpus.store import Document, read_split, write_split
 from llmtune.corpus.text import content_hash
 from llmtune.errors import LlmtuneError
@@ -167,6 +169,9 @@ def _write(
     write_split(output, "train", chain(read_split(corpus, "train"), augmented()))
     for split in ("valid", "test"):
         shutil.copytree(corpus / split, output / split)
+    for name in (DROPPED, CONTAMINATED):
+        if (corpus / name).exists():
+            shutil.copyfile(corpus / name, output / name)
     if not tally.documents:
         monitor.note("no text was changed enough to be added: see the reasons in the card, or loosen `keep`")
     card = card_of(read_json(corpus / "card.json"), settings, engine, tally)

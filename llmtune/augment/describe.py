@@ -44,11 +44,13 @@ class _Drawn:
 class Tally:
     """Counts as the documents come by. Sentences are counted as often as they stand in the corpus.
 
-    documents, characters, bytes: of the new texts; licences: theirs, None for unknown; left: documents not added
+    documents, characters, bytes: of the new texts; characters_read: as often as an epoch reads them; licences: theirs,
+        None for unknown; left: documents not added
     """
 
     def __init__(self, settings: BackTranslateSettings, seed: int) -> None:
         self.documents = self.characters = self.bytes = self.left = 0
+        self.characters_read = 0.0
         self.sentences = self.kept = 0
         self.dropped: Counter[str] = Counter()
         self.licences: Counter[str] = Counter()
@@ -67,6 +69,7 @@ class Tally:
             return
         self.documents += 1
         self.characters += len(new.text)
+        self.characters_read += len(new.text) * new.repeats
         self.bytes += len(new.text.encode())
         self.licences[original.licence or "unknown"] += 1
         self._texts.offer(new.id, str(len(new.text)), new.text[:EXCERPT])
@@ -192,5 +195,6 @@ def _larger(sizes: Mapping[str, int], tally: Tally) -> dict[str, int]:
         "documents": sizes["documents"] + tally.documents,
         "groups": sizes["groups"],
         "characters": sizes["characters"] + tally.characters,
+        "characters_read": round(sizes.get("characters_read", sizes["characters"]) + tally.characters_read),
         "bytes": sizes["bytes"] + tally.bytes,
     }

@@ -22,8 +22,8 @@ from typing import Any
 from llmtune.corpus.card import Kept, card_of, metrics_of, samples_of
 from llmtune.corpus.clean.changes import Changes
 from llmtune.corpus.contamination import EvaluationTexts
+from llmtune.corpus.dropped import CONTAMINATED, DropLog, read_dropped
 from llmtune.corpus.dropped import NAME as DROPPED
-from llmtune.corpus.dropped import DropLog, read_dropped
 from llmtune.corpus.drops import LINK, Drops
 from llmtune.corpus.duplicates import Entry, sort_out
 from llmtune.corpus.earlier import keep_splits, splits_of
@@ -69,19 +69,24 @@ def build_corpus(
     splits = _split(entries, settings, seed, monitor)
     mixture = mix(entries, splits, settings, seed)
     _tell_mixture(mixture, names, monitor)
+    output.mkdir(parents=True, exist_ok=True)
     with DropLog(output / DROPPED) as drops.log:
         for number in range(len(intakes)):
             for one in read_dropped(dropped_file(work, _place(number))):
                 drops.log.add(one.id, one.reason, one.detail)
         _count_left_out(entries, intakes, drops, work, monitor)
+    if all(entry.left_out for entry in entries):
+        raise _nothing_left(drops)
     kept = _write(entries, splits, [one.repeats for one in mixture], intakes, work, output, monitor)
     figures = {"clusters": found.clusters, "documents": found.documents, "largest_cluster": found.largest}
     card = card_of(settings, names, intakes, drops, changes, kept, figures)
     card["mixture"] = {name: asdict(one) for name, one in zip(names, mixture, strict=True)}
+    read = sum(entry.characters * mixture[entry.source].repeats for entry in kept if entry.split == "train")
+    card["splits"]["train"]["characters_read"] = round(read)
     write_json(output / "card.json", card)
     if settings.decontaminate is not None:
         lines = [json.dumps(found, ensure_ascii=False) for intake in intakes for found in intake.contaminated]
-        write_text(output / "contaminated.jsonl", "".join(f"{line}\n" for line in lines))
+        write_text(output / CONTAMINATED, "".join(f"{line}\n" for line in lines))
     write_json(output / "samples.json", samples_of(kept, drops, changes, output, settings.samples, seed))
     return metrics_of(card)
 
@@ -90,7 +95,8 @@ def _evaluation_texts(settings: DecontaminateSettings | None, monitor: Monitor) 
     if settings is None:
         return None
     read = read_all(settings.sources, "decontaminate.against", monitor)
-    found = EvaluationTexts(((document.id, document_text(document)) for document in read), settings.words)
+    texts = ((document.id, document_text(document), "#" in document.id) for document in read)
+    found = EvaluationTexts(texts, settings.words)
     monitor.note(f"looking for {len(found.ids):,} evaluation texts in the documents")
     return found
 
@@ -168,12 +174,12 @@ def _write(
 
 
 def _tell_mixture(mixture: list[Mixed], names: list[str], monitor: Monitor) -> None:
-    """Say which sources hold too little for the share that was asked for."""
+    """Say which sources make another share of the text than was asked for."""
     for name, one in zip(names, mixture, strict=True):
-        if one.wanted is not None and one.share < 0.98 * one.wanted:
+        if one.wanted is not None and abs(one.share - one.wanted) > 0.02 * one.wanted + 0.005:
             monitor.note(
                 f"source '{name}' makes {100 * one.share:.1f} % of the training text, not {100 * one.wanted:.1f} %: "
-                f"it is read {one.repeats:.1f} times already"
+                + (f"it is read {one.repeats:.1f} times already" if one.repeats > 1 else "its documents are too large")
             )
 
 

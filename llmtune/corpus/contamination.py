@@ -33,18 +33,20 @@ class Hit:
 class EvaluationTexts:
     """The word sequences of evaluation texts, to look for in documents; 12 bytes a word.
 
-    texts: (id, text); sequences do not go on from one paragraph of a text to the next
+    texts: (id, text, whether it is a record); sequences do not go on from one paragraph of a text to the next. Of a
+        record each paragraph is a text of its own, however short; a file's headings are not
     words: length of a sequence
     """
 
-    def __init__(self, texts: Iterable[tuple[str, str]], words: int) -> None:
+    def __init__(self, texts: Iterable[tuple[str, str, bool]], words: int) -> None:
         self._hasher = WordHasher("looking for evaluation texts")
         self.ids: list[str] = []
         found: dict[int, list[tuple[Hashes, int]]] = defaultdict(list)  # width → (sequences, number of the text)
-        for id, text in texts:
-            for paragraph in _BREAK.split(text)[::2]:
+        for id, text, is_record in texts:
+            paragraphs = _BREAK.split(text)[::2]
+            for paragraph in paragraphs:
                 hashes = self._hasher.hashes(words_of(paragraph))
-                if len(hashes) >= SHORTEST:
+                if len(hashes) >= (SHORTEST if is_record or len(paragraphs) == 1 else words):
                     width = min(words, len(hashes))
                     found[width].append((shingles(hashes, width), len(self.ids)))
             self.ids.append(id)

@@ -13,6 +13,7 @@ from llmtune.corpus.text import printable
 from llmtune.errors import BadArtifact
 
 NAME = "dropped.parquet"
+CONTAMINATED = "contaminated.jsonl"  # beside it: each evaluation text that was found in a document
 _SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("id", "reason", "detail")])
 _ROWS = 20_000  # of a row group; they stand in memory
 

@@ -91,13 +91,12 @@ def sort_out(
             monitor.safe_point()
     if sketcher is None or known_sketcher is None or settings.near_duplicates is None:
         return entries, Clusters()
-    signatures = sketcher.signatures()
-    found = _group(entries, sketched, signatures, parts, settings, settings.near_duplicates, monitor)
-    for row, number, similarity in _known_copies(
-        known_sketcher.signatures(), signatures, settings.near_duplicates, monitor
-    ):
+    signatures, threshold = sketcher.signatures(), settings.near_duplicates
+    known_rows: set[int] = set()
+    for row, number, similarity in _known_copies(known_sketcher.signatures(), signatures, threshold, monitor):
         entries[sketched[row]].left_out = (KNOWN, _like(known_ids[number], similarity))
-    return entries, found
+        known_rows.add(row)
+    return entries, _group(entries, sketched, signatures, known_rows, parts, settings, threshold, monitor)
 
 
 def _like(id: str, similarity: float) -> str:
@@ -121,6 +120,7 @@ def _group(
     entries: list[Entry],
     sketched: list[int],
     signatures: Signatures,
+    known_rows: set[int],
     parts: Parts,
     settings: CorpusSettings,
     threshold: float,
@@ -133,7 +133,8 @@ def _group(
         for row in cluster:
             entries[sketched[row]].group = group
         if settings.near_duplicate_action == "drop":
-            for row, original, similarity in copies(signatures, cluster, threshold, monitor):
+            rest = [row for row in cluster if row not in known_rows]  # what is dropped itself is no original
+            for row, original, similarity in copies(signatures, rest, threshold, monitor):
                 entries[sketched[row]].left_out = (NEAR, _like(entries[sketched[original]].id, similarity))
     sizes = [len(cluster) for cluster in found]
     return Clusters(len(sizes), sum(sizes), max(sizes, default=0))

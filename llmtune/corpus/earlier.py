@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,26 +12,40 @@ import pyarrow.parquet as pq
 
 from llmtune.corpus.drops import BETWEEN
 from llmtune.corpus.duplicates import Entry
-from llmtune.corpus.store import SPLITS
+from llmtune.corpus.store import SPLITS, shards_of
 from llmtune.errors import BadArtifact
 
 
-def splits_of(path: Path) -> dict[str, str]:
-    """sha256 → split of the documents of a corpus folder, or of the corpus that a run made from its documents.
+@dataclass(frozen=True)
+class Earlier:
+    """The splits of an earlier corpus, by the hash of a document and by its id: a clean-up that looks at the whole
+    source, or an edit, can give a document another hash."""
+
+    by_hash: dict[str, str] = field(default_factory=dict)
+    by_id: dict[str, str] = field(default_factory=dict)
+
+    def split_of(self, entry: Entry) -> str | None:
+        """The split that a document stood in; None: it is new."""
+        return self.by_hash.get(entry.sha256) or self.by_id.get(entry.id)
+
+
+def splits_of(path: Path) -> Earlier:
+    """The splits of a corpus folder, or of the corpus that a run made from its documents.
 
     Raises BadArtifact when `path` is neither, or is damaged."""
-    corpus, found = _corpus_at(path), {}
+    corpus, found = _corpus_at(path), Earlier()
     for split in SPLITS:
-        for shard in sorted((corpus / split).glob("*.parquet")):
+        for shard in shards_of(corpus, split):
             try:
-                hashes = pq.read_table(shard, columns=["sha256"])["sha256"].to_pylist()
+                table = pq.read_table(shard, columns=["sha256", "id"])
             except (OSError, pa.ArrowException) as error:
                 raise BadArtifact(f"damaged corpus shard: {error}", where=str(shard)) from error
-            found.update(dict.fromkeys(hashes, split))
+            found.by_hash.update(dict.fromkeys(table["sha256"].to_pylist(), split))
+            found.by_id.update(dict.fromkeys(table["id"].to_pylist(), split))
     return found
 
 
-def keep_splits(entries: list[Entry], earlier: dict[str, str]) -> dict[str, str]:
+def keep_splits(entries: list[Entry], earlier: Earlier) -> dict[str, str]:
     """group → split, for the groups with documents of the earlier corpus.
 
     A new document that is near-duplicate to documents of two splits would be a leak on either side: it is dropped, and
@@ -40,17 +55,17 @@ def keep_splits(entries: list[Entry], earlier: dict[str, str]) -> dict[str, str]
         members[entry.group].append(entry)
     placed: dict[str, str] = {}
     for group, of_group in members.items():
-        splits = sorted({earlier[entry.sha256] for entry in of_group if entry.sha256 in earlier})
+        known = [(entry, split) for entry in of_group if (split := earlier.split_of(entry))]
+        splits = sorted({split for _, split in known})
         if len(splits) == 1:
             placed[group] = splits[0]
         elif splits:
             for entry in of_group:
-                if entry.sha256 in earlier:
-                    split = earlier[entry.sha256]
-                    entry.group = min(other.group_alone for other in of_group if earlier.get(other.sha256) == split)
-                    placed[entry.group] = split
-                elif entry.left_out is None:
-                    entry.left_out = (BETWEEN, f"like documents of {' and '.join(splits)}")
+                entry.left_out = entry.left_out or (BETWEEN, f"like documents of {' and '.join(splits)}")
+            for entry, split in known:
+                entry.group = min(other.group_alone for other, of_other in known if of_other == split)
+                entry.left_out = None  # they stood beside each other before; a new one is no reason to drop them
+                placed[entry.group] = split
     return placed
 
 
@@ -59,7 +74,10 @@ def _corpus_at(path: Path) -> Path:
     if (path / "card.json").is_file():
         return path
     for record in sorted(path.glob("*/stage.json")):
-        told = json.loads(record.read_text(encoding="utf-8"))
+        try:
+            told = json.loads(record.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BadArtifact(f"damaged record of a stage: {error}", where=str(record)) from error
         corpus = path.parent / ".artifacts" / str(told.get("artifact"))
         if told.get("kind") == "corpus" and (corpus / "card.json").is_file():
             return corpus

@@ -76,7 +76,12 @@ def estimate(settings: CorpusSettings) -> Estimate:
     for setting, sources in compared.items():
         try:
             for source in sources:
-                files_of(source)
+                modules = {
+                    module for file in files_of(source) if file.format for module in FORMATS[file.format].modules
+                }
+                result.problems += [
+                    str(missing(module, f"reading `{setting}`")) for module in modules if not have(module)
+                ]
         except LlmtuneError as error:
             result.problems.append(f"{setting}: {error}")
     if settings.split.earlier is not None:

@@ -27,7 +27,7 @@ from llmtune.corpus.store import Document, write_split
 from llmtune.corpus.text import content_hash, printable
 from llmtune.corpus.unpack import local_files
 from llmtune.errors import LlmtuneError
-from llmtune.files import read_json, write_json
+from llmtune.files import read_json, sync_tree, write_json
 from llmtune.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def take_in(source: Source, name: str, place: str, work: Path, judge: Judge, mon
     with DropLog(dropped_file(work, place)) as intake.drops.log:
         intake.kept = write_split(work, place, _documents(source, files, work / _SPOOL, intake, judge, monitor))
     intake.drops.log = None
+    sync_tree(work)  # the record says that what it tells of is whole
     write_json(record, _to_json(intake))
     return intake
 

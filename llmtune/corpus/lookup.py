@@ -12,8 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmtune.corpus.dropped import NAME, Dropped, read_dropped
+from llmtune.corpus.dropped import CONTAMINATED, NAME, Dropped, read_dropped
 from llmtune.corpus.store import SPLITS, Document, read_split
+from llmtune.corpus.text import printable
 from llmtune.errors import BadArtifact, LlmtuneError
 
 _NEAREST = 5  # names offered in the place of one that is not there
@@ -39,7 +40,7 @@ def fate_of(corpus: Path, wanted: str) -> Fate:
     Raises LlmtuneError that names the nearest ids when there is none, or several; BadArtifact for a damaged corpus."""
     splits = dict(_ids(corpus))
     drops = {one.id: one for one in read_dropped(corpus / NAME)}
-    id = _meant(wanted, [*splits, *drops])
+    id = _meant(printable(wanted), [*splits, *drops])
     found = [line["evaluation_text"] for line in _contaminated(corpus) if line["document"] == id]
     if id not in splits:
         return Fate(id, dropped=drops[id], evaluation_texts=found)
@@ -92,9 +93,9 @@ def _without_text(corpus: Path, split: str) -> Iterator[tuple[str, str]]:
 
 
 def _contaminated(corpus: Path) -> Iterator[dict[str, str]]:
-    path = corpus / "contaminated.jsonl"
+    path = corpus / CONTAMINATED
     if path.exists():
-        yield from map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        yield from map(json.loads, filter(None, path.read_text(encoding="utf-8").split("\n")))
 
 
 def _meant(wanted: str, ids: list[str]) -> str:

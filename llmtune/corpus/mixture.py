@@ -17,6 +17,7 @@ from operator import mul
 from llmtune.corpus.drops import BUDGET
 from llmtune.corpus.duplicates import Entry
 from llmtune.corpus.settings import CorpusSettings, Source
+from llmtune.corpus.store import SPLITS
 
 MOST_REPEATS = 4.0
 
@@ -39,22 +40,25 @@ def characters_read(sizes: Sequence[int], settings: CorpusSettings) -> int:
 
 def mix(entries: Sequence[Entry], splits: Mapping[str, str], settings: CorpusSettings, seed: int) -> list[Mixed]:
     """The mixture of the train split, a Mixed a source. Documents that are not read are marked in `entries`."""
-    train: list[list[Entry]] = [[] for _ in settings.sources]
+    by_split: dict[str, list[list[Entry]]] = {split: [[] for _ in settings.sources] for split in SPLITS}
     for entry in entries:
-        if entry.left_out is None and splits[entry.group] == "train":
-            train[entry.source].append(entry)
-    for source, of_source in zip(settings.sources, train, strict=True):
-        if source.max_characters is not None:
-            _keep(of_source, source.max_characters, f"of {source.max_characters:,} characters", seed)
-    sizes = [_size(of_source) for of_source in train]
-    times = _times(sizes, settings.sources, settings.temperature)
-    for of_source, size, often in zip(train, sizes, times, strict=True):
-        if often < 1:
-            _keep(of_source, often * size, f"of {100 * often:.0f} % of the source", seed)
+        if entry.left_out is None:
+            by_split[splits[entry.group]][entry.source].append(entry)
+    train = by_split["train"]
+    whole = [_size(of_source) for of_source in train]
+    budgets = [source.max_characters or size for source, size in zip(settings.sources, whole, strict=True)]
+    times = _times([min(pair) for pair in zip(whole, budgets, strict=True)], settings.sources, settings.temperature)
+    for number, (size, budget, often) in enumerate(zip(whole, budgets, times, strict=True)):
+        part = min(1.0, often) * min(size, budget) / size if size else 1.0
+        for (
+            of_split
+        ) in by_split.values():  # the held-out texts of a source in the same part, or they would be of it alone
+            if part < 1:
+                _keep(of_split[number], part * _size(of_split[number]), f"{100 * part:.0f} % of it", seed)
     read = [max(1.0, often) * _size(of_source) for of_source, often in zip(train, times, strict=True)]
-    whole = sum(read) or 1.0
+    together = sum(read) or 1.0
     return [
-        Mixed(max(1.0, often), one / whole, source.share)
+        Mixed(max(1.0, often), one / together, source.share)
         for often, one, source in zip(times, read, settings.sources, strict=True)
     ]
 
@@ -81,13 +85,17 @@ def _times(sizes: list[int], sources: Sequence[Source], temperature: float | Non
 
 def _keep(entries: list[Entry], characters: float, budget: str, seed: int) -> None:
     """Mark the documents beyond so many characters: in the order of a hash, so that the choice is spread over the
-    source and most of it stays when documents are added. At least one document stays."""
-    left = characters
-    for place, entry in enumerate(sorted(entries, key=lambda one: _rank(seed, one.sha256))):
-        if place and left < entry.characters / 2:
+    source and most of it stays when documents are added. Where none is small enough, the smallest stays."""
+    left, kept = characters, 0
+    order = sorted(entries, key=lambda one: _rank(seed, one.sha256))
+    for entry in order:
+        if entry.characters > left:
             entry.left_out = (BUDGET, budget)
         else:
             left -= entry.characters
+            kept += 1
+    if order and not kept:
+        min(order, key=lambda one: one.characters).left_out = None
 
 
 def _size(entries: list[Entry]) -> int:

@@ -10,6 +10,7 @@ Two documents are compared by the Jaccard similarity of their sets of three-word
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -58,10 +59,13 @@ class Sketcher:
         return np.concatenate(self._done) if self._done else np.empty((0, PERMUTATIONS), np.uint32)
 
     def _shingles(self, text: str) -> Hashes:
-        """Hashes (n,) of the distinct three-word sequences; one of all the words when there are fewer than three."""
+        """Hashes (n,) of the distinct three-word sequences; one of all the words when there are fewer than three, of
+        the text where it has no words at all."""
         words = words_of(text)
+        if not words:
+            return np.frombuffer(hashlib.blake2b(text.encode(), digest_size=8).digest(), np.uint64)
         width = min(_WORDS, max(1, len(words)))
-        return np.unique(shingles(self._hasher.hashes(words), width) if words else np.zeros(1, np.uint64))
+        return np.unique(shingles(self._hasher.hashes(words), width))
 
     def _flush(self) -> None:
         if len(self._offsets) == 1:

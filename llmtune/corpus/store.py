@@ -111,7 +111,7 @@ def write_split(
 
 def read_split(corpus: Path, split: str) -> Iterator[Document]:
     """The documents of one split in their stored order; raises BadArtifact when a shard is missing or damaged."""
-    for shard in _shards(corpus, split):
+    for shard in shards_of(corpus, split):
         try:
             with pq.ParquetFile(shard) as file:
                 for batch in file.iter_batches(batch_size=1024):
@@ -127,7 +127,7 @@ def read_split(corpus: Path, split: str) -> Iterator[Document]:
 def count(corpus: Path, split: str) -> int:
     """Number of documents in a split, from the Parquet footers alone; raises BadArtifact as `read_split`."""
     rows = 0
-    for shard in _shards(corpus, split):
+    for shard in shards_of(corpus, split):
         try:
             rows += pq.read_metadata(shard).num_rows
         except (OSError, pa.ArrowException) as error:
@@ -138,7 +138,7 @@ def count(corpus: Path, split: str) -> int:
 def repeats_of(corpus: Path, split: str) -> NDArray[np.float64]:
     """(documents,): how often an epoch of training reads each one of a split; raises BadArtifact as `read_split`."""
     found: list[NDArray[np.float64]] = []
-    for shard in _shards(corpus, split):
+    for shard in shards_of(corpus, split):
         try:
             with pq.ParquetFile(shard) as file:
                 known = "repeats" in file.schema_arrow.names  # not in a corpus of an earlier version
@@ -155,7 +155,7 @@ def originals(corpus: Path, split: str) -> list[int]:
     `read_split`."""
     found: list[int] = []
     first = 0
-    for shard in _shards(corpus, split):
+    for shard in shards_of(corpus, split):
         try:
             with pq.ParquetFile(shard) as file:
                 rows = file.metadata.num_rows
@@ -167,7 +167,7 @@ def originals(corpus: Path, split: str) -> list[int]:
     return found
 
 
-def _shards(corpus: Path, split: str) -> list[Path]:
+def shards_of(corpus: Path, split: str) -> list[Path]:
     """The files of a split, numbered from 0 without a gap."""
     shards = sorted((corpus / split).glob("*.parquet"))
     if not shards:

@@ -115,6 +115,7 @@ def _known(forecast: Forecast, artifact: Artifact, store: Store) -> Forecast:
     if artifact.kind == "corpus" and "splits" in artifact.metrics:
         from llmtune.corpus.estimate import tokens_of
 
-        tokens = {name: tokens_of(split["characters"]) for name, split in artifact.metrics["splits"].items()}
+        splits = artifact.metrics["splits"]
+        tokens = {name: tokens_of(split.get("characters_read", split["characters"])) for name, split in splits.items()}
     size = folder_bytes(artifact.folder) if store.holds(artifact) else forecast.bytes
     return replace(forecast, bytes=size, shape=shape, tokens=tokens, artifact=artifact)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 from llmtune.artifacts import Artifact
@@ -39,7 +40,7 @@ class CorpusStage(Stage, CorpusSettings):
             for setting, sources in self.filters.relevance.sources.items():
                 identity["filters"]["relevance"][setting] = identity_of(sources)
         if self.split.earlier is not None:
-            identity["split"]["earlier"] = fingerprint(sorted(splits_of(self.split.earlier).items()))
+            identity["split"]["earlier"] = fingerprint(asdict(splits_of(self.split.earlier)))
         return identity
 
     def described(self, identity: dict[str, Any]) -> dict[str, Any]:

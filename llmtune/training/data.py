@@ -314,7 +314,8 @@ def _cut(
         counts["trained"] += int((targets * often).sum())
         used += int(length[has_target].sum())
         whole = np.stack([document + part.first_document, first, length], axis=1)
-        found.append(np.repeat(whole[has_target], often[has_target], axis=0))
+        # In rounds, so that the copies of a document do not come to stand beside each other.
+        found += [whole[has_target & (often > round_)] for round_ in range(int(often.max(initial=0)))]
     pieces = np.concatenate(found) if found else np.empty((0, 3))
     pieces = pieces.astype(np.int64).reshape(-1, 3)
     return pieces, {**counts, "dropped_tokens": total - used}

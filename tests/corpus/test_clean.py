@@ -327,3 +327,16 @@ def test_missing_packages_are_told_in_the_plan(dirty: Path, monkeypatch: pytest.
     assert len(estimate(CorpusSettings(sources=[{"path": dirty}])).problems) == 3
     (problem,) = estimate(CorpusSettings(sources=[{"path": dirty}], clean=clean)).problems
     assert "looking for numbers with check digits needs the Python package 'stdnum'" in problem
+
+
+def test_samples_of_changes_show_no_personal_data_and_can_be_written(build: Build, tmp_path: Path) -> None:
+    """The sample is taken before addresses are masked; a lone surrogate stands in the text as it was read."""
+    texts = [
+        f"Das Café der Straße {number}, cafÃ© genannt: anna.muster@firma-muster.de \ud83d. " * 3 for number in (1, 2)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    built = build([{"path": tmp_path / "a.jsonl"}], min_characters=10, near_duplicates=None)
+    told = (built.folder / "samples.json").read_text()
+    assert "mojibake" in told
+    assert "firma-muster" not in told
+    assert "<EMAIL>" in (built.documents[0].text or "")

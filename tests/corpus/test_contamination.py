@@ -25,7 +25,7 @@ WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), min_size=1, max_siz
 @given(evaluation=WORDS, document=st.lists(WORDS, min_size=1, max_size=4), width=st.integers(SHORTEST, 9))
 def test_hits_are_those_of_a_plain_search(evaluation: list[str], document: list[list[str]], width: int) -> None:
     text = "\n\n".join(" ".join(paragraph) for paragraph in document)
-    texts = EvaluationTexts([("one", " ".join(evaluation))], width)
+    texts = EvaluationTexts([("one", " ".join(evaluation), True)], width)
     need = min(width, len(evaluation))
     said = f" {' '.join(words_of(text))} "
     runs = [" ".join(evaluation[at : at + need]) for at in range(len(evaluation) - need + 1)]
@@ -39,7 +39,9 @@ def test_hits_are_those_of_a_plain_search(evaluation: list[str], document: list[
 
 
 def test_case_punctuation_and_line_ends_do_not_hide_a_text() -> None:
-    texts = EvaluationTexts([("quiz#1", "Which command reclaims storage occupied by dead tuples in a table?")], 13)
+    texts = EvaluationTexts(
+        [("quiz#1", "Which command reclaims storage occupied by dead tuples in a table?", True)], 13
+    )
     document = "Intro.\n\nQ: “WHICH command   reclaims\nstorage -- occupied by dead tuples, in a table”\n\nThe end."
     (hit,) = texts.hits(document)
     assert hit.text == "quiz#1"
@@ -51,7 +53,7 @@ def test_case_punctuation_and_line_ends_do_not_hide_a_text() -> None:
 def test_each_text_is_told_once_and_with_its_own_name() -> None:
     draw = random.Random(5)
     passages = [random_text(60, draw) for _ in range(50)]
-    texts = EvaluationTexts([(f"set#{number}", passage) for number, passage in enumerate(passages)], 13)
+    texts = EvaluationTexts([(f"set#{number}", passage, True) for number, passage in enumerate(passages)], 13)
     document = f"{random_text(200, draw)} {passages[7]} {random_text(50, draw)} {passages[31]} {passages[7]}"
     assert [hit.text for hit in texts.hits(document)] == ["set#7", "set#31"]
     assert texts.hits(random_text(2000, draw)) == []
@@ -59,12 +61,20 @@ def test_each_text_is_told_once_and_with_its_own_name() -> None:
 
 @pytest.mark.parametrize("text", ["", "Yes.", "the autovacuum daemon", "!!! ---"])
 def test_texts_that_say_too_little_are_passed_over(text: str) -> None:
-    texts = EvaluationTexts([("short", text)], 13)
+    texts = EvaluationTexts([("short", text, True)], 13)
     assert texts.hits(f"Here stands: {text} {text}, and more that was written by hand.") == []
 
 
+def test_a_heading_of_an_evaluation_file_is_no_text_of_its_own() -> None:
+    page = "# What is new in this release\n\n" + random_text(40, random.Random(1))
+    heading = "What is new in this release? Much."
+    assert EvaluationTexts([("exam.md", page, False)], 13).hits(heading) == []
+    assert EvaluationTexts([("exam.jsonl#1", page, True)], 13).hits(heading)
+    assert EvaluationTexts([("short.txt", "What is new in this release", False)], 13).hits(heading)
+
+
 def test_chinese_counts_by_character() -> None:
-    texts = EvaluationTexts([("zh", "数据库系统的事务隔离级别有哪几种")], 13)
+    texts = EvaluationTexts([("zh", "数据库系统的事务隔离级别有哪几种", True)], 13)
     assert [hit.text for hit in texts.hits("问:数据库系统的事务隔离级别有哪几种?答:四种。")] == ["zh"]
     assert texts.hits("数据库系统有事务。") == []
 

@@ -84,7 +84,7 @@ def test_a_run_stands_for_its_corpus(build: Build, folder: Path, tmp_path: Path)
     (run / "01-corpus" / "stage.json").write_text('{"kind": "corpus", "artifact": "bb"}')
     (tmp_path / "runs" / ".artifacts").mkdir()
     corpus.rename(tmp_path / "runs" / ".artifacts" / "bb")
-    assert len(splits_of(run)) == 20
+    assert len(splits_of(run).by_hash) == len(splits_of(run).by_id) == 20
     with pytest.raises(BadArtifact, match="is no corpus, nor a run"):
         splits_of(folder)
 
@@ -104,3 +104,34 @@ def test_the_earlier_splits_are_part_of_the_identity(build: Build, folder: Path)
     assert {document.id: split for split, found in again.splits.items() for document in found} == {
         document.id: split for split in SPLITS for document in read_split(first, split)
     }
+
+
+def test_a_document_whose_text_changes_keeps_its_split(build: Build, folder: Path) -> None:
+    """A footer that more documents have now is taken out of all of them; others are edited."""
+    footer = "\n\nThis page was written by the team that writes these pages, all of them.\n"
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.write_text(path.read_text() + (footer if number < 12 else ""))
+    first = build([{"path": folder}], clean={"boilerplate": None}, split={"valid": 0.2, "test": 0.2})
+    again = build([{"path": folder}], split={"valid": 0.2, "test": 0.2, "earlier": first.folder})
+    assert sum("team" in (document.text or "") for document in again.documents) == 1
+    assert {document.id: split for split, found in again.splits.items() for document in found} == {
+        document.id: split for split, found in first.splits.items() for document in found
+    }
+
+
+def test_older_documents_outlive_a_new_one_between_them(build: Build, folder: Path) -> None:
+    draw = random.Random(1)
+    (folder / "large.txt").write_text(large := random_text(700, draw))  # larger than a held-out split: in train
+    first = build([{"path": folder}], split={"valid": 0.2, "test": 0.2})
+    assert "texts/large.txt" in {document.id for document in first.splits["train"]}
+    (folder / "+first.txt").write_text(f"{changed(large, 0.01, draw)}\n\n{first.splits['test'][0].text}")
+    again = build([{"path": folder}], split={"valid": 0.2, "test": 0.2, "earlier": first.folder})
+    assert {document.id for document in again.documents} == {document.id for document in first.documents}
+
+
+def test_a_missing_split_of_the_earlier_corpus_is_named(build: Build, folder: Path) -> None:
+    first = build([{"path": folder}]).folder
+    for shard in (first / "test").iterdir():
+        shard.unlink()
+    with pytest.raises(BadArtifact, match="no 'test' split"):
+        splits_of(first)

@@ -72,3 +72,22 @@ def test_known_documents_that_cannot_be_read_are_an_error(build: Build, places: 
     (old / "broken.txt").write_bytes(b"\0" * 500)
     with pytest.raises(LlmtuneError, match="copies of it cannot be kept out: binary file"):
         build([{"path": new}], known=[old])
+
+
+def test_a_copy_of_what_is_dropped_as_known_is_not_dropped_for_it(build: Build, tmp_path: Path) -> None:
+    """The first is a copy of the known text, the second of the first alone."""
+    draw = random.Random(3)
+    text = random_text(400, draw)
+    first = changed(text, 0.045, draw)
+    second = changed(first, 0.045, draw)
+    for name, content in (("known", text), ("new", first)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.txt").write_text(content)
+    (tmp_path / "new" / "2.txt").write_text(second)
+    built = build([{"path": tmp_path / "new"}], known=[tmp_path / "known"], near_duplicates=0.72)
+    assert [document.id for document in built.documents] == ["new/2.txt"]
+
+
+def test_nothing_new_is_an_error(build: Build, folder: Path) -> None:
+    with pytest.raises(LlmtuneError, match="the corpus is empty after filtering: 20 × known document"):
+        build([{"path": folder}], known=[folder])

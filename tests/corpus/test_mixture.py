@@ -86,6 +86,17 @@ def test_a_share_that_cannot_be_reached_is_told(build: Build, places: dict[str, 
     assert any("source 'small' makes" in note and "it is read 4.0 times already" in note for note in notes)
 
 
+def test_held_out_texts_are_mixed_alike(build: Build, places: dict[str, Path]) -> None:
+    sources = [{"path": places["small"]}, {"path": places["large"], "share": 0.2}]
+    built = build(sources, split={"valid": 0, "test": 0.3})
+    found: dict[str, int] = {}
+    for document in built.splits["test"]:
+        found[document.source] = found.get(document.source, 0) + 1
+    assert found["small"] >= 2
+    assert found.get("large", 0) <= 2  # of about twelve
+    assert shares(built)["large"] == pytest.approx(0.2, abs=0.08)
+
+
 def test_a_budget_keeps_its_choice_when_documents_are_added(build: Build, places: dict[str, Path]) -> None:
     path = places["large"]
     before = {d.text for d in build([{"path": path, "max_characters": 10_000}], split=NO_SPLIT).documents}

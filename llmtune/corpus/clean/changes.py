@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from llmtune.corpus.text import printable
 
 MOJIBAKE = "mojibake"  # lines
 HYPHENS = "hyphens"  # words joined
@@ -24,14 +27,17 @@ class Changes:
     amounts: Counter[str] = field(default_factory=Counter)
     samples: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, id: str, kind: str, amount: int, before: str, after: str) -> None:
-        """Count a change of one document."""
+    def add(self, id: str, kind: str, amount: int, before: str, after: str, hide: Callable[[str], str]) -> None:
+        """Count a change of one document. hide: what a sample goes through, so that it shows no personal data."""
         self.documents[kind] += 1
         self.amounts[kind] += amount
         if self.documents[kind] <= self.most_samples:
-            same = next((n for n, (one, other) in enumerate(zip(before, after, strict=False)) if one != other), 0)
+            before, after = hide(before), hide(after)
+            both = enumerate(zip(before, after, strict=False))
+            same = next((n for n, (one, other) in both if one != other), min(len(before), len(after)))
             shown = slice(max(0, same - _BEFORE), same + _AFTER)
-            self.samples.append({"id": id, "reason": kind, "before": before[shown], "text": after[shown]})
+            sample = {"id": id, "reason": kind, "before": before[shown], "text": after[shown]}
+            self.samples.append({name: printable(text) for name, text in sample.items()})
 
     def merge(self, other: Changes) -> None:
         """Add those of another source, in the order of the sources."""

@@ -108,7 +108,7 @@ class SourceCleaner:
             number = next(n for n, of_text in enumerate(found) if any(one[2] == kind for one in of_text))
             only = [one for one in found[number] if one[2] == kind]
             shown = hidden(texts[number], found[number])
-            self._changes.add(id, kind, count, shown, masked(shown, only))
+            self._changes.add(id, kind, count, shown, masked(shown, only), self._hidden)
         parts = iter(after)
         return replace(_with_texts(raw, lambda _: next(parts)), changes=(*raw.changes, *counts.items()))
 
@@ -127,8 +127,12 @@ class SourceCleaner:
         if not any(amounts):
             return raw
         number = next(n for n, amount in enumerate(amounts) if amount)
-        self._changes.add(id_of(self._name, file, raw.part), kind, sum(amounts), before[number], _texts(after)[number])
+        id, now = id_of(self._name, file, raw.part), _texts(after)[number]
+        self._changes.add(id, kind, sum(amounts), before[number], now, self._hidden)
         return replace(after, changes=(*raw.changes, (kind, sum(amounts))))
+
+    def _hidden(self, text: str) -> str:
+        return hidden(text, find_pii(text, self._kinds))
 
 
 def messages_of(raw: RawDocument) -> tuple[Message, ...] | None:
