@@ -28,6 +28,7 @@ from llmtune.corpus.readers.reader import DAMAGED, EMPTY, PROTECTED, TOO_LARGE, 
 from llmtune.corpus.tar_header import Header, is_tar
 from llmtune.words import human_bytes
 
+_NAME_CHARACTERS = 4096  # of a path in an archive: as on most disks
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".tbz", ".txz", ".tzst", *(f".tar{suffix}" for suffix in _COMPRESSED))
 _MAGIC = (
@@ -278,7 +279,9 @@ def _problem_of_name(name: str) -> tuple[str, str] | None:
     """A name that leads out of the archive's own folder, on any system."""
     parts = re.split(r"[/\\]", name)
     if "\0" in name or ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]:", name):
-        return UNSAFE, f"its path leads out of the archive: {name}"
+        return UNSAFE, f"its path leads out of the archive: {name[:_NAME_CHARACTERS]}"
+    if len(name) > _NAME_CHARACTERS:
+        return UNSAFE, f"its path has {len(name):,} characters"
     return None
 
 

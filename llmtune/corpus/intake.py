@@ -20,7 +20,7 @@ from llmtune.corpus.dropped import DropLog
 from llmtune.corpus.drops import FORMAT, Drops
 from llmtune.corpus.readers import actual_format, reader_of
 from llmtune.corpus.readers.decode import head_of, problem
-from llmtune.corpus.readers.reader import UNREADABLE, RawDocument, Rejected, Unreadable
+from llmtune.corpus.readers.reader import DAMAGED, UNREADABLE, RawDocument, Rejected, Unreadable
 from llmtune.corpus.settings import Source
 from llmtune.corpus.sources import FileOf, files_of, id_of, source_names
 from llmtune.corpus.store import Document, write_split
@@ -119,6 +119,10 @@ def raw_documents(file: FileOf, source: Source) -> Iterator[RawDocument | Reject
         yield Rejected("", error.reason, error.detail)
     except OSError as error:
         yield Rejected("", UNREADABLE, error.strerror or type(error).__name__)
+    except LlmtuneError:
+        raise
+    except Exception as error:  # a reader, or the library it parses by, met what nobody thought of: it costs one file
+        yield Rejected("", DAMAGED, f"{type(error).__name__}: {error}"[:200])
 
 
 def _to_json(intake: Intake) -> dict[str, object]:

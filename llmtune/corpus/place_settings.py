@@ -27,6 +27,7 @@ _SECRET = re.compile(
 )
 _FROM_ENVIRONMENT = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
 _WAYS = frozenset({"anon", "cloud", "google_default"})  # what gcsfs takes for a token and is none
+_SIGNED = re.compile(r"(?i)(?:^|&)(?:x-amz-|x-goog-)?(?:signature|sig|token|credential|key)=")
 
 
 class UnpackSettings(Settings):
@@ -57,6 +58,8 @@ def checked_place(place: str | Path) -> str | Path:
         raise ValueError("a data set of the Hugging Face hub is at hf://datasets/organisation/name")
     if "@" in urlsplit(place).netloc and protocol != "hf":
         raise ValueError("a password in a URL would be written into every run: use `storage`")
+    if _SIGNED.search(urlsplit(place).query):
+        raise ValueError("a signed URL would be written into every run: name the place, and open it by `storage`")
     return place
 
 
@@ -66,6 +69,8 @@ def checked_storage(storage: dict[str, Any]) -> dict[str, Any]:
     for name, value in storage.items():
         if isinstance(value, dict):
             checked_storage(value)
+        elif isinstance(value, str) and "://" in value and "@" in urlsplit(value).netloc:
+            raise ValueError(f"storage.{name} holds a password, which would be written into every run")
         elif isinstance(value, str) and _SECRET.search(name) and not _is_harmless(value):
             variable = f"MY_{name.upper()}"
             raise ValueError(

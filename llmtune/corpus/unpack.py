@@ -128,6 +128,7 @@ def _room(spool: Path, name: str) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(dir=spool))
     try:
         last = re.split(r"[/\\]", name)[-1].replace("\0", "")
-        yield folder / (last[-100:] if last not in ("", ".", "..") else "file")
+        short = last.encode("utf-8", "replace")[-200:].decode("utf-8", "ignore")  # file systems count bytes
+        yield folder / (short if short not in ("", ".", "..") else "file")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -343,3 +343,14 @@ def test_symbolic_link_loops_are_named(build: Build, folder: Path) -> None:
     built = build([{"path": folder}])
     assert built.metrics["documents"] == 20
     assert built.metrics["dropped"] == {"unreadable file": 2, "link not followed": 1}
+
+
+def test_names_that_are_too_long_for_a_disk(build: Build, tmp_path: Path) -> None:
+    """Of a letter more bytes than characters, and one of a path that no disk has."""
+    draw = random.Random(1)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("文" * 84 + ".txt", random_text(60, draw))
+        archive.writestr("a/" * 3000 + "b.txt", random_text(60, draw))
+    built = build([{"path": tmp_path / "a.zip"}])
+    assert len(built.documents) == 1
+    assert json.loads((built.folder / "card.json").read_text())["dropped"] == {"unsafe entry of an archive": 1}

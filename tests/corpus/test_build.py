@@ -350,3 +350,22 @@ def test_a_missing_or_damaged_shard_is_named(tmp_path: Path) -> None:
     for look in (count, lambda *place: list(read_split(*place))):
         with pytest.raises(BadArtifact, match=r"00001\.parquet of the corpus is missing"):
             look(tmp_path, "train")
+
+
+def test_a_reader_that_fails_costs_one_file(build: Build, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmtune.corpus.readers.text import TextReader
+
+    read = TextReader.read
+
+    def fails(self: TextReader, path: Path, source: Any) -> Any:
+        if path.name == "07.txt":
+            raise ZeroDivisionError("division by zero")
+        return read(self, path, source)
+
+    monkeypatch.setattr(TextReader, "read", fails)
+    built = build([{"path": folder}])
+    assert len(built.documents) == 19
+    named = json.loads((built.folder / "card.json").read_text())["dropped_named"]
+    assert named == {"damaged file": [{"id": "texts/07.txt", "detail": "ZeroDivisionError: division by zero"}]}
+    with pytest.raises(LlmtuneError, match="damaged file"):
+        build([{"path": folder}], on_error="fail")

@@ -156,3 +156,10 @@ def test_without_the_detectors_the_message_says_what_to_install(monkeypatch: pyt
     assert decode(TEXTS["German"].encode(), "auto")
     with pytest.raises(MissingExtra, match=r"telling the encoding .*chardetng_py"):
         decode(TEXTS["German"].encode("cp1252"), "auto")
+
+
+@pytest.mark.parametrize("label", ["punycode", "unicode_escape", "Raw-Unicode-Escape", "idna", "undefined", "utf-7"])
+def test_codecs_that_are_no_encoding_of_a_page_mean_nothing(label: str) -> None:
+    from llmtune.corpus.readers.detect import meaning_of
+
+    assert meaning_of(label) is None

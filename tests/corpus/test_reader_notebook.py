@@ -126,3 +126,11 @@ def test_what_is_no_notebook_is_damaged(tmp_path: Path, content: str) -> None:
 
 def test_cells_that_are_none_are_passed_over() -> None:
     assert notebook_text({"cells": [1, {}, {"cell_type": "code", "source": 3}, {"cell_type": "markdown"}]}) == ""
+
+
+def test_a_heading_of_no_sane_level(tmp_path: Path) -> None:
+    cell = {"cell_type": "heading", "level": 10**12, "source": "Title"}
+    (tmp_path / "a.ipynb").write_text(json.dumps({"nbformat": 3, "worksheets": [{"cells": [cell]}]}))
+    (document,) = reader_of("notebook").read(tmp_path / "a.ipynb", Source(path=tmp_path / "a.ipynb"))
+    assert isinstance(document, RawDocument)
+    assert "###### Title" in (document.text or "")

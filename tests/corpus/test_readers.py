@@ -447,3 +447,8 @@ def test_markdown_leaves_code_in_prose_alone(source: str, expected: str) -> None
 def test_markdown_front_matter_of_blank_lines_is_read_in_one_pass() -> None:
     """Nested repetition of white space would never end here."""
     assert markdown_text("---\n" + "\n  " * 5000 + "!\n---\ntext").endswith("text")
+
+
+def test_comments_of_markdown_are_looked_at_once() -> None:
+    assert markdown_text("a <!-- x\ny --> b <!-- c") == "a  b <!-- c"
+    assert markdown_text("<!-- " * 100_000).startswith("<!--")

@@ -92,6 +92,8 @@ def _strict(data: bytes, encoding: str) -> str:
     except UnicodeDecodeError as error:
         byte = f"byte 0x{data[error.start]:02x} at offset {error.start}"
         raise Unreadable(ENCODING, f"not {encoding}: {byte} ({error.reason})") from error
+    except UnicodeError as error:  # of codecs that are more than a table
+        raise Unreadable(ENCODING, f"not {encoding}: {error}") from error
 
 
 def _told(data: bytes, error: Unreadable) -> str:

@@ -31,11 +31,15 @@ _MEANING = {
     "x-mac-cyrillic": "mac-cyrillic",
     "macintosh": "mac-roman",
 }
+# Python's codecs that are no encoding of a page: they would read escapes in it.
+_NO_PAGES = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"})
 
 
 def meaning_of(label: str) -> str | None:
     """Python's codec for a label of an encoding, by the meaning that browsers give to it; None if there is none."""
     name = _MEANING.get(label.lower(), label.lower())
+    if name.replace("_", "-") in _NO_PAGES:
+        return None
     try:
         "".encode(name)
         return codecs.lookup(name).name
@@ -76,7 +80,7 @@ def _telling_lines(data: bytes) -> bytes:
 
 def _share_of_utf8(data: bytes) -> float:
     beyond = len(data) - len(data.translate(None, _BEYOND_ASCII))
-    return sum(map(len, _UTF8.findall(data))) / max(beyond, 1)
+    return sum(found.end() - found.start() for found in _UTF8.finditer(data)) / max(beyond, 1)
 
 
 def _read_as(data: bytes, label: str | None) -> tuple[str, str] | None:

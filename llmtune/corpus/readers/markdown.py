@@ -22,7 +22,6 @@ _TITLE = re.compile(r"""^title[ \t]*[:=][ \t]*(['"]?)(.+?)\1[ \t]*$""", re.MULTI
 _FENCE = re.compile(r"^[ \t]*(?:>[ \t]*)*(?:[-*+][ \t]+|\d+[.)][ \t]+)?(`{3,}(?![^\n]*`)|~{3,})")
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)((?:[^\n]|\n(?!\s*\n))+?)(?<!`)\1(?!`)")  # within a paragraph
 _LIST_ITEM = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s")
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _TARGET = r"\((?:[^()\s]|\([^()]*\))*(?:\s+(?:\"[^\"]*\"|'[^']*'))?\s*\)"
 _BADGE = re.compile(rf"\[!\[[^\]]*\](?:{_TARGET}|\[[^\]]*\])\](?:{_TARGET}|\[[^\]]*\])")
 _IMAGE = re.compile(rf"!\[[^\]]*\](?:{_TARGET}|\[[^\]]*\])")
@@ -101,12 +100,21 @@ def _clean_prose(text: str) -> str:
         return f"\0{len(spans) - 1}\0"
 
     text = _CODE_SPAN.sub(hide, text.replace("\0", ""))
-    text = _COMMENT.sub("", text)
+    text = _without_comments(text)
     text = _DEFINITION.sub("", text)
     text = _IMAGE.sub("", _BADGE.sub("", text))
     text = _LINK.sub(_without_target, text)
     text = html.unescape(_TAG.sub(_without_tag, text))
     return re.sub(r"\0(\d+)\0", lambda match: spans[int(match[1])], text)
+
+
+def _without_comments(text: str) -> str:
+    """Without <!-- comments -->; one that is never closed stays. Each character is looked at once."""
+    parts, at = [], 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
+        parts.append(text[at:start])
+        at = end + 3
+    return "".join([*parts, text[at:]])
 
 
 def _without_target(link: re.Match[str]) -> str:

@@ -59,7 +59,7 @@ def _cell(cell: dict[str, Any], language: str) -> Iterator[str]:
         yield markdown_text(text)
     elif kind == "heading":  # nbformat 3
         level = cell.get("level")
-        yield f"{'#' * (level if isinstance(level, int) else 1)} {text}"
+        yield f"{'#' * (min(max(level, 1), 6) if isinstance(level, int) else 1)} {text}"
     elif kind == "code" and text.strip():
         yield _fenced(text, language)
         for output in _list(cell, "outputs"):
