@@ -76,7 +76,7 @@ def email(r: random.Random) -> Case:
             "{}: he said",
         ]
     )
-    return Case(frame.format(value), "email", value)
+    return Case(frame.format(value), "email", f"<{value}>" if "<{}>" in frame else value)
 
 
 # --- phones ---------------------------------------------------------------------------------------------------------

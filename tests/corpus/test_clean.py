@@ -128,6 +128,11 @@ def test_soft_hyphens_at_line_ends_join_words() -> None:
     assert clean_text("config\u00ad\n  uration co\u00adop") == "configuration coop"
 
 
+def test_terminal_sequences_and_what_is_struck_over_go() -> None:
+    assert clean_text("\x1b[31mERROR\x1b[0m N\bNA\bA _\bx") == "ERROR NA x"
+    assert clean_text("a[0m \x1b[ \n\bb") == "a[0m [\nb"
+
+
 # --- boilerplate ----------------------------------------------------------------------------------------------------
 FOOTER = "© Acme 2024. Page {} of 9. All rights are reserved by Acme and its licensors."
 LICENCE = """/* Copyright {}

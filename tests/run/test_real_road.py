@@ -22,12 +22,12 @@ LEARNT = """corpus: {sources: [{path: docs}], split: {valid: 0.1, test: 0.2}, ne
 train: {tokens: 2048, row_tokens: 128, batch_tokens: 512, lr: 2e-4, masking: {type: causal}, validation: {rows: 4}}
 """
 ROAD = """prune: {keep_width: 0.5, keep_layers: 24, calibration: {rows: 8, tokens: 128}}
-distill: {tokens: 3072, row_tokens: 128, batch_tokens: 512, lr: 6e-4, validation: {rows: 4}}
+distill: {tokens: 2048, row_tokens: 128, batch_tokens: 512, lr: 6e-4, validation: {rows: 4}}
 quantize: {method: round, group_size: 32, scales: largest}
 export: {id: gguf, format: gguf, type: q4_0, from: quantize}
 """
 SPLIT = """moe: {method: split, experts: 6, active: 2, shared: 2, calibration: {rows: 8, tokens: 128}}
-distill: {tokens: 3072, row_tokens: 128, batch_tokens: 512, lr: 6e-4, validation: {rows: 4}}
+distill: {tokens: 2048, row_tokens: 128, batch_tokens: 512, lr: 6e-4, validation: {rows: 4}}
 """
 HEAD = "seed: 3\nevaluate: {tokens: 1000, general: null, questions: 0, knowledge: 0, speed: false}"
 

@@ -13,27 +13,36 @@ _LOCAL = re.compile(r"[\w.+%'-]*[\w+%-]\Z")
 _EXAMPLES = re.compile(r"(?:.*\.)?(?:example\.(?:com|net|org|edu)|example|test|invalid|localhost|local)", re.IGNORECASE)
 _FILE = frozenset(
     ("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "py", "rb", "sh", "so", "conf", "md", "html",
-     "service", "socket", "target", "timer", "mount")
+     "service", "socket", "target", "timer", "mount", "automount", "slice", "scope", "device", "swap", "path")
 )  # fmt: skip
 _REMOTE = re.compile(r":[\w~/.]")  # git@host:path, scp user@host:path
 
 _INTERNATIONAL = re.compile(r"\+\d[\d ().\u2011/-]{5,22}\d\d(?!\w)|\+\(\d[\d ().\u2011/-]{5,22}\d\d(?!\w)")
 _APART = re.compile(r" [-/.]|[-/.] ")  # no way to write one number
-_NATIONAL = re.compile(r"(?:\(\d{1,5}\)|\d+)(?:[ ./\u2011-]{1,2}\d+)+(?!\w)|\d{7,15}(?!\w)")
+_NATIONAL = re.compile(r"(?<!\d)(?:(?:\(\d{1,5}\)|\d{1,15})(?:[ ./\u2011-]{1,2}\d{1,15})+(?!\w)|\d{7,15}(?!\w))")
+# What is never a phone number: a date, a dotted quad, a decimal, a list of single digits.
+_OTHER = re.compile(
+    r"(?:19|20)\d\d([-/.])(?:0\d|1[0-2])\1[0-3]\d(?!\d)|\d{1,3}(?:\.\d{1,3}){3}\Z|(?:0|[1-9]\d*)\.\d+\Z"
+    r"|(?:\d+ )*?\d \d \d(?!\d)"
+)
 _AMERICAN = re.compile(r"\(\d{3}\) ?\d{3}[-. ]\d{4}(?!\w)")
 _PHONE_WORDS = (
-    "tel", "phone", "fax", "mobile", "cell", "call", "whatsapp", "hotline", "dial", "sms", "téléphone", "telefon",
-    "teléfono", "telefono", "handy", "móvil", "celular", "telefoon", "puhelin", "телефон", "tél",
+    "phone", "telephone", "téléphone", "tel", "tél", "fax", "telefax", "whatsapp", "hotline", "sms", "telefon",
+    "telefono", "teléfono", "telefone", "móvil", "celular", "cellphone", "handynummer", "telefoon", "puhelin",
+    "телефон",
 )  # fmt: skip
+_OTHER_USES = ("call", "cell", "dial", "mobile", "handy")  # of functions, grids: the number must look like it
 _PHONE_WORD = re.compile(
-    rf"(?<!\w)(?:{'|'.join(_PHONE_WORDS)})\w{{0,4}}(?: (?:number|no|us|me|at|on|is|nr|num))*[\s.:)]{{0,4}}\Z",
+    rf"(?<!\w)(?:(?:{'|'.join(_PHONE_WORDS)})(?:s|nummer|numero)?|(?P<other>{'|'.join(_OTHER_USES)}))"
+    r"(?: (?:number|no|us|me|at|on|is|nr|num))*[\s.:)]{0,4}\Z",
     re.IGNORECASE,
 )
+_LEAST_NATIONAL = 9  # digits of a number with its leading zero; an address of code has eight
 
 
 def find_emails(text: str) -> Iterator[tuple[int, int]]:
     """Spans of the e-mail addresses in a text. No address of an example, no `git@host:path`, no `user:word@host` of a
-    URL, no `icon@2x.png`."""
+    URL, no `icon@2x.png`, no `x@w.reshape(…)`. Angle brackets around an address belong to it."""
     for found in _DOMAIN.finditer(text):
         before = text[max(0, found.start() - 64) : found.start()]
         local = _LOCAL.search(before)
@@ -42,14 +51,18 @@ def find_emails(text: str) -> Iterator[tuple[int, int]]:
         is_top = (top.isalpha() or top.startswith("xn--")) and 2 <= len(top) <= 24 and top not in _FILE
         if local is None or not is_top:
             continue
-        if _EXAMPLES.fullmatch(domain) or _REMOTE.match(text, found.start() + 1 + len(domain)):
+        end = found.start() + 1 + len(domain)
+        if _EXAMPLES.fullmatch(domain) or _REMOTE.match(text, end) or text.startswith("(", end):
             continue
         word = re.split(r"[\s<>\"'(]", before)[-1]
         if "://" in word:
             continue
-        start = found.start() - len(local[0].lstrip(".'-"))
-        if start < found.start():
-            yield start, found.start() + 1 + len(domain)
+        name = local[0].lstrip(".'-")
+        start = found.start() - len(name)
+        if name in ("", "git"):
+            continue
+        in_brackets = start > 0 and text[start - 1] == "<" and text.startswith(">", end)
+        yield (start - 1, end + 1) if in_brackets else (start, end)
 
 
 def find_phones(text: str) -> Iterator[tuple[int, int]]:
@@ -65,11 +78,23 @@ def find_phones(text: str) -> Iterator[tuple[int, int]]:
             if not text[found.start() - 1 : found.start()].isalnum() and _is_dialled(found[0], "US"):
                 yield found.span()
     small = text.lower()
-    if any(word in small for word in _PHONE_WORDS):
+    if any(word in small for word in _PHONE_WORDS + _OTHER_USES):
         for found in _NATIONAL.finditer(text):
             digits = sum(character.isdigit() for character in found[0])
-            if 7 <= digits <= 15 and _PHONE_WORD.search(text, max(0, found.start() - 30), found.start()):
+            if not 7 <= digits <= 15 or _OTHER.match(found[0]):
+                continue
+            word = _PHONE_WORD.search(text, max(0, found.start() - 30), found.start())
+            if word and (not word["other"] or _is_national(found[0], digits)):
                 yield found.span()
+
+
+def _is_national(number: str, digits: int) -> bool:
+    """Whether a number without a country code is written as one of a phone."""
+    if number.startswith("("):
+        return True
+    if number.startswith("0"):
+        return digits >= _LEAST_NATIONAL and not number.startswith("00")
+    return _is_dialled(number, "US")
 
 
 def _is_dialled(number: str, region: str | None) -> bool:

@@ -14,7 +14,7 @@ Span = tuple[int, int]
 # Where such numbers can stand: long runs of digits, capitals and what separates them.
 _RUN = re.compile(r"[A-Z0-9][A-Z0-9 .+/-]{8,}")
 _FEWEST_DIGITS = 7
-_LIMIT = r"(?<![\w.+/-]){}(?![\w]|[.+/-]\w)"
+_LIMIT = r"(?<![\w.+/-])(?:{})(?![\w]|[.+/-]\w)"
 
 # Visa, Mastercard, American Express, Discover, JCB, Diners, UnionPay; in one piece, or in the groups on the card.
 _CARD = re.compile(
@@ -24,6 +24,9 @@ _CARD = re.compile(
         r"|3[47]\d\d(?P<a>[ -]?)\d{6}(?P=a)\d{5}|3(?:0[0-5]|[68]\d)\d(?P<d>[ -]?)\d{6}(?P=d)\d{4})"
     )
 )
+# A card in groups within a longer row of numbers is part of a table; a date it expires on may follow it.
+_NUMBER_BEFORE = re.compile(r"\d \Z")
+_NUMBER_AFTER = re.compile(r" \d(?!\d/\d\d(?!\d))")
 # Numbers that payment companies print in their manuals.
 _TEST_CARDS = frozenset(
     ("4111111111111111", "4242424242424242", "4012888888881881", "4000056655665556", "4000000000000002",
@@ -59,14 +62,14 @@ _IDS = (
     _id("de.idnr", r"\d{2} ?\d{3} ?\d{3} ?\d{3}", "steuer\\S*|idnr|tax id|identifikationsnummer|tin"),
     _id("es.dni", r"\d{8}-?[A-Z]", "dni|nif|documento nacional"),
     _id("es.nie", r"[XYZ]-?\d{7}-?[A-Z]", "nie|nif|extranjero"),
-    _id("fi.hetu", r"\d{6}[-+A]\d{3}[0-9A-FHJ-NPR-Y]"),
+    _id("fi.hetu", r"\d{6}[-+A]\d{3}[0-9A-FHJ-NPR-Y]", "hetu|henkilötunnu\\S*|personbeteckning"),
     _id("fr.nir", r"[12] ?\d\d ?\d\d ?(?:\d\d|2[AB]) ?\d{3} ?\d{3} ?\d\d"),
     _id("in_.aadhaar", r"[2-9]\d{3} ?\d{4} ?\d{4}", "aadhaar|aadhar|uidai|uid"),
     _id("it.codicefiscale", r"[A-Z]{6}\d\d[A-EHLMPR-T]\d\d[A-Z]\d{3}[A-Z]"),
     _id("nl.bsn", r"\d{9}|\d{4}\.\d\d\.\d{3}", "bsn|burgerservicenummer|sofinummer"),
     _id("no.fodselsnummer", r"\d{6} \d{5}|\d{11}", "fødselsnummer|personnummer|fnr|fodselsnummer"),
     _id("pl.pesel", r"\d{11}", "pesel"),
-    _id("se.personnummer", r"(?:19|20)?\d{6}[-+]\d{4}"),
+    _id("se.personnummer", r"(?:19|20)?\d{6}[-+]\d{4}", "personnummer|samordningsnummer|personnr|pnr"),
     _id("us.ssn", r"\d{3}-\d\d-\d{4}", "ssn|social security\\S*"),
 )
 
@@ -80,6 +83,11 @@ def find_cards(text: str, runs: Sequence[Span]) -> Iterator[Span]:
     """Spans of credit card numbers: an issuer's first digits, its length, the Luhn check; none of the test numbers."""
     for found in _within(_CARD, text, runs):
         digits = re.sub(r"\D", "", found[0])
+        start, end = found.span()
+        if digits != found[0] and (
+            _NUMBER_BEFORE.search(text, max(0, start - 2), start) or _NUMBER_AFTER.match(text, end)
+        ):
+            continue
         if digits not in _TEST_CARDS and len(set(digits)) > 3 and _is_valid("luhn", digits):
             yield found.span()
 

@@ -37,7 +37,7 @@ _ISSUED = {
 _PATTERNS = {begins: re.compile(rf"(?<![A-Za-z0-9_-]){pattern}") for begins, pattern in _ISSUED.items()}
 
 # A value behind the name of a secret.
-_VALUE = re.compile(r"[=:>]\s?[\"'`]?((?:Bearer |Basic )?[A-Za-z0-9+/_.~-]{16,}={0,2})(?![\w(\[])")
+_VALUE = re.compile(r"[=:>]\s?[\"'`]?((?:Bearer |Basic )?[A-Za-z0-9+/_.~-]{16,}+={0,2}+)(?![\w(\[])")
 _NAMED = re.compile(
     r"(?:api|access|auth|account|client|secret|private|signing|encryption|session|storage)[ _-]?(?:key|token|secret)s?"
     r"|secret|token|passw(?:or)?d|passphrase|credential|authorization",
@@ -51,12 +51,23 @@ _LEAST_ENTROPY = 3.2  # bits a character; 20 random hexadecimal digits have 3.5,
 # Identifiers with a number (`replication_slot_name_2`) have long runs of small letters; random values do not.
 _WORDS = re.compile(r"[a-z]{9,}|[a-z]{4,}[_-][a-z]{4,}")
 _HEX = re.compile(r"[0-9a-f]+")
+# Parts of a path or of a dotted name (`OAuth2Client`, `s3`, `server-key`): whole words, and one number among them.
+_PART_WORDS = r"(?:[A-Z]{0,6}[a-z]{2,}+|[A-Z]+(?![a-z])|[A-Z]?[a-z](?![A-Za-z])|[_~-])*+"
+_PART = re.compile(rf"{_PART_WORDS}\d{{0,5}}{_PART_WORDS}")
+_SUFFIX = re.compile(r"\.[a-z][a-z0-9]{1,4}\Z")
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+_HASH = re.compile(r"hash|digest|checksum", re.IGNORECASE)
+_DIGEST = re.compile(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}", re.IGNORECASE)
+_VERIFIER = "SCRAM-SHA-"  # a salt and two hashes, of which one alone would be taken
 
+# Bounded, and nothing in it is tried twice: a manual may begin many blocks and end none. `\n` stands in JSON.
 _PRIVATE = re.compile(
-    r"-----BEGIN (?P<of>[A-Z0-9 ]{0,20}PRIVATE KEY(?: BLOCK)?)-----\n?(?P<body>[A-Za-z0-9+/=\s:.,()-]*?)"
+    r"-----BEGIN (?P<of>[A-Z0-9 ]{0,20}PRIVATE KEY(?: BLOCK)?)-----"
+    r"(?:\s{0,20}[A-Z][A-Za-z-]{1,30}:[^\n]{0,200}\n){0,9}+"
+    r"(?P<body>(?:(?:\s|\\[nr]){0,40}[A-Za-z0-9+/=]{1,80}){0,500}+)(?:\s|\\[nr]){0,40}"
     r"(?:-----END (?P=of)-----|\Z)"
 )
-_LEAST_KEY = 60  # characters of base64; a shorter body is three dots or a word in a manual
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{40}")  # in each line of a key but the last; without: a placeholder, or prose
 
 
 def find_keys(text: str) -> Iterator[tuple[int, int]]:
@@ -69,7 +80,9 @@ def find_keys(text: str) -> Iterator[tuple[int, int]]:
                     yield found.span()
     for found in _VALUE.finditer(text):
         value = found[1].removeprefix("Bearer ").removeprefix("Basic ")
-        if _is_random(value) and _NAMED.search(text, max(0, found.start() - 32), found.start() + 1):
+        name = text[max(0, found.start() - 32) : found.start() + 1]
+        is_hash = _VERIFIER in name or (_DIGEST.fullmatch(value) and _HASH.search(name))
+        if _is_random(value) and _NAMED.search(name) and not is_hash:
             yield found.end(1) - len(value), found.end(1)
 
 
@@ -77,15 +90,18 @@ def find_private_keys(text: str) -> Iterator[tuple[int, int]]:
     """Spans of private key blocks with a key in them."""
     if "PRIVATE KEY" in text:
         for found in _PRIVATE.finditer(text):
-            if sum(map(str.isalnum, found["body"])) >= _LEAST_KEY:
+            if _BASE64.search(found["body"]):
                 yield found.span()
 
 
 def _is_random(value: str) -> bool:
-    """Letters and digits without the order of words, a path or a version."""
+    """Letters and digits without the order of words, a path, a dotted name, a version or a UUID."""
     if _PLACEHOLDER.search(value) or value.count("/") > 2 + len(value) // 20 or value.count(".") > 2:
         return False
     if not any(map(str.isdigit, value)) or not any(map(str.isalpha, value)):
+        return False
+    parts = re.split("[./]", value)
+    if _UUID.fullmatch(value) or _SUFFIX.search(value) or (len(parts) > 1 and all(map(_PART.fullmatch, parts))):
         return False
     counts = Counter(value)
     entropy = -sum(count / len(value) * math.log2(count / len(value)) for count in counts.values())

@@ -9,6 +9,8 @@ from llmtune.corpus.readers.reader import RawDocument
 from llmtune.corpus.store import Message
 
 _LINE_ENDS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
+# What a terminal does not show: colours, and what a backspace strikes over (`N\bN`: a bold N).
+_TERMINAL = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|.\x08")
 # A soft hyphen at the end of a line is where a typesetter broke a word.
 _BROKEN = re.compile(r"\u00ad[ \t]*\n[ \t]*")
 # Control characters but tab and newline, byte order marks, soft hyphens, zero-width and word-joining spaces, the
@@ -30,14 +32,16 @@ def cleaned(raw: RawDocument) -> tuple[str | None, tuple[Message, ...] | None]:
 
 
 def clean_text(text: str) -> str:
-    """Unicode NFC, \\n line ends, no control or invisible characters, no trailing white space, at most two blank lines
-    in a row, none at either end. Idempotent. Indentation and tabs stay: they are part of code."""
+    """Unicode NFC, \\n line ends, no terminal sequences, control or invisible characters, no trailing white space, at
+    most two blank lines in a row, none at either end. Idempotent. Indentation and tabs stay: they are part of code."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _LINE_ENDS.sub("\n", text)
     if not text.isascii():
         if "\u00ad" in text:
             text = _BROKEN.sub("", text)
         text = _WIDE_SPACES.sub(" ", text)
+    if "\x1b" in text or "\x08" in text:
+        text = _TERMINAL.sub("", text)
     text = _INVISIBLE.sub("", text)
     text = unicodedata.normalize("NFC", text)
     return tidy("\n".join([line.rstrip(" \t") for line in text.split("\n")]))
