@@ -315,14 +315,6 @@ def test_nothing_of_it_is_imported_without_a_url(folder: Path) -> None:
     assert shown.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        {"path": "https://bucket.example/a.html?X-Amz-Signature=abc"},
-        {"path": "https://account.example/a.html?sv=1&sig=abc"},
-        {"path": "s3://bucket/a", "storage": {"endpoint_url": "https://user:word@minio.example"}},
-    ],
-)
-def test_secrets_in_other_places_are_refused(source: dict[str, Any]) -> None:
+def test_a_password_in_an_option_is_refused() -> None:
     with pytest.raises(ValidationError, match="written into every run"):
-        Source.model_validate(source)
+        Source.model_validate({"path": "s3://bucket/a", "storage": {"endpoint_url": "https://user:word@minio.example"}})

@@ -27,6 +27,12 @@ def test_a_file_stands_as_it_is_under_its_path(tmp_path: Path) -> None:
     ]
 
 
+def test_a_blank_file_is_empty_and_no_heading(tmp_path: Path) -> None:
+    path = tmp_path / "__init__.py"
+    path.write_text("\n")
+    assert list(reader_of("code").read(path, Source(path=path))) == [RawDocument(text="")]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [

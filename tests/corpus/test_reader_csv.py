@@ -106,6 +106,15 @@ def test_a_quote_that_nobody_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         list(found)
 
 
+def test_how_many_lines_such_a_quote_took_in(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text,id\n"in two\nlines",1\n"second,2\n' + "more,3\n" * 40)
+    first, second = read(path)
+    assert first == RawDocument("#1", "in two\nlines")
+    assert isinstance(second, Rejected)
+    assert second.detail.endswith("2 columns; it takes in 41 lines: a quote may not be closed")
+
+
 def test_a_plan_knows_the_rows_of_a_large_file(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     row = "1," + "word " * 20 + "\n"

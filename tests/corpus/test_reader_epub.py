@@ -103,6 +103,26 @@ def test_what_cannot_be_read(tmp_path: Path, spoil: Spoil, message: str) -> None
         read(path)
 
 
+@pytest.mark.parametrize("name", ["OEBPS/book.html", "OEBPS/BOOK.XML"])
+def test_a_package_of_another_name_defines_no_entities_either(tmp_path: Path, name: str) -> None:
+    package = PACKAGE.replace("?>", '?><!DOCTYPE x [<!ENTITY a "ha">]>', 1).replace("On locks", "&a;")
+    members = MEMBERS | {"META-INF/container.xml": CONTAINER.replace("OEBPS/book.opf", name), name: package}
+    with pytest.raises(Unreadable, match=f"damaged file: {name} defines XML entities"):
+        read(book(tmp_path / "a.epub", members))
+
+
+def test_a_member_without_a_name(tmp_path: Path) -> None:
+    path = book(tmp_path / "a.epub", {"x": "text"})
+    data = path.read_bytes()
+    at = data.rindex(b"PK\x01\x02")
+    entry = bytearray(data[at : data.rindex(b"PK\x05\x06")])
+    entry[28:30] = (0).to_bytes(2, "little")  # the length of its name
+    entry[30:32] = (1).to_bytes(2, "little")  # the byte that was its name is an extra field now
+    path.write_bytes(data[:at] + bytes(entry) + data[data.rindex(b"PK\x05\x06") :])
+    with pytest.raises(Unreadable, match="damaged file: not a whole zip file"):
+        read(path)
+
+
 def test_a_chapter_is_read_as_the_page_is(tmp_path: Path) -> None:
     page = TWO.replace("<title>x</title>", "")
     [document] = read(

@@ -6,6 +6,7 @@ import gzip
 import re
 import shutil
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -248,6 +249,45 @@ def test_no_page_goes_on_for_ever() -> None:
     assert len("".join(str(event) for event in Roff(f".ds a xx\n{doubling}\\*z").events())) < 1_000_000
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        ".de m\n.m \\$* \\$*\n..\n.m aaaa",
+        ".de m\n.m \\$1\\$1\n..\n.m aaaa",
+        ".de m\n.m \\$@ \\$@\n..\n.m aaaa",
+        f".ds a {'x' * 10_000}\n.de m\n{chr(92)}*a" + "\\*a" * 3000 + "\n..\n" + ".m\n" * 10,
+    ],
+)
+def test_no_page_grows_without_end(page: str) -> None:
+    assert sum(len(str(event)) for event in Roff(page).events()) < 1_200_000 + 20 * len(page)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["\\*[" * 20_000, "\\*[a " * 12_000, "\\n[" * 20_000, "\\[" * 50_000, "\\f[" * 50_000, ".if " + "1" * 60_000],
+)
+def test_no_line_takes_long(line: str) -> None:
+    begin = time.process_time()
+    list(Roff(line).events())
+    assert time.process_time() - begin < 3  # minutes where what is not closed is looked for from each place anew
+
+
+@pytest.mark.parametrize(
+    ("page", "events"),
+    [
+        (".if +.>1 x", []),
+        (".if 2.5>+.5 x", ["x"]),
+        (f".if {'1' * 5000} x", ["x"]),
+        (f".if {'1' * 5000}>2 x", ["x"]),
+        (f".de m\na\\$[{'1' * 5000}]\n..\n.m b", [f"a$[{'1' * 5000}]"]),
+        (f"a\\N'{'1' * 5000}'", ["a"]),
+        ("a\\N'55296'\\[uD800]\\[u0041]", ["aA"]),  # half of a surrogate pair is no character
+    ],
+)
+def test_numbers_that_are_none(page: str, events: list[str]) -> None:
+    assert list(Roff(page).events()) == events
+
+
 def test_compressed_pages_of_a_folder(tmp_path: Path, build: Build) -> None:
     folder = tmp_path / "man" / "man1"
     folder.mkdir(parents=True)
@@ -257,3 +297,10 @@ def test_compressed_pages_of_a_folder(tmp_path: Path, build: Build) -> None:
     built = build([{"path": tmp_path / "man", "format": "man"}], near_duplicates=None)
     texts = sorted(document.text or "" for document in built.documents)
     assert texts == [MDOC_TEXT, MAN_TEXT]
+
+
+def test_a_table_of_one_very_long_row_stays_small() -> None:
+    rows = "\n".join(["\t".join("x" for _ in range(5000)), *["y"] * 2000])
+    text = page_text(f".TH A 1\n.SH NAME\na \\- b\n.TS\nl l.\n{rows}\n.TE\n")
+    assert "| x | x |" in text
+    assert len(text) < 2_000_000

@@ -134,3 +134,11 @@ def test_a_heading_of_no_sane_level(tmp_path: Path) -> None:
     (document,) = reader_of("notebook").read(tmp_path / "a.ipynb", Source(path=tmp_path / "a.ipynb"))
     assert isinstance(document, RawDocument)
     assert "###### Title" in (document.text or "")
+
+
+def test_a_fence_is_longer_than_what_it_holds() -> None:
+    from llmtune.corpus.readers.fence import fenced
+
+    assert fenced("x = 1", "python") == "```python\nx = 1\n```"
+    assert fenced("a ```` b ``` c") == "`````\na ```` b ``` c\n`````"
+    assert fenced("`" * 200_000).startswith("`" * 200_001)

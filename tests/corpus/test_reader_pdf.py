@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.pdfgen.canvas import Canvas
 
 from llmtune.corpus.readers import reader_of
+from llmtune.corpus.readers.pdf_lines import Line, _gutter, _rows
+from llmtune.corpus.readers.pdf_paragraphs import markdown_of
 from llmtune.corpus.readers.reader import RawDocument, Rejected, Unreadable
 from llmtune.corpus.settings import Source
 from tests.corpus.conftest import WORDS
@@ -294,3 +297,30 @@ def test_a_page_that_unpacks_to_millions_of_characters(tmp_path: Path) -> None:
     assert path.stat().st_size < 20_000
     with pytest.raises(Unreadable, match="too large"):
         read(path)
+
+
+def test_places_far_beyond_any_page(tmp_path: Path) -> None:
+    """A page of ten words, one of them a thousand million points to the right, must not cost memory for each point."""
+    page = Page(tmp_path / "a.pdf")
+    y = page.lines([f"word{number} and more" for number in range(10)], 60, 780, "Courier")
+    page.canvas.drawString(1e9, y, "distant")
+    page.canvas.drawString(60, y, "near")
+    assert "word9 and more" in text_of(page.save())
+    near, far = (Line(text, left, left + 20, 0, 10, 10, pitch=5) for text, left in (("near", 0), ("far", 1e9)))
+    assert len(markdown_of([[near, far]])) < 1000
+    assert len(_rows([near, far])[0].text) == len("near") + 200 + len("far")
+    assert _gutter([Line("a", left, left + 1, 0, 10, 10) for left in (*range(10), 1e9)]) is None
+
+
+def test_code_that_is_indented_beyond_any_page() -> None:
+    lines = [
+        Line(text, left, left + 20, y, y + 10, 10, pitch=5) for text, left, y in (("if a:", 0, 12), ("il", 1e9, 0))
+    ]
+    assert markdown_of([lines]) == f"```\nif a:\n{' ' * 200}il\n```"
+
+
+def test_a_line_of_leaders_takes_no_time() -> None:
+    line = Line(". " * 20_000 + "and no number", 0, 500, 0, 10, 10)
+    begin = time.process_time()
+    assert markdown_of([[line, Line("more", 0, 500, -12, -2, 10)]]).startswith(". . .")
+    assert time.process_time() - begin < 1

@@ -178,6 +178,20 @@ def test_nothing_is_included_run_or_asked_of_the_clock(tmp_path: Path) -> None:
     assert text.endswith("and text.")
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "1. one\n2. .. |d| date::\n\nIt is |d|.",
+        ":f: .. |d| date::\n\nIt is |d|.",
+        ".. |d|\n   date:: %Y-%m-%d\n\nIt is |d|.",
+    ],
+)
+def test_the_clock_is_asked_in_no_form(raw: str) -> None:
+    text = rst_text(raw)
+    assert "It is" in text
+    assert not re.search(r"\d{4}-\d\d-\d\d", text)
+
+
 def test_what_a_file_defines_stays_in_it() -> None:
     """docutils keeps roles for as long as the process lives; a corpus must not depend on what was read before."""
     alone = rst_text("Some :mine:`word`.")

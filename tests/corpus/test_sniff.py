@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import zipfile
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def test_files_that_their_names_say_nothing_about(tmp_path: Path, name: str, for
         (b".Dd January 1, 2024\n.Dt LS 1\n", "man"),
         (b".so man1/bash.1\n", "man"),
         (b".title of something\nplain words\n", "text"),
+        (b"'so what', he said.\n", "text"),
         (b'<?xml version="1.0"?>\n<html xmlns="http://www.w3.org/1999/xhtml">', "html"),
         (b'<?xml version="1.0"?>\n<svg>', None),
         (b'[\n {"text": "one"},', "jsonl"),
@@ -75,6 +77,18 @@ def test_what_looks_alike(tmp_path: Path, content: bytes, format: str | None) ->
     path = tmp_path / "file"
     path.write_bytes(content)
     assert sniffed(path) == format
+
+
+@pytest.mark.parametrize(
+    "content", [b"\n" * 5000 + b"text", b"<!-- a -->\n" * 500 + b"text", b".\n\n" * 2000, b"." * 60_000]
+)
+def test_no_head_takes_long_to_look_at(tmp_path: Path, content: bytes) -> None:
+    """Patterns that can match empty lines or comments in several ways take exponential time: hours for these."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    begin = time.process_time()
+    assert sniffed(path) == "text"
+    assert time.process_time() - begin < 2
 
 
 def test_suffixes_decide_without_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

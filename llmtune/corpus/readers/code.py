@@ -43,7 +43,8 @@ class CodeReader:
             yield refused
             return
         licence = _LICENCE.search(text[:4000])
-        yield RawDocument(text=f"# {name}\n\n{text}", licence=licence[1] if licence else None)
+        shown = f"# {name}\n\n{text}" if text.strip() else ""  # a file that only makes a folder a package is empty
+        yield RawDocument(text=shown, licence=licence[1] if licence else None)
 
 
 def not_written(name: str, text: str) -> Rejected | None:

@@ -39,11 +39,16 @@ def _documents(file: Iterator[str], source: Source) -> Iterator[RawDocument | Re
     names = [name.strip() for name in next(rows, [])]
     if not columns_read(source, names):
         raise Unreadable(DAMAGED, f"none of its columns is known: {', '.join(names)} (say which with `columns`)")
+    end = rows.line_num
     for number, row in enumerate(rows, 1):
+        begin, end = end, rows.line_num
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(names):
-            yield Rejected(f"#{number}", MALFORMED, f"{len(row)} cells, where the first row names {len(names)} columns")
+            detail = f"{len(row)} cells, where the first row names {len(names)} columns"
+            if end - begin > 1:
+                detail += f"; it takes in {end - begin:,} lines: a quote may not be closed"
+            yield Rejected(f"#{number}", MALFORMED, detail)
             continue
         # An empty cell holds nothing, as null in JSON; an empty text is an empty document.
         record = {name: cell for name, cell in zip(names, row, strict=True) if cell or name == source.columns.text}

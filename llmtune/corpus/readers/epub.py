@@ -16,7 +16,7 @@ from llmtune.corpus.readers.decode import decode
 from llmtune.corpus.readers.html import declared_encoding
 from llmtune.corpus.readers.reader import DAMAGED, PROTECTED, RawDocument, Rejected, Unreadable
 from llmtune.corpus.readers.title import sane_title, with_title
-from llmtune.corpus.readers.zipped import parts_of
+from llmtune.corpus.readers.zipped import parts_of, refuse_entities
 from llmtune.corpus.settings import Source
 from llmtune.extras import need
 
@@ -70,8 +70,9 @@ def _package_place(parts: dict[str, bytes]) -> str:
 def _xml(parts: dict[str, bytes], name: str) -> Element:
     if name not in parts:
         raise Unreadable(DAMAGED, f"not an EPUB: it holds no {name}")
+    refuse_entities(name, parts[name])  # whatever it is called: the book says which part is its package
     try:
-        return fromstring(parts[name])  # noqa: S314 (parts_of refuses entities)
+        return fromstring(parts[name])  # noqa: S314 (entities are refused)
     except ParseError as error:
         raise Unreadable(DAMAGED, f"{name}: {error}") from error
 

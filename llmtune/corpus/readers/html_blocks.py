@@ -6,6 +6,8 @@ import re
 
 from selectolax.lexbor import LexborNode
 
+from llmtune.corpus.readers.fence import fenced
+
 _BLOCKS = frozenset(
     {
         *("address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dialog", "div"),
@@ -137,10 +139,7 @@ def _code_block(node: LexborNode) -> str:
     code = node.text().replace("\r\n", "\n").replace("\u00a0", " ").strip("\n").rstrip()
     if not code.strip():
         return ""
-    fence = "```"
-    while fence in code:
-        fence += "`"
-    return f"{fence}{_language(node)}\n{code}\n{fence}"
+    return fenced(code, _language(node))
 
 
 def _language(node: LexborNode) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtune.corpus.readers.decode import decode, problem
+from llmtune.corpus.readers.fence import fenced
 from llmtune.corpus.readers.markdown import markdown_text
 from llmtune.corpus.readers.reader import DAMAGED, RawDocument, Unreadable
 from llmtune.corpus.settings import Source
@@ -61,12 +62,12 @@ def _cell(cell: dict[str, Any], language: str) -> Iterator[str]:
         level = cell.get("level")
         yield f"{'#' * (min(max(level, 1), 6) if isinstance(level, int) else 1)} {text}"
     elif kind == "code" and text.strip():
-        yield _fenced(text, language)
+        yield fenced(text, language)
         for output in _list(cell, "outputs"):
             result = _result(output).strip("\n").rstrip() if isinstance(output, dict) else ""
             short = len(result) <= _RESULT_CHARACTERS and result.count("\n") < _RESULT_LINES
             if result and short and not _ADDRESS.search(result):
-                yield _fenced(result, "")
+                yield fenced(result)
 
 
 def _result(output: dict[str, Any]) -> str:
@@ -88,13 +89,6 @@ def _language(notebook: dict[str, Any]) -> str:
         if isinstance(about, dict) and isinstance(about.get(key), str) and about[key].strip():
             return str(about[key]).strip().lower().split()[0]
     return "python"
-
-
-def _fenced(code: str, language: str) -> str:
-    fence = "```"
-    while fence in code:
-        fence += "`"
-    return f"{fence}{language}\n{code}\n{fence}"
 
 
 def _joined(text: Any) -> str:

@@ -32,6 +32,8 @@ _WIDE_GAP = 2.0  # em between the cells of a row
 _MARGIN = 0.15  # of the text's width at either side, where no gutter is looked for
 _STRIP = 0.5  # em: the narrowest gutter
 _MOST_CROSSING = 0.25  # of the pieces may cross it: titles, figures, running heads
+_WIDEST = 20_000  # points of a page that is looked at for columns; PDF allows 14,400, and files anything
+_MOST_SPACES = 200  # between two words in a font of fixed pitch
 _FEW_CROSSING = 0.05  # of the pieces: strips that so few cross are as good as each other
 _LEAST_ROWS = 4  # lines on either side of a gutter
 _FILLED = 0.6  # of the way from one column to the next, that the median line takes: cells are mostly shorter
@@ -216,7 +218,7 @@ def _rows(pieces: Iterable[Line]) -> list[Line]:
 def _append(line: Line, piece: Line) -> None:
     one_pitch = line.pitch > 0 < piece.pitch and abs(line.pitch - piece.pitch) < _SAME_PITCH * piece.size
     gap = line.gap(piece)
-    spaces = max(1, round(gap / piece.pitch)) if one_pitch else 1 + (gap > _WIDE_GAP * piece.size)
+    spaces = max(1, round(min(_MOST_SPACES, gap / piece.pitch))) if one_pitch else 1 + (gap > _WIDE_GAP * piece.size)
     line.pitch = line.pitch if one_pitch else 0
     line.size = piece.size if len(piece.text) > len(line.text) else line.size
     line.text += " " * spaces + piece.text
@@ -258,6 +260,8 @@ def _gutter(pieces: list[Line]) -> float | None:
     if len(pieces) < 2 * _LEAST_ROWS:
         return None
     start, end = min(piece.left for piece in pieces), max(piece.right for piece in pieces)
+    if not end - start <= _WIDEST:  # nor infinite, nor not a number
+        return None
     crossed = [0] * (int(end - start) + 2)  # per point: how many pieces lie over it, first as differences
     for piece in pieces:
         crossed[int(piece.left - start)] += 1

@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 
+from llmtune.corpus.readers.fence import fenced
 from llmtune.corpus.readers.pdf_lines import Line
 
 _BULLET = re.compile(r"[•◦▪‣∙●○■□➢✓\uf0b7\uf0a7–—*·-]\s+\S")
 _NUMBER = re.compile(r"(?:\(?(?:\d{1,3}|[a-zA-Z])[.)]|\[\d{1,3}\])\s+\S")
 _SENTENCE_ENDS = re.compile(r"[.!?:;…。！？：；]['\"”’»)\]]*$")
 _LEADERS = re.compile(r"(?:\s*[.·…]){4,}\s*(?=\S{1,8}$)")  # of a table of contents
+_LONGEST_WITH_LEADERS = 500  # characters; to look for them takes time that grows with the square
+_DEEPEST_INDENT = 200  # characters of code
 _GAP = 1.25  # line spacings, from which on a gap parts paragraphs
 _SPACING = 1.2  # em, where a document has too few lines to tell
 _INDENT = 0.8  # em
@@ -150,7 +153,7 @@ def _follows(block: _Block, line: Line, edge: float, spacing: float) -> str | No
 
 def _is_row(text: str) -> bool:
     """Whether a line is a row of a table or of a table of contents."""
-    return "  " in text or bool(_LEADERS.search(text))
+    return "  " in text or (len(text) <= _LONGEST_WITH_LEADERS and bool(_LEADERS.search(text)))
 
 
 def _is_item(block: _Block) -> bool:
@@ -189,7 +192,8 @@ def _text(block: _Block) -> str:
         text += end + line.text
     if _BULLET.match(text):
         text = "- " + text[1:].lstrip()
-    return "\n".join(_LEADERS.sub(" … ", line) for line in text.split("\n"))
+    lines = text.split("\n")
+    return "\n".join(_LEADERS.sub(" … ", line) if len(line) <= _LONGEST_WITH_LEADERS else line for line in lines)
 
 
 def _code(block: _Block) -> str:
@@ -197,11 +201,9 @@ def _code(block: _Block) -> str:
     left = min(line.left for line in block.lines)
     text = ""
     for end, line in zip(["", *block.ends], block.lines, strict=True):
-        text += end + " " * round((line.left - left) / (line.pitch or line.size)) + line.text
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return f"{fence}\n{text}\n{fence}"
+        indent = round(min(_DEEPEST_INDENT, (line.left - left) / (line.pitch or line.size)))
+        text += end + " " * indent + line.text
+    return fenced(text)
 
 
 def _levels(blocks: list[_Block]) -> dict[float, int]:

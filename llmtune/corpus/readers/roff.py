@@ -12,13 +12,16 @@ from llmtune.corpus.readers.roff_text import plain
 
 _COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)\\[\"#].*")
 _REQUEST = re.compile(r"[.'][ \t]*([^\s\\]*)[ \t]*(.*)", re.DOTALL)
-_STRING = re.compile(r"\\\*(?:\[([^\]\s]*)[^\]]*\]|\((..)|([^\[(\\]))")
-_REGISTER = re.compile(r"\\n[-+]?(?:\[([^\]]*)\]|\((..)|([^\[(\\]))")
-_PARAMETER = re.compile(r"\\\$(?:(\d)|\[(\d+)\]|\((\d\d)|([*@]))")
-_COMPARISON = re.compile(r"([-+]?[\d.]+)[a-zA-Z]?\s*(>=|<=|==|=|>|<)\s*([-+]?[\d.]+)[a-zA-Z]?")
+_STRING = re.compile(r"\\\*(?:\[([^\]\s]{0,200}+)(?:\s[^\]\n]{0,1000}+)?\]|\((..)|([^\[(\\]))")
+_REGISTER = re.compile(r"\\n[-+]?(?:\[([^\]\n]{0,200}+)\]|\((..)|([^\[(\\]))")
+_PARAMETER = re.compile(r"\\\$(?:(\d)|\[(\d{1,9})\]|\((\d\d)|([*@]))")
+_NUMBER = r"([-+]?(?:\d{1,9}(?:\.\d{0,9})?|\.\d{1,9}))[a-zA-Z]?"
+_COMPARISON = re.compile(rf"{_NUMBER}\s*(>=|<=|==|=|>|<)\s*{_NUMBER}")
 _CONDITION = re.compile(r"[^\s'\"\\]\S*")
 _MOST_LINES = 10  # carried out for each line of a page, and some: macros can call each other without end
+_MOST_CHARACTERS = 20  # for each of a page, and some: arguments and strings can double each time they are put in
 _DEEPEST = 40  # strings in strings
+_LONGEST_LINE = 65_536  # characters; in a longer one nothing is put in
 _STRINGS = {"R": "®", "Tm": "™", "lq": "“", "rq": "”", "(lq": "“", "(rq": "”", "S": ""}  # of man(7)
 _REGISTERS = {".g": 1}  # as in groff: pages ask for it before they use what it alone has
 
@@ -43,11 +46,13 @@ class Roff:
         self._translated: dict[int, str] = {}
         self._else: list[bool] = []
         self._left = 5000 + _MOST_LINES * len(self._pending)
+        self._room = 1_000_000 + _MOST_CHARACTERS * len(text)
 
     def events(self) -> Iterator[str | Call]:
-        while self._pending and self._left > 0:
-            self._left -= 1
+        while self._pending and self._left > 0 and self._room > 0:
             line = self._next_line()
+            self._left -= 1
+            self._room -= len(line)
             if not line.startswith((".", "'")):
                 yield self._plain(self._interpolated(line))
                 continue
@@ -63,10 +68,11 @@ class Roff:
 
     def _next_line(self) -> str:
         """The next line without its comment; one that ends in a backslash goes on in the next one."""
-        line = _COMMENT.sub(r"\1", self._pending.pop())
-        while line.endswith("\\") and not line.endswith("\\\\") and self._pending:
-            line = line[:-1] + _COMMENT.sub(r"\1", self._pending.pop())
-        return line
+        parts = [_COMMENT.sub(r"\1", self._pending.pop())]
+        while parts[-1].endswith("\\") and not parts[-1].endswith("\\\\") and self._pending:
+            parts[-1] = parts[-1][:-1]
+            parts.append(_COMMENT.sub(r"\1", self._pending.pop()))
+        return "".join(parts)
 
     def _plain(self, text: str) -> str:
         text = plain(text)
@@ -74,27 +80,35 @@ class Roff:
 
     def _interpolated(self, text: str) -> str:
         for _ in range(_DEEPEST):
-            if ("\\*" not in text and "\\n" not in text) or len(text) > 100_000:
+            if ("\\*" not in text and "\\n" not in text) or len(text) > _LONGEST_LINE:
                 break
             before = text
-            text = _STRING.sub(lambda found: self._strings.get(_named(found), ""), text)
-            text = _REGISTER.sub(lambda found: str(self._registers.get(_named(found), 0)), text)
+            text = _STRING.sub(lambda found: self._within(self._strings.get(_named(found), "")), text)
+            text = _REGISTER.sub(lambda found: self._within(str(self._registers.get(_named(found), 0))), text)
             if text == before:
                 break
         return text
 
+    def _within(self, value: str) -> str:
+        """What is put into a line, as far as there is room for it."""
+        value = value[: max(self._room, 0)]
+        self._room -= len(value)
+        return value
+
     def _call(self, name: str, arguments: list[str]) -> None:
         """Put the body of a macro in place of its call."""
+        every = {"*": " ".join(arguments), "@": " ".join(f'"{part}"' for part in arguments)}
 
         def argument(found: re.Match[str]) -> str:
             if found[4]:
-                return " ".join(f'"{part}"' if found[4] == "@" else part for part in arguments)
+                return self._within(every[found[4]])
             number = int(found[1] or found[2] or found[3])
-            return arguments[number - 1] if 0 < number <= len(arguments) else ""
+            return self._within(arguments[number - 1]) if 0 < number <= len(arguments) else ""
 
         self._registers[".$"] = len(arguments)
         body = [_PARAMETER.sub(argument, line.replace("\\\\", "\\")) for line in self._macros[name]]
         self._left -= len(body)
+        self._room -= sum(map(len, self._macros[name]))
         self._pending.extend(reversed(body))
 
     def _define(self, rest: str) -> None:
@@ -181,8 +195,8 @@ class Roff:
             parts = rest[1:].split(rest[0], 2)
             holds, rest = len(parts) == 3 and parts[0] == parts[1], parts[2] if len(parts) == 3 else ""
         elif found := re.match(r"([drcmF])\s*(\S+)\s?(.*)", rest, re.DOTALL):
-            known = self._registers if found[1] == "r" else {**self._macros, **self._strings}
-            holds, rest = found[2] in known, found[3]
+            known = (self._registers,) if found[1] == "r" else (self._macros, self._strings)
+            holds, rest = any(found[2] in names for names in known), found[3]
         elif rest[:1] in ("n", "o", "t", "e", "v"):
             holds, rest = rest[0] in "no", rest[1:]
         elif found := re.match(r"\(.*?\)(?=\s)|" + _CONDITION.pattern, rest):
@@ -202,12 +216,11 @@ def _is_positive(expression: str) -> bool:
     if "&" in expression:
         return all(_is_positive(part) for part in expression.split("&"))
     if found := _COMPARISON.search(expression):
-        left, right = (float(side.rstrip(".") or 0) if side.count(".") < 2 else 0.0 for side in (found[1], found[3]))
+        left, right = float(found[1]), float(found[3])
         return {">": left > right, "<": left < right, ">=": left >= right, "<=": left <= right}.get(
             found[2], left == right
         )
-    number = re.match(r"-?\d+", expression)
-    return number is not None and int(number[0]) > 0
+    return re.match(r"0*[1-9]", expression) is not None
 
 
 def _split(rest: str) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from llmtune.corpus.readers.fence import fenced
 from llmtune.corpus.readers.roff_text import JOINED
 
 _ITEM, _OTHER = "item", "other"
 _LONGEST_TERM = 120  # characters
+_MOST_COLUMNS = 100  # of a table: shorter rows are filled up to the longest
 
 
 class Blocks:
@@ -91,17 +93,15 @@ class Blocks:
             code = "\n".join(line.replace(JOINED, "").rstrip() for line in self._code).strip("\n")
             self._code = None
             if code:
-                fence = "```"
-                while fence in code:
-                    fence += "`"
-                self._add(f"{fence}\n{code}\n{fence}", apart=True)
+                self._add(fenced(code), apart=True)
 
     def table(self, rows: Iterable[list[str]]) -> None:
         """A Markdown table, the first row its head; of one column, paragraphs."""
         self._end()
         kept = [[" ".join(cell.replace(JOINED, "").split()) for cell in row] for row in rows]
         kept = [row for row in kept if any(row)]
-        columns = max(map(len, kept), default=0)
+        columns = min(max(map(len, kept), default=0), _MOST_COLUMNS)
+        kept = [row[:columns] for row in kept]
         if columns < 2:
             for row in kept:
                 self._add(row[0])

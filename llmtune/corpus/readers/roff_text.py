@@ -191,15 +191,14 @@ _GREEK = dict(
 )
 _ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", "~": "\u0303", ":": "\u0308", ",": "\u0327", "v": "\u030c"}
 
-_NAME = r"(?:\[(?P<{0}long>[^\]\n]*)\]|\((?P<{0}two>..)|(?P<{0}one>[^\[(\n]))"
 _QUOTED = r"(?P<{0}quote>['\x07\"|^])(?P<{0}inner>.*?)(?P={0}quote)"
 _ESCAPE = re.compile(
     r"\\(?:"
-    rf"\[(?P<glyph>[^\]\n]*)\]|\((?P<pair>..)|C{_QUOTED.format('c')}|N{_QUOTED.format('n')}"
-    rf"|[fFmMgkY](?:\[[^\]\n]*\]|\(..|[^\[(\n])"
-    r"|s(?:[-+]?\[[^\]\n]*\]|[-+]?'[^'\n]*'|[-+]?\([-+]?..|\([-+]..|[-+]?[0-9])"
+    rf"\[(?P<glyph>[^\]\n]{{0,200}}+)\]|\((?P<pair>..)|C{_QUOTED.format('c')}|N{_QUOTED.format('n')}"
+    r"|[fFmMgkY](?:\[[^\]\n]{0,200}+\]|\(..|[^\[(\n])"
+    r"|s(?:[-+]?\[[^\]\n]{0,200}+\]|[-+]?'[^'\n]*'|[-+]?\([-+]?..|\([-+]..|[-+]?[0-9])"
     rf"|[hvlLDbxXSHRAB]{_QUOTED.format('h')}|w{_QUOTED.format('w')}|[oZ]{_QUOTED.format('o')}"
-    r"|O(?:[0-4]|\[[^\]\n]*\])|(?P<other>.)|$)"
+    r"|O(?:[0-4]|\[[^\]\n]{0,200}+\])|(?P<other>.)|$)"
 )
 _OTHERS = {
     **dict.fromkeys("&|^)%:/,dur{}!?zpa_", ""),
@@ -231,7 +230,7 @@ def _meant(escape: re.Match[str]) -> str:
         return glyph(name)
     if found["ninner"] is not None:
         code = found["ninner"]
-        return chr(int(code)) if code.isdecimal() and int(code) < 0x110000 else ""
+        return _character(int(code)) if re.fullmatch(r"\d{1,9}", code) else ""
     if found["oinner"] is not None:  # overstruck, or without width
         return plain(found["oinner"])
     if found["winner"] is not None:  # a width, in characters
@@ -253,8 +252,12 @@ def glyph(name: str) -> str:
     if len(name) == 2 and name[0] in _ACCENTS:
         return unicodedata.normalize("NFC", name[1] + _ACCENTS[name[0]])
     if re.fullmatch(r"u[0-9A-F]{4,6}(?:_[0-9A-F]{4,6})*", name):
-        codes = [int(code, 16) for code in name[1:].split("_")]
-        return unicodedata.normalize("NFC", "".join(map(chr, codes))) if max(codes) < 0x110000 else ""
+        return unicodedata.normalize("NFC", "".join(_character(int(code, 16)) for code in name[1:].split("_")))
     if re.fullmatch(r"char\d{1,3}", name):
         return chr(int(name[4:]))
     return ""
+
+
+def _character(code: int) -> str:
+    """The character of a code point; "" where there is none, as for halves of a surrogate pair."""
+    return chr(code) if code < 0xD800 or 0xDFFF < code < 0x110000 else ""

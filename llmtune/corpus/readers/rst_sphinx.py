@@ -149,8 +149,10 @@ def known_names(raw: str) -> Iterator[None]:
     docutils knows keep their meaning, except those that would read the clock or another file."""
     before = dict(directives._directives), dict(roles._roles)
     try:
-        for name in {found[1].lower() for found in _DIRECTIVE.finditer(raw)}:
-            if name in _DROPPED or name.startswith("auto"):
+        for name in _DROPPED:  # in every form that docutils reads, and not only in those that are looked for below
+            directives.register_directive(name, _Dropped)
+        for name in {found[1].lower() for found in _DIRECTIVE.finditer(raw)} - _DROPPED:
+            if name.startswith("auto"):
                 directives.register_directive(name, _Dropped)
             elif name in _CHANGES:
                 directives.register_directive(name, _Change)

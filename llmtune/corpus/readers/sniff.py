@@ -20,8 +20,13 @@ _MEMBERS = (
     (b"mimetypeapplication/epub+zip", "epub"),
 )
 _TAIL = 65_536  # of a zip file: its directory stands at the end
-_HTML = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!doctype\s+html|<html)\b", re.IGNORECASE | re.DOTALL)
-_ROFF = re.compile(rb"""(?:[.'](?!\s*(?:TH|Dd|so)\b)[^\n]*\n|\s*\n)*[.'][ \t]*(?:TH|Dd|so)[ \t]+\S""")
+_HTML = re.compile(
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*+(?:<!doctype\s+html|<html)\b", re.IGNORECASE | re.DOTALL
+)
+# The loops are possessive: no file can be looked at in exponentially many ways. Of `.so` only a page's name counts, for
+# prose may begin with a quotation: 'so what'.
+_TITLE = rb"[ \t]*(?:(?:TH|Dd)\b|so[ \t]+\S*man\d)"
+_ROFF = re.compile(rb"(?:[.'](?!%b)[^\n]*\n|[ \t\r]*\n)*+[.'](?=%b)[ \t]*\w+[ \t]+\S" % (_TITLE, _TITLE))
 _NOTEBOOK = re.compile(rb"""\s*\{\s*"(?:cells|metadata|nbformat|nbformat_minor)"\s*:""")
 _ARRAY = re.compile(rb"""\s*\[\s*\{\s*"[^"\n]*"\s*:""")
 _MARKUP = (b"<?xml", b"<svg", b"{\\rtf")  # text by its bytes, but no reader knows what of it is meant to be read

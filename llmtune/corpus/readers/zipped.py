@@ -7,6 +7,7 @@ and they are how a small file is made to fill the memory or to ask for other fil
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -18,6 +19,17 @@ from llmtune.corpus.readers.reader import DAMAGED, EMPTY, PROTECTED, TOO_LARGE, 
 _MOST_BYTES = 64 << 20  # of the parts that are read, unpacked. War and Peace is 3 MB of text, or 10 MB of Word's XML
 # What libraries that take the parts for granted raise where one says what it must not say.
 BROKEN = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, OSError, RecursionError)
+# What zipfile raises for files that are no whole ones; IndexError for a member without a name.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    IndexError,
+    OverflowError,
+    RuntimeError,  # NotImplementedError too
+    ValueError,
+)
 _MOST_PARTS = 20_000
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # Office files before 2007, and the shell of encrypted ones since
 _ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
@@ -37,7 +49,7 @@ def parts_of(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
                 found = f"{len(members):,} parts, {size:,} bytes of text"
                 raise Unreadable(TOO_LARGE, f"{found}; at most {_MOST_PARTS:,} and {_MOST_BYTES:,} are read")
             return {name.filename: _part(zipped, name) if wanted(name.filename) else b"" for name in members}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+    except _DAMAGE as error:
         raise Unreadable(DAMAGED, f"not a whole zip file: {error}") from error
 
 
@@ -73,6 +85,12 @@ def _part(zipped: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
         data = file.read(member.file_size + 1)
     if len(data) != member.file_size:
         raise Unreadable(DAMAGED, f"{member.filename} is shorter than it says")
-    if member.filename.endswith((".xml", ".rels", ".opf")) and b"<!ENTITY" in data.replace(b"\0", b""):
-        raise Unreadable(DAMAGED, f"{member.filename} defines XML entities")
+    if member.filename.lower().endswith((".xml", ".rels", ".opf")):
+        refuse_entities(member.filename, data)
     return data
+
+
+def refuse_entities(name: str, data: bytes) -> None:
+    """Raises Unreadable where a part that is to be parsed as XML defines entities, in UTF-8 or UTF-16."""
+    if b"<!ENTITY" in data.replace(b"\0", b""):
+        raise Unreadable(DAMAGED, f"{name} defines XML entities")
