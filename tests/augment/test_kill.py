@@ -74,5 +74,5 @@ def test_killed_twice_it_ends_in_the_same_bytes(tmp_path: Path, fake: FakeAperti
     assert counts[:256] == [1] * 256  # written down before the first kill
     assert sum(counts) <= len(segments) + 2 * 256  # of each kill at most the group that was at work
     expected = result_of(whole)
-    assert len(expected) == 6
+    assert len(expected) == 7
     assert result_of(killed) == expected
