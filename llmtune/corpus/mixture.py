@@ -50,11 +50,11 @@ def mix(entries: Sequence[Entry], splits: Mapping[str, str], settings: CorpusSet
     times = _times([min(pair) for pair in zip(whole, budgets, strict=True)], settings.sources, settings.temperature)
     for number, (size, budget, often) in enumerate(zip(whole, budgets, times, strict=True)):
         part = min(1.0, often) * min(size, budget) / size if size else 1.0
-        for (
-            of_split
-        ) in by_split.values():  # the held-out texts of a source in the same part, or they would be of it alone
-            if part < 1:
-                _keep(of_split[number], part * _size(of_split[number]), f"{100 * part:.0f} % of it", seed)
+        if part == 1:
+            continue
+        # Of its held-out texts the same part, or a model would be judged by general text alone.
+        for of_split in by_split.values():
+            _keep(of_split[number], part * _size(of_split[number]), f"{100 * part:.0f} % of it", seed)
     read = [max(1.0, often) * _size(of_source) for of_source, often in zip(train, times, strict=True)]
     together = sum(read) or 1.0
     return [
