@@ -18,11 +18,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from llmtune.models.refit import energy, refit
 from llmtune.monitor import Bar, Monitor
 
-# λ. By each neuron's own size, so that one that is a thousand times as large as the others (there are such) neither
-# drowns them nor leaves the equations without a solution in fp32 sums.
-RIDGE = 0.01
+RIDGE = 0.01  # λ
 
 
 @dataclass(frozen=True)
@@ -94,22 +93,13 @@ def narrow(weight_ON: Tensor, moments_NN: Tensor, width: int) -> Narrowed:
     scores = moments.diagonal().clamp_min(0).sqrt() * weight.norm(dim=0)
     # A stable sort: of equal scores the first ones stay, on every machine.
     kept = scores.argsort(descending=True, stable=True)[:width].sort().values
-    size = moments.diagonal()[kept].clamp_min(0).sqrt()
-    size[size == 0] = 1
-    alike = moments[kept][:, kept] / size / size[:, None] + RIDGE * torch.eye(width, dtype=torch.double)
-    towards = weight @ moments[:, kept] / size + RIDGE * weight[:, kept] * size
-    found = torch.cholesky_solve(towards.T, torch.linalg.cholesky(alike)).T / size
+    found = refit(weight[:, kept], moments[kept][:, kept], weight @ moments[:, kept], RIDGE)
     missing = weight.clone()
     missing[:, kept] -= found
-    whole = _energy(weight, moments)
+    whole = energy(weight, moments)
     return Narrowed(
         kept,
         found.float(),
         share=float(scores[kept].sum() / scores.sum()) if bool(scores.any()) else 1.0,
-        error=float(_energy(missing, moments) / whole) if bool(whole) else 0.0,
+        error=float(energy(missing, moments) / whole) if bool(whole) else 0.0,
     )
-
-
-def _energy(weight_ON: Tensor, moments_NN: Tensor) -> Tensor:
-    """Mean of ‖y‖² over the tokens, for y = W a."""
-    return ((weight_ON @ moments_NN) * weight_ON).sum()

@@ -28,6 +28,7 @@ class MoeStage(Stage):
     kind: ClassVar[str] = "moe"
     makes: ClassVar[str] = "checkpoint"
     needs: ClassVar[tuple[Need, ...]] = (_CHECKPOINT, _CORPUS)
+    version: ClassVar[int] = 2  # down projections make up for what is missing
 
     method: Literal["split", "upcycle"] = Field(
         "split",
@@ -163,4 +164,12 @@ def _section(made: Converted) -> Section:
         x_title="routed expert",
         y_title="layer; share of its choices",
     )
-    return Section(summary, charts=[load])
+    error = Chart(
+        "What is missing of each layer's output on the calibration text, before training",
+        "lines",
+        list(range(1, len(made.error) + 1)),
+        {"error of the output": made.error},
+        "layer",
+        "share of its square",
+    )
+    return Section(summary, charts=[load, error])

@@ -22,6 +22,7 @@ from llmtune.errors import LlmtuneError, NotFinite
 from llmtune.files import write_bytes
 from llmtune.machine import this_machine
 from llmtune.models.load import load_model, load_tokenizer
+from llmtune.models.moe.compensate import compensated
 from llmtune.models.moe.estimate import COLLECTED
 from llmtune.models.moe.experts import divided, upcycled
 from llmtune.models.moe.grouping import Grouping, group, group_by_chance
@@ -34,11 +35,21 @@ from llmtune.seeds import seed_of
 
 @dataclass(frozen=True)
 class Converted:
-    """What came of it. metrics: JSON values; load: of a split, for each layer the share of the text's choices that fell
-    on each routed expert, before any training."""
+    """What came of it. metrics: JSON values; of a split, before any training, for each layer: the share of the text's
+    choices that fell on each routed expert (load), and the part of its output that is missing (error)."""
 
     metrics: dict[str, Any]
     load: list[list[float]]
+    error: list[float]
+
+
+@dataclass(frozen=True)
+class _Split:
+    """One layer, decided. down_HI and error: see `compensated`."""
+
+    grouping: Grouping
+    down_HI: Tensor
+    error: float
 
 
 def convert(
@@ -74,11 +85,13 @@ def convert(
     shape = replace(shape, config=model.config.to_dict())
     target = moe_config(shape, layout)
     load: list[list[float]] = []
+    error: list[float] = []
     weights = {name: value for name, value in model.state_dict().items() if ".mlp." not in name}
     if layout.method == "split":
-        for index, made in enumerate(_groupings(model, layout, rows, grouping, seed, work, monitor)):
-            load.append(made.load_E.tolist())
-            weights |= _named(index, divided(model.model.layers[index].mlp.state_dict(), made))
+        for index, made in enumerate(_splits(model, layout, rows, grouping, seed, work, monitor)):
+            load.append(made.grouping.load_E.tolist())
+            error.append(made.error)
+            weights |= _named(index, divided(model.model.layers[index].mlp.state_dict(), made.grouping, made.down_HI))
     else:
         spread = float(model.config.initializer_range)
         for index, layer in enumerate(model.model.layers):
@@ -92,6 +105,7 @@ def convert(
     dtype = str(stored).removeprefix("torch.")
     save_checkpoint(mixture, tokenizer, output, dtype=dtype, trust_remote_code=trust_remote_code)
     made_shape = read_shape(output)
+    missing = {"output_error": sum(error) / len(error)} if error else {}
     return Converted(
         {
             "method": layout.method,
@@ -102,8 +116,10 @@ def convert(
             "shared_width": layout.shared_width(shape.intermediate_size, target["model_type"]),
             "parameters": made_shape.parameters,
             "active_parameters": active_parameters(made_shape),
+            **missing,
         },
         load,
+        error,
     )
 
 
@@ -125,7 +141,7 @@ def _model_of(target: Mapping[str, Any], weights: Mapping[str, Tensor], dense: A
     return model
 
 
-def _groupings(
+def _splits(
     model: Any,
     layout: Layout,
     rows: Sequence[Tensor],
@@ -133,7 +149,7 @@ def _groupings(
     seed: int,
     work: Path,
     monitor: Monitor,
-) -> Iterator[Grouping]:
+) -> Iterator[_Split]:
     """One for each layer, from `work` where it is done already."""
     layers = model.model.layers
     files = [work / f"layer-{index:03d}.safetensors" for index in range(len(layers))]
@@ -147,7 +163,9 @@ def _groupings(
                 if index not in inputs:
                     inputs = _inputs(model, rows, range(index, min(index + at_once, len(layers))), monitor)
                 inputs_NH = inputs.pop(index)
-                activity_NI = _activity(layer.mlp, inputs_NH)
+                hidden_NI, down_HI = _activations(layer.mlp, inputs_NH)
+                # The length of what a neuron adds to the output.
+                activity_NI = hidden_NI.abs().mul_(down_HI.norm(dim=0))
                 if not bool(activity_NI.isfinite().all()):
                     raise NotFinite(
                         "its activations on the calibration text are not finite",
@@ -159,9 +177,12 @@ def _groupings(
                     made = group_by_chance(inputs_NH, activity_NI, layout.experts, layout.active, layout.shared, chance)
                 else:
                     made = group(inputs_NH, activity_NI, layout.experts, layout.active, layout.shared)
-                write_bytes(files[index], save({name: value.contiguous() for name, value in _as_tensors(made).items()}))
+                del activity_NI
+                split = _Split(made, *compensated(inputs_NH, hidden_NI, down_HI, made))
+                kept = {name: value.contiguous() for name, value in _as_tensors(split).items()}
+                write_bytes(files[index], save(kept))
             bar.advance()
-            yield _from_tensors(load_file(files[index]))
+            yield _from_tensors(load_file(files[index]), layout.active)
 
 
 @torch.no_grad()
@@ -191,22 +212,27 @@ def _device() -> torch.device:
 
 
 @torch.no_grad()
-def _activity(mlp: Any, inputs_NH: Tensor) -> Tensor:
-    """|h| · ‖down‖ of each neuron (N, I): the length of what it adds to a token's output."""
-    gate_IH, up_IH, down_HI = (layer.weight.float().cpu() for layer in (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
-    hidden_NI = mlp.act_fn(F.linear(inputs_NH, gate_IH)).mul_(F.linear(inputs_NH, up_IH))
-    return hidden_NI.abs_().mul_(down_HI.norm(dim=0))  # type: ignore[no-any-return]
+def _activations(mlp: Any, inputs_NH: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the neurons (N, I), and the weights that take them (H, I), in fp32 on the CPU."""
+    gate_IH, up_IH, down_HI = (
+        layer.weight.detach().float().cpu() for layer in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+    )
+    return mlp.act_fn(F.linear(inputs_NH, gate_IH)).mul_(F.linear(inputs_NH, up_IH)), down_HI
 
 
-def _as_tensors(made: Grouping) -> dict[str, Tensor]:
+def _as_tensors(split: _Split) -> dict[str, Tensor]:
+    made = split.grouping
     return {
         "shared": made.shared_S,
         "experts": made.experts_EW,
         "router": made.router_EH,
-        "weight": torch.tensor([made.weight], dtype=torch.float64),
         "load": made.load_E,
+        "down": split.down_HI,
+        "figures": torch.tensor([made.weight, split.error], dtype=torch.float64),
     }
 
 
-def _from_tensors(kept: Mapping[str, Tensor]) -> Grouping:
-    return Grouping(kept["shared"], kept["experts"], kept["router"], float(kept["weight"]), kept["load"])
+def _from_tensors(kept: Mapping[str, Tensor], active: int) -> _Split:
+    weight, error = kept["figures"].tolist()
+    made = Grouping(kept["shared"], kept["experts"], kept["router"], weight, kept["load"], active)
+    return _Split(made, kept["down"], error)

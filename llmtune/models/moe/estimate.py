@@ -34,11 +34,15 @@ def estimate(shape: ModelShape, made: ModelShape, layout: Layout, tokens: int, m
     kept = 0
     if layout.method == "split":
         inputs = 4 * tokens * hidden * shape.layers
-        # A layer's activities, their profiles by neuron, what makes and compares them.
-        memory += min(inputs, max(COLLECTED, inputs // shape.layers)) + 4 * 4 * tokens * width + 2 * 4 * width**2
+        # A layer's activations, activities, their profiles by neuron, what makes and compares them; then the moments by
+        # which its output is fitted, in fp32 and double, and the products of the solution.
+        fit = (4 + 3 * 8) * width**2 + (2 * 4 + 4 * 8) * width * hidden
+        memory += min(inputs, max(COLLECTED, inputs // shape.layers))
+        memory += max(5 * 4 * tokens * width + 2 * 4 * width**2, 4 * tokens * width + fit)
         passes = math.ceil(inputs / COLLECTED)
-        layer = 2 * tokens * (3 * width * hidden + width**2 + _ROUNDS * width * layout.experts + 2 * hidden**2)
+        layer = 2 * tokens * (5 * width * hidden + 2 * width**2 + _ROUNDS * width * layout.experts + 2 * hidden**2)
+        layer += 2 * (width**3 // 3 + 4 * width**2 * hidden)  # in double, at half the rate
         work = passes * 2 * shape.parameters * tokens + shape.layers * layer
         seconds += work / (machine.cores * _CORE_RATE)
-        kept = shape.layers * (8 * width + 4 * layout.experts * hidden)
+        kept = shape.layers * (8 * width + 4 * layout.experts * hidden + 4 * width * hidden)
     return Estimate(memory, made.bytes + kept, math.ceil(seconds))

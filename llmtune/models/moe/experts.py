@@ -39,27 +39,29 @@ def upcycled(
     made = {
         "gate.weight": router_EH.to(gate_IH.dtype),
         "experts.gate_up_proj": torch.cat([gate_IH, up_IH])[None].repeat(experts, 1, 1),
-        "experts.down_proj": _scaled(down_HI, scale)[None].repeat(experts, 1, 1),
+        "experts.down_proj": (down_HI.float() * scale).to(down_HI.dtype)[None].repeat(experts, 1, 1),
     }
     if with_shared:
         made |= _shared(gate_IH, up_IH, down_HI)
     return made
 
 
-def divided(dense: Mapping[str, Tensor], grouping: Grouping) -> dict[str, Tensor]:
+def divided(dense: Mapping[str, Tensor], grouping: Grouping, down_HI: Tensor) -> dict[str, Tensor]:
     """The neurons of the feed-forward part as a shared and routed experts (Qwen2-MoE), each neuron once.
+
+    down_HI: fp32, in place of the dense part's own (compensate.py)
 
     A chosen expert's outputs are multiplied by its softmax weight; its down projection is divided by the mean of these
     weights, so that on average its neurons count as they did. With all experts active the function is the dense one.
     """
-    gate_IH, up_IH, down_HI = (dense[f"{part}.weight"] for part in ("gate_proj", "up_proj", "down_proj"))
+    gate_IH, up_IH = dense["gate_proj.weight"], dense["up_proj.weight"]
     chosen_EW, shared_S = grouping.experts_EW, grouping.shared_S
     down_EHW = down_HI[:, chosen_EW].transpose(0, 1)
     return {
         "gate.weight": grouping.router_EH.to(gate_IH.dtype),
         "experts.gate_up_proj": torch.cat([gate_IH[chosen_EW], up_IH[chosen_EW]], 1),
-        "experts.down_proj": _scaled(down_EHW, 1 / grouping.weight).contiguous(),
-        **_shared(gate_IH[shared_S], up_IH[shared_S], _scaled(down_HI[:, shared_S], 2.0)),
+        "experts.down_proj": (down_EHW / grouping.weight).to(gate_IH.dtype).contiguous(),
+        **_shared(gate_IH[shared_S], up_IH[shared_S], (2 * down_HI[:, shared_S]).to(gate_IH.dtype)),
     }
 
 
@@ -70,8 +72,3 @@ def _shared(gate_SH: Tensor, up_SH: Tensor, down_HS: Tensor) -> dict[str, Tensor
         "shared_expert.down_proj.weight": down_HS,
         "shared_expert_gate.weight": gate_SH.new_full((1, gate_SH.shape[1]), HINT),
     }
-
-
-def _scaled(weight: Tensor, scale: float) -> Tensor:
-    """Multiplied in fp32 and rounded once."""
-    return (weight.float() * scale).to(weight.dtype)

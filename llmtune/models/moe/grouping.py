@@ -29,6 +29,7 @@ class Grouping:
     router_EH: weights of the router
     weight:    mean softmax weight of a chosen expert on the text
     load_E:    share of the choices that fell on each expert
+    active:    how many experts are chosen for a token
     """
 
     shared_S: Tensor
@@ -36,6 +37,17 @@ class Grouping:
     router_EH: Tensor
     weight: float
     load_E: Tensor
+    active: int
+
+    def scale_NI(self, inputs_NH: Tensor) -> Tensor:
+        """(N, I): with which factor each neuron of the dense part counts at each token: one in the shared expert, in a
+        chosen one its softmax weight over the mean of these weights, else zero."""
+        weights_NK, chosen_NK = (inputs_NH @ self.router_EH.T).softmax(1).topk(self.active, 1)
+        by_expert_NE = inputs_NH.new_zeros(len(inputs_NH), len(self.experts_EW))
+        by_expert_NE.scatter_(1, chosen_NK, weights_NK / self.weight)
+        scale_NI = inputs_NH.new_ones(len(inputs_NH), len(self.shared_S) + self.experts_EW.numel())
+        scale_NI[:, self.experts_EW.flatten()] = by_expert_NE.repeat_interleave(self.experts_EW.shape[1], 1)
+        return scale_NI
 
 
 def group(inputs_NH: Tensor, activity_NI: Tensor, experts: int, active: int, shared: int) -> Grouping:
@@ -115,4 +127,4 @@ def _with_router(inputs_NH: Tensor, activity_NI: Tensor, shared_S: Tensor, group
     weights_NE = (inputs_NH @ router_EH.T).softmax(1)
     chosen_NK = weights_NE.topk(active, 1)
     load_E = torch.bincount(chosen_NK.indices.flatten(), minlength=experts) / chosen_NK.indices.numel()
-    return Grouping(shared_S, groups_EW, router_EH, float(chosen_NK.values.mean()), load_E)
+    return Grouping(shared_S, groups_EW, router_EH, float(chosen_NK.values.mean()), load_E, active)
