@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rapidfuzz.distance import Levenshtein
 
-from llmtune.corpus.clean.hyphens import Hyphens
+from llmtune.corpus.clean.hyphens import BrokenWords, Hyphens, count_words
 from llmtune.corpus.readers import reader_of
 from llmtune.corpus.readers.reader import RawDocument
 from llmtune.corpus.settings import Source
@@ -99,10 +99,9 @@ def words(text: str) -> list[str]:
 
 
 def joined(text: str) -> str:
-    hyphens = Hyphens()
-    hyphens.look(text)
-    hyphens.count(text)
-    return hyphens.join(text, keep_lines=False)[0]
+    words = BrokenWords()
+    words.look(text)
+    return Hyphens(count_words(text, words.wanted)).join(text, keep_lines=False)[0]
 
 
 def pdf_text(path: Path) -> str:

@@ -19,6 +19,7 @@ EXTRA_OF = {
     "pptx": "corpus",
     "py3langid": "corpus",
     "pypdfium2": "corpus",
+    "ray": "ray",
     "rensa": "corpus",
     "selectolax": "corpus",
     "stdnum": "corpus",

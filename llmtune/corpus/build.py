@@ -1,23 +1,28 @@
 """Make a corpus: read every source, drop duplicates, group near-duplicates, split, write, describe.
 
-    take_in (intake.py)     files → documents, judged one by one (judge.py: cleaned, kept or left out), one Parquet
-                            spool a source in the work folder
+    take_in (take_in.py)     files → documents, portion by portion (portions.py): read, cleaned, kept or left out
+                             (judge.py), set down in the work folder, with what they are compared by (sketch.py)
     sort_out (duplicates.py) exact duplicates, near-duplicates, parts of one another, groups
-    split_groups (split.py) group → train, valid or test
-    mix (mixture.py)        how often a training reads the documents of each source
-    _write                  spool → the corpus of `store.py`, `card.json`, `samples.json` (card.py)
+    split_groups (split.py)  group → train, valid or test
+    mix (mixture.py)         how often a training reads the documents of each source
+    _write                   work folder → the corpus of `store.py`; then `card.json`, `samples.json` (card.py)
 
-Texts pass through one at a time; what is held in memory is a few hundred bytes and a 1 KiB signature a document. The
-same sources, settings and seed give the same bytes.
+Portions are worked on side by side (engine.py). What is held in memory of a document is a few hundred bytes and a
+signature of 1 KiB. The same sources, settings and seed give the same bytes, with any number of workers.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from contextlib import ExitStack
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from llmtune.corpus.card import Kept, card_of, metrics_of, samples_of
 from llmtune.corpus.clean.changes import Changes
@@ -25,16 +30,19 @@ from llmtune.corpus.contamination import EvaluationTexts
 from llmtune.corpus.dropped import CONTAMINATED, DropLog, read_dropped
 from llmtune.corpus.dropped import NAME as DROPPED
 from llmtune.corpus.drops import LINK, Drops
-from llmtune.corpus.duplicates import Entry, sort_out
+from llmtune.corpus.duplicates import Entry, group_alone, sort_out
 from llmtune.corpus.earlier import keep_splits, splits_of
-from llmtune.corpus.intake import Intake, dropped_file, read_all, take_in
+from llmtune.corpus.intake import read_all
 from llmtune.corpus.judge import Judge
 from llmtune.corpus.mixture import Mixed, mix
+from llmtune.corpus.portions import KEPT, Portion, dropped_files, sketch_file
 from llmtune.corpus.readers.reader import PROBLEMS
 from llmtune.corpus.settings import CorpusSettings, DecontaminateSettings
+from llmtune.corpus.sketch import sizes_of
 from llmtune.corpus.sources import source_names
 from llmtune.corpus.split import split_groups
-from llmtune.corpus.store import SPLITS, Document, read_split, write_split
+from llmtune.corpus.store import SPLITS, SplitWriter, documents_of, named, tables_of, with_columns
+from llmtune.corpus.take_in import Taken, take_in
 from llmtune.corpus.text import document_text
 from llmtune.errors import LlmtuneError
 from llmtune.files import write_json, write_text
@@ -52,40 +60,40 @@ def build_corpus(
     monitor = monitor or Monitor()
     names = source_names(settings.sources)
     judge = Judge(settings, _evaluation_texts(settings.decontaminate, monitor))
-    intakes = [
-        take_in(source, name, _place(number), work, judge, monitor)
-        for number, (source, name) in enumerate(zip(settings.sources, names, strict=True))
-    ]
+    taken = take_in(judge, names, work, monitor)
     drops, changes = Drops(settings.samples), Changes(settings.samples)
-    for intake in intakes:
-        drops.merge(intake.drops)
-        changes.merge(intake.changes)
+    for one in taken:
+        drops.merge(one.intake.drops)
+        changes.merge(one.intake.changes)
     _tell_problems(drops, monitor)
-    if not any(intake.kept for intake in intakes):
+    if not any(one.intake.kept for one in taken):
         raise _nothing_left(drops)
 
-    documents, total = _spooled(intakes, work), sum(intake.kept for intake in intakes)
-    entries, found = sort_out(documents, total, settings, monitor, read_all(settings.known_sources, "known", monitor))
+    portions = [portion for one in taken for portion in one.portions]
+    entries = [entry for portion in portions for entry in _entries(portion, work)]
+    sketches = [sketch_file(work, portion) for portion in portions]
+    known = read_all(settings.known_sources, "known", monitor)
+    found = sort_out(entries, sketches, settings, monitor, known)
     splits = _split(entries, settings, seed, monitor)
     mixture = mix(entries, splits, settings, seed)
     _tell_mixture(mixture, names, monitor)
     output.mkdir(parents=True, exist_ok=True)
-    with DropLog(output / DROPPED) as drops.log:
-        for number in range(len(intakes)):
-            for one in read_dropped(dropped_file(work, _place(number))):
-                drops.log.add(one.id, one.reason, one.detail)
-        _count_left_out(entries, intakes, drops, work, monitor)
     if all(entry.left_out for entry in entries):
-        raise _nothing_left(drops)
-    kept = _write(entries, splits, [one.repeats for one in mixture], intakes, work, output, monitor)
+        raise _nothing_left(_all_drops(entries, drops))
+    with DropLog(output / DROPPED) as drops.log:
+        for one in taken:
+            for file in (file for portion in one.portions for file in dropped_files(work, portion)):
+                for lost in read_dropped(file):
+                    drops.log.add(lost.id, lost.reason, lost.detail)
+        kept = _write(entries, splits, [one.repeats for one in mixture], taken, drops, work, output, monitor)
     figures = {"clusters": found.clusters, "documents": found.documents, "largest_cluster": found.largest}
-    card = card_of(settings, names, intakes, drops, changes, kept, figures)
+    card = card_of(settings, taken, drops, changes, kept, figures)
     card["mixture"] = {name: asdict(one) for name, one in zip(names, mixture, strict=True)}
     read = sum(entry.characters * mixture[entry.source].repeats for entry in kept if entry.split == "train")
     card["splits"]["train"]["characters_read"] = round(read)
     write_json(output / "card.json", card)
     if settings.decontaminate is not None:
-        lines = [json.dumps(found, ensure_ascii=False) for intake in intakes for found in intake.contaminated]
+        lines = [json.dumps(found, ensure_ascii=False) for one in taken for found in one.intake.contaminated]
         write_text(output / CONTAMINATED, "".join(f"{line}\n" for line in lines))
     write_json(output / "samples.json", samples_of(kept, drops, changes, output, settings.samples, seed))
     return metrics_of(card)
@@ -101,16 +109,11 @@ def _evaluation_texts(settings: DecontaminateSettings | None, monitor: Monitor) 
     return found
 
 
-def _place(number: int) -> str:
-    return f"source-{number:03d}"
-
-
-def _spooled(intakes: list[Intake], work: Path) -> Iterator[tuple[int, Document]]:
-    """(number of the source, document) of all that passed the filters, in the order of the sources."""
-    for number, intake in enumerate(intakes):
-        if intake.kept:
-            for document in read_split(work, _place(number)):
-                yield number, document
+def _entries(portion: Portion, work: Path) -> Iterator[Entry]:
+    """An entry for each document that is kept of a portion, without its text."""
+    sizes = sizes_of(sketch_file(work, portion))
+    for (id, sha256, licence), (characters, size) in zip(named(work / portion.place, KEPT), sizes, strict=True):
+        yield Entry(id, sha256, portion.number, characters, size, licence, group_alone(sha256))
 
 
 def _split(entries: list[Entry], settings: CorpusSettings, seed: int, monitor: Monitor) -> dict[str, str]:
@@ -131,46 +134,67 @@ def _split(entries: list[Entry], settings: CorpusSettings, seed: int, monitor: M
     return splits
 
 
-def _count_left_out(entries: list[Entry], intakes: list[Intake], drops: Drops, work: Path, monitor: Monitor) -> None:
-    """Put what was left out after reading among the drops, of the corpus and of its source."""
-    if not any(entry.left_out for entry in entries):
-        return
-    for entry, (number, document) in zip(entries, _spooled(intakes, work), strict=True):
-        if entry.left_out is None:
-            continue
-        monitor.safe_point()
-        reason, detail = entry.left_out
-        drops.add(entry.id, reason, detail, document_text(document))
-        intakes[number].drops.add(entry.id, reason, detail)
-
-
 def _write(
     entries: list[Entry],
     splits: dict[str, str],
     repeats: list[float],
-    intakes: list[Intake],
+    taken: list[Taken],
+    drops: Drops,
     work: Path,
     output: Path,
     monitor: Monitor,
 ) -> list[Kept]:
-    """Write the splits from the spool; returns what was kept."""
-
-    def of(split: str) -> Iterator[Document]:
-        for entry, (_, document) in zip(entries, _spooled(intakes, work), strict=True):
-            bar.advance()
-            if entry.left_out is None and splits[entry.group] == split:
+    """Write the splits from the work folder; returns what was kept. What was left out after reading goes among the
+    drops, of the corpus and of its source."""
+    kept: list[Kept] = []
+    left = iter(entries)
+    with ExitStack() as stack:
+        writers = {split: stack.enter_context(SplitWriter(output, split)) for split in SPLITS}
+        bar = stack.enter_context(monitor.bar("writing", len(entries), "documents"))
+        for one in taken:
+            for table in (table for portion in one.portions for table in tables_of(work / portion.place, KEPT)):
                 monitor.safe_point()
-                often = repeats[entry.source] if split == "train" else 1.0
-                yield replace(document, group=entry.group, repeats=often)
+                mine = list(islice(left, len(table)))
+                for row, entry in enumerate(mine):
+                    if entry.left_out is not None:
+                        reason, detail = entry.left_out
+                        drops.add(entry.id, reason, detail, _beginning(table, row) if drops.shows(reason) else "")
+                        one.intake.drops.add(entry.id, reason, detail)
+                for split in SPLITS:
+                    chosen = [
+                        row for row, entry in enumerate(mine) if entry.left_out is None and splits[entry.group] == split
+                    ]
+                    if chosen:
+                        of_split = [mine[row] for row in chosen]
+                        often = [repeats[entry.source] if split == "train" else 1.0 for entry in of_split]
+                        placed = with_columns(
+                            table.take(chosen), group=[entry.group for entry in of_split], repeats=often
+                        )
+                        writers[split].add(placed, np.array([entry.characters for entry in of_split], np.int64))
+                kept += [
+                    Kept(
+                        entry.id, splits[entry.group], entry.source, entry.characters, entry.bytes, entry.licence,
+                        entry.group,
+                    )
+                    for entry in mine
+                    if entry.left_out is None
+                ]  # fmt: skip
+                bar.advance(len(table))
+    return kept
 
-    with monitor.bar("writing", len(SPLITS) * len(entries), "documents") as bar:
-        for split in SPLITS:
-            write_split(output, split, of(split))
-    return [
-        Kept(entry.id, splits[entry.group], entry.source, entry.characters, entry.bytes, entry.licence, entry.group)
-        for entry in entries
-        if entry.left_out is None
-    ]
+
+def _beginning(table: pa.Table, row: int) -> str:
+    """The first characters of a document, to be shown."""
+    (found,) = documents_of(table.slice(row, 1))
+    return document_text(found)
+
+
+def _all_drops(entries: list[Entry], drops: Drops) -> Drops:
+    """With what was left out after reading, without their texts."""
+    for entry in entries:
+        if entry.left_out is not None:
+            drops.add(entry.id, *entry.left_out)
+    return drops
 
 
 def _tell_mixture(mixture: list[Mixed], names: list[str], monitor: Monitor) -> None:

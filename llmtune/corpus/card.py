@@ -10,10 +10,10 @@ from typing import Any
 
 from llmtune.corpus.clean.changes import Changes
 from llmtune.corpus.drops import EXACT, EXCERPT, KNOWN, NEAR, Drops
-from llmtune.corpus.intake import Intake
 from llmtune.corpus.near import group_threshold
 from llmtune.corpus.settings import CorpusSettings
 from llmtune.corpus.store import SCHEMA, SPLITS, read_split
+from llmtune.corpus.take_in import Taken
 from llmtune.corpus.text import document_text
 
 
@@ -32,30 +32,29 @@ class Kept:
 
 def card_of(
     settings: CorpusSettings,
-    names: list[str],
-    intakes: list[Intake],
+    taken: list[Taken],
     drops: Drops,
     changes: Changes,
     kept: list[Kept],
     found: dict[str, int],
 ) -> dict[str, Any]:
     """The corpus's description; see docs/corpus.md for the fields."""
-    by_source = {name: [entry for entry in kept if entry.source == number] for number, name in enumerate(names)}
+    by_source = [[entry for entry in kept if entry.source == number] for number in range(len(taken))]
     threshold = settings.near_duplicates
     return {
         "sources": [
             {
-                "name": intake.name,
+                "name": one.intake.name,
                 "format": source.format,
-                "licence": _licences(by_source[intake.name]),
-                "files": intake.files,
-                "file_bytes": intake.bytes,
-                "read": {"documents": intake.read, "characters": intake.characters},
-                "cleaned": intake.changes.figures(),
-                "dropped": dict(sorted(intake.drops.counts.items())),
-                "kept": _sizes(by_source[intake.name]),
+                "licence": _licences(mine),
+                "files": one.files,
+                "file_bytes": one.bytes,
+                "read": {"documents": one.intake.read, "characters": one.intake.characters},
+                "cleaned": one.intake.changes.figures(),
+                "dropped": dict(sorted(one.intake.drops.counts.items())),
+                "kept": _sizes(mine),
             }
-            for source, intake in zip(settings.sources, intakes, strict=True)
+            for source, one, mine in zip(settings.sources, taken, by_source, strict=True)
         ],
         "cleaned": changes.figures(),
         "dropped": dict(sorted(drops.counts.items())),
@@ -69,7 +68,7 @@ def card_of(
             "known": drops.counts[KNOWN],
             "near_clusters": found,
         },
-        "contamination": _contamination(settings, intakes),
+        "contamination": _contamination(settings, taken),
         "splits": {split: _sizes([entry for entry in kept if entry.split == split]) for split in SPLITS},
         "total": _sizes(kept),
         "licences": _licences(kept),
@@ -77,11 +76,11 @@ def card_of(
     }
 
 
-def _contamination(settings: CorpusSettings, intakes: list[Intake]) -> dict[str, Any] | None:
+def _contamination(settings: CorpusSettings, taken: list[Taken]) -> dict[str, Any] | None:
     """documents in which evaluation texts were found, and how many different ones; one by one in contaminated.jsonl."""
     if settings.decontaminate is None:
         return None
-    found = [one for intake in intakes for one in intake.contaminated]
+    found = [found for one in taken for found in one.intake.contaminated]
     return {
         "action": settings.decontaminate.action,
         "documents": len({one["document"] for one in found}),

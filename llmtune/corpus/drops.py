@@ -36,6 +36,10 @@ class Drops:
     samples: list[dict[str, str]] = field(default_factory=list)
     log: DropLog | None = None
 
+    def shows(self, reason: str) -> bool:
+        """Whether the next one for this reason is among the samples."""
+        return self.counts[reason] < self.most_samples
+
     def add(self, id: str, reason: str, detail: str, text: str = "") -> None:
         """Count one; `text` is its beginning, where there is any."""
         detail = printable(detail)
@@ -48,12 +52,14 @@ class Drops:
             self.samples.append({"id": id, "reason": reason, "detail": detail, "text": text[:EXCERPT]})
 
     def merge(self, other: Drops) -> None:
-        """Add those of another source, in the order of the sources."""
+        """Add those of what comes next: another portion of the source, another source."""
+        for sample in other.samples:
+            if sum(one["reason"] == sample["reason"] for one in self.samples) < self.most_samples:
+                self.samples.append(sample)
         self.counts.update(other.counts)
         for reason, named in other.named.items():
             kept = self.named.setdefault(reason, [])
             kept.extend(named[: _NAMED - len(kept)])
-        self.samples.extend(other.samples)
 
     def shown(self) -> list[dict[str, str]]:
         """At most `most_samples` samples over all reasons, taken in turn so that every reason is seen."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmtune.corpus.drops import EXACT, KNOWN, NEAR
-from llmtune.corpus.near import Signatures, Sketcher, clusters, copies, group_threshold
-from llmtune.corpus.parts import Parts
+from llmtune.corpus.near import PERMUTATIONS, Signatures, Sketcher, clusters, copies, group_threshold
+from llmtune.corpus.parts import Paragraphs
 from llmtune.corpus.settings import CorpusSettings
+from llmtune.corpus.sketch import compared_by
 from llmtune.corpus.store import Document
-from llmtune.corpus.text import compared_text, document_text
+from llmtune.corpus.text import compared_text
 from llmtune.monitor import Monitor
 
 _GROUP_DIGITS = 16  # hex digits of the SHA-256 that name a group: 64 bits
@@ -37,10 +40,10 @@ class Entry:
     group: str
     left_out: tuple[str, str] | None = None
 
-    @property
-    def group_alone(self) -> str:
-        """The group of a document that is like no other."""
-        return self.sha256[:_GROUP_DIGITS]
+
+def group_alone(sha256: str) -> str:
+    """The group of a document that is like no other."""
+    return sha256[:_GROUP_DIGITS]
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,16 @@ class Clusters:
 
 
 def sort_out(
-    documents: Iterable[tuple[int, Document]],
-    total: int,
+    entries: list[Entry],
+    sketches: Iterable[Path],
     settings: CorpusSettings,
     monitor: Monitor,
     known: Iterable[Document] = (),
-) -> tuple[list[Entry], Clusters]:
-    """One entry for each of `total` documents (with the number of its source), duplicates marked and groups given.
-    known: documents that are elsewhere already; copies of them are marked too."""
-    looks_near = settings.near_duplicates is not None
-    sketcher, known_sketcher, parts = (Sketcher() if looks_near else None), Sketcher() if looks_near else None, Parts()
+) -> Clusters:
+    """Mark duplicates and give groups. sketches: files of the documents' (sketch.py), in their order. known: documents
+    that are elsewhere already; copies of them are marked too."""
+    threshold = settings.near_duplicates
+    known_sketcher = Sketcher() if threshold is not None else None
     first: dict[str, tuple[str, str]] = {}  # sha256 → reason, id
     known_ids: list[str] = []
     for document in known:
@@ -71,49 +74,40 @@ def sort_out(
         if known_sketcher is not None:
             known_sketcher.add(compared_text(document))
             known_ids.append(document.id)
-    entries: list[Entry] = []
-    sketched: list[int] = []  # row of the signatures → entry
-    with monitor.bar("looking for duplicates", total, "documents") as bar:
-        for number, document in documents:
-            entry = _entry(number, document)
-            if document.sha256 in first:
-                reason, original = first[document.sha256]
-                entry.left_out = (reason, f"of {original}")
-            else:
-                first[document.sha256] = (EXACT, document.id)
-                if sketcher is not None:
-                    compared = compared_text(document)
-                    sketcher.add(compared)
-                    parts.add(compared)
-                    sketched.append(len(entries))
-            entries.append(entry)
-            bar.advance()
-            monitor.safe_point()
-    if sketcher is None or known_sketcher is None or settings.near_duplicates is None:
-        return entries, Clusters()
-    signatures, threshold = sketcher.signatures(), settings.near_duplicates
+    for entry in entries:
+        if entry.sha256 in first:
+            reason, original = first[entry.sha256]
+            entry.left_out = (reason, f"of {original}")
+        else:
+            first[entry.sha256] = (EXACT, entry.id)
+    if threshold is None or known_sketcher is None:
+        return Clusters()
+    sketched = [number for number, entry in enumerate(entries) if entry.left_out is None]  # by row of the signatures
+    signatures, paragraphs = _of(sketches, np.array([entry.left_out is None for entry in entries], bool))
     known_rows: set[int] = set()
     for row, number, similarity in _known_copies(known_sketcher.signatures(), signatures, threshold, monitor):
         entries[sketched[row]].left_out = (KNOWN, _like(known_ids[number], similarity))
         known_rows.add(row)
-    return entries, _group(entries, sketched, signatures, known_rows, parts, settings, threshold, monitor)
+    return _group(entries, sketched, signatures, known_rows, paragraphs, settings, threshold, monitor)
+
+
+def _of(sketches: Iterable[Path], wanted: NDArray[np.bool_]) -> tuple[Signatures, Paragraphs]:
+    """What the sketches hold of the wanted documents."""
+    signatures: list[Signatures] = [np.empty((0, PERMUTATIONS), np.uint32)]
+    paragraphs: list[Paragraphs] = []
+    start = 0
+    for sketch in sketches:
+        of_all, paragraphs_of_all = compared_by(sketch)
+        end = start + len(of_all)
+        rows = np.flatnonzero(wanted[start:end])
+        signatures.append(of_all[rows])
+        paragraphs.append(paragraphs_of_all.of(rows))
+        start = end
+    return np.concatenate(signatures), Paragraphs.together(paragraphs)
 
 
 def _like(id: str, similarity: float) -> str:
     return f"of {id}, similarity {similarity:.2f}"
-
-
-def _entry(number: int, document: Document) -> Entry:
-    text = document_text(document)
-    return Entry(
-        id=document.id,
-        sha256=document.sha256,
-        source=number,
-        characters=len(text),
-        bytes=len(text.encode()),
-        licence=document.licence,
-        group=document.sha256[:_GROUP_DIGITS],
-    )
 
 
 def _group(
@@ -121,13 +115,13 @@ def _group(
     sketched: list[int],
     signatures: Signatures,
     known_rows: set[int],
-    parts: Parts,
+    paragraphs: Paragraphs,
     settings: CorpusSettings,
     threshold: float,
     monitor: Monitor,
 ) -> Clusters:
     """Give every cluster one group, named by the smallest hash in it, and mark the copies where they are dropped."""
-    found = clusters(signatures, group_threshold(threshold), monitor, parts.related())
+    found = clusters(signatures, group_threshold(threshold), monitor, paragraphs.related())
     for cluster in found:
         group = min(entries[sketched[row]].group for row in cluster)
         for row in cluster:

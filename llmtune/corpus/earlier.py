@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmtune.corpus.drops import BETWEEN
-from llmtune.corpus.duplicates import Entry
+from llmtune.corpus.duplicates import Entry, group_alone
 from llmtune.corpus.store import SPLITS, shards_of
 from llmtune.errors import BadArtifact
 
@@ -63,7 +63,7 @@ def keep_splits(entries: list[Entry], earlier: Earlier) -> dict[str, str]:
             for entry in of_group:
                 entry.left_out = entry.left_out or (BETWEEN, f"like documents of {' and '.join(splits)}")
             for entry, split in known:
-                entry.group = min(other.group_alone for other, of_other in known if of_other == split)
+                entry.group = min(group_alone(other.sha256) for other, of_other in known if of_other == split)
                 entry.left_out = None  # they stood beside each other before; a new one is no reason to drop them
                 placed[entry.group] = split
     return placed

@@ -7,10 +7,9 @@ from llmtune.corpus.contamination import EvaluationTexts
 from llmtune.corpus.drops import CONTAMINATED, NO_TEXT, TOO_SHORT
 from llmtune.corpus.filters import filters_of
 from llmtune.corpus.filters.features import View
-from llmtune.corpus.intake import Intake, id_of
+from llmtune.corpus.intake import Intake
 from llmtune.corpus.readers.reader import PROBLEMS, RawDocument, Rejected
 from llmtune.corpus.settings import CorpusSettings, Source
-from llmtune.corpus.sources import FileOf
 from llmtune.corpus.store import Document
 from llmtune.corpus.text import content_hash, plain_text, printable
 from llmtune.errors import LlmtuneError
@@ -24,20 +23,20 @@ class Judge:
         self._evaluation = evaluation
         self._filters = filters_of(settings.filters, settings.sources)
 
-    def __call__(self, raw: RawDocument | Rejected, file: FileOf, source: Source, intake: Intake) -> Document | None:
-        """The document to keep, or None; `intake` is told of everything. Raises LlmtuneError where the recipe says
+    def reject(self, rejected: Rejected, id: str, place: str, intake: Intake) -> None:
+        """Put down what cannot be read. place: what a person knows it by. Raises LlmtuneError where the recipe says
         `on_error: fail`."""
-        settings, id = self.settings, id_of(intake.name, file, raw.part)
-        intake.read += 1
-        if isinstance(raw, Rejected):
-            if settings.on_error == "fail" and raw.reason in PROBLEMS:
-                raise LlmtuneError(
-                    printable(f"{raw.reason}: {raw.detail}"),
-                    where=printable(f"{file.place}{raw.part}"),
-                    fix="repair or exclude it, or set `on_error: skip` to go on without it",
-                )
-            intake.drops.add(id, raw.reason, raw.detail)
-            return None
+        if self.settings.on_error == "fail" and rejected.reason in PROBLEMS:
+            raise LlmtuneError(
+                printable(f"{rejected.reason}: {rejected.detail}"),
+                where=printable(place),
+                fix="repair or exclude it, or set `on_error: skip` to go on without it",
+            )
+        intake.drops.add(id, rejected.reason, rejected.detail)
+
+    def __call__(self, raw: RawDocument, id: str, source: Source, intake: Intake) -> Document | None:
+        """The document to keep, or None; `intake` is told of everything."""
+        settings = self.settings
         text, messages = raw.text, messages_of(raw)
         plain = plain_text(text, messages)
         intake.characters += len(plain)

@@ -239,6 +239,14 @@ class CorpusSettings(Settings):
     split: SplitSettings = Field(
         default_factory=SplitSettings, description="How much is held out for validation and test."
     )
+    engine: Literal["native", "ray"] = Field(
+        "native",
+        description="Who reads and cleans: native: processes of this machine; ray: the Ray cluster that RAY_ADDRESS "
+        "names, whose machines see the sources and the run folder at the same paths. The corpus is the same.",
+    )
+    workers: int | None = Field(
+        None, ge=1, description="How many processes read and clean; default: one a core, or what the cluster has."
+    )
     samples: int = Field(
         12,
         ge=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,14 @@ class WordHasher:
     hash function it is, is missing."""
 
     def __init__(self, needed_for: str) -> None:
-        self.rensa = need("rensa", needed_for)
+        self._needed_for = needed_for
+        need("rensa", needed_for)
         self._known: dict[str, int] = {}
+
+    @property
+    def rensa(self) -> ModuleType:
+        """The library; no attribute, for a module does not go to another process."""
+        return need("rensa", self._needed_for)
 
     def hashes(self, words: list[str]) -> Hashes:
         """(words,): the hash of each."""

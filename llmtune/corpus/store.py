@@ -9,8 +9,9 @@ A document has either `text` (continued pre-training) or `messages` (instruction
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from llmtune.errors import BadArtifact
 
 SPLITS = ("train", "valid", "test")
+_TOGETHER = 1024  # documents of a row group
+_CHARACTERS_TOGETHER = 4_000_000  # that stand in memory twice, as they are put into columns
 
 SCHEMA = pa.schema(
     [
@@ -67,6 +70,51 @@ class Document:
     changes: tuple[tuple[str, int], ...] = ()
 
 
+class SplitWriter:
+    """Writes documents, in the order given, as shards of one split below the corpus folder; a context manager. A shard
+    is full at either limit; what goes into one stands in memory, as Arrow's columns."""
+
+    def __init__(
+        self, folder: Path, split: str, rows_per_shard: int = 20_000, characters_per_shard: int = 64_000_000
+    ) -> None:
+        self._target = folder / split
+        self._target.mkdir(parents=True, exist_ok=True)
+        self._rows_per_shard, self._characters_per_shard = rows_per_shard, characters_per_shard
+        self._waiting: list[pa.Table] = []
+        self._shards = self._rows = self._characters = 0
+        self.total = 0
+
+    def __enter__(self) -> SplitWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and (self._waiting or self._shards == 0):
+            self._flush()
+
+    def add(self, table: pa.Table, characters: NDArray[np.int64]) -> None:
+        """Documents as rows of SCHEMA, with the characters of each."""
+        self.total += len(table)
+        while len(table):
+            sums = self._characters + np.cumsum(characters)
+            full = int(np.searchsorted(sums, self._characters_per_shard)) + 1
+            taken = min(full, self._rows_per_shard - self._rows, len(table))
+            self._waiting.append(table.slice(0, taken))
+            self._rows += taken
+            self._characters = int(sums[taken - 1])
+            if self._rows == self._rows_per_shard or self._characters >= self._characters_per_shard:
+                self._flush()
+            table, characters = table.slice(taken), characters[taken:]
+
+    def _flush(self) -> None:
+        table = pa.concat_tables([SCHEMA.empty_table(), *self._waiting]).combine_chunks()
+        # Small row groups, so that a reader holds a thousand documents at a time, not a shard.
+        path = self._target / f"{self._shards:05d}.parquet"
+        pq.write_table(table, path, compression="zstd", row_group_size=_TOGETHER)
+        self._shards += 1
+        self._waiting.clear()
+        self._rows = self._characters = 0
+
+
 def write_split(
     folder: Path,
     split: str,
@@ -74,39 +122,35 @@ def write_split(
     rows_per_shard: int = 20_000,
     characters_per_shard: int = 64_000_000,
 ) -> int:
-    """Write documents, in the order given, as shards of one split below the corpus folder; returns their number.
+    """Write documents as a SplitWriter does; returns their number."""
+    with SplitWriter(folder, split, rows_per_shard, characters_per_shard) as writer:
+        left = iter(documents)
+        while together := list(_few(left)):
+            sizes = np.array([_size(document) for document in together], np.int64)
+            writer.add(pa.Table.from_pylist([_row(document) for document in together], schema=SCHEMA), sizes)
+    return writer.total
 
-    A shard is full at either limit; the rows of one shard stand in memory."""
-    target = folder / split
-    target.mkdir(parents=True, exist_ok=True)
-    total = shard = characters = 0
-    rows: list[dict[str, object]] = []
 
-    def flush() -> None:
-        nonlocal shard
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        # Small row groups, so that a reader holds a thousand documents at a time, not a shard.
-        pq.write_table(table, target / f"{shard:05d}.parquet", compression="zstd", row_group_size=1024)
-        shard += 1
-        rows.clear()
+def _few(documents: Iterator[Document]) -> Iterator[Document]:
+    """The next documents: a row group of them, or fewer where they are long."""
+    characters = 0
+    for document in islice(documents, _TOGETHER):
+        yield document
+        characters += _size(document)
+        if characters >= _CHARACTERS_TOGETHER:
+            return
 
-    def size(document: Document) -> int:
-        return len(document.text or "") + sum(len(message.content) for message in document.messages or ())
 
-    for document in documents:
-        row = dict(vars(document))
-        if document.messages is not None:
-            row["messages"] = [vars(message) for message in document.messages]
-        row["changes"] = [{"kind": kind, "amount": amount} for kind, amount in document.changes]
-        rows.append(row)
-        total += 1
-        characters += size(document)
-        if len(rows) == rows_per_shard or characters >= characters_per_shard:
-            flush()
-            characters = 0
-    if rows or shard == 0:
-        flush()
-    return total
+def _size(document: Document) -> int:
+    return len(document.text or "") + sum(len(message.content) for message in document.messages or ())
+
+
+def _row(document: Document) -> dict[str, object]:
+    row = dict(vars(document))
+    if document.messages is not None:
+        row["messages"] = [vars(message) for message in document.messages]
+    row["changes"] = [{"kind": kind, "amount": amount} for kind, amount in document.changes]
+    return row
 
 
 def read_split(corpus: Path, split: str) -> Iterator[Document]:
@@ -114,14 +158,27 @@ def read_split(corpus: Path, split: str) -> Iterator[Document]:
     for shard in shards_of(corpus, split):
         try:
             with pq.ParquetFile(shard) as file:
-                for batch in file.iter_batches(batch_size=1024):
-                    for row in batch.to_pylist():
-                        turns = row.pop("messages")
-                        messages = tuple(Message(**turn) for turn in turns) if turns is not None else None
-                        changes = tuple((one["kind"], one["amount"]) for one in row.pop("changes", None) or ())
-                        yield Document(messages=messages, changes=changes, **row)
+                for batch in file.iter_batches(batch_size=_TOGETHER):
+                    yield from documents_of(batch)
         except (OSError, pa.ArrowException, TypeError) as error:
             raise BadArtifact(f"damaged corpus shard: {error}", where=str(shard)) from error
+
+
+def documents_of(rows: pa.Table | pa.RecordBatch) -> Iterator[Document]:
+    """The documents that stand in rows of SCHEMA."""
+    for row in rows.to_pylist():
+        turns = row.pop("messages")
+        messages = tuple(Message(**turn) for turn in turns) if turns is not None else None
+        changes = tuple((one["kind"], one["amount"]) for one in row.pop("changes", None) or ())
+        yield Document(messages=messages, changes=changes, **row)
+
+
+def with_columns(table: pa.Table, **columns: Sequence[object]) -> pa.Table:
+    """Rows of SCHEMA with other values in some columns."""
+    for name, values in columns.items():
+        field = SCHEMA.field(name)
+        table = table.set_column(SCHEMA.get_field_index(name), field, pa.array(values, field.type))
+    return table
 
 
 def count(corpus: Path, split: str) -> int:
@@ -133,6 +190,24 @@ def count(corpus: Path, split: str) -> int:
         except (OSError, pa.ArrowException) as error:
             raise BadArtifact(f"damaged corpus shard: {error}", where=str(shard)) from error
     return rows
+
+
+def named(corpus: Path, split: str) -> Iterator[tuple[str, str, str | None]]:
+    """(id, sha256, licence) of the documents of a split, from these columns alone; raises BadArtifact as
+    `read_split`."""
+    for table in tables_of(corpus, split, ["id", "sha256", "licence"]):
+        yield from zip(*(column.to_pylist() for column in table.columns), strict=True)
+
+
+def tables_of(corpus: Path, split: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The documents of a split as Arrow tables, a row group each; raises BadArtifact as `read_split`."""
+    for shard in shards_of(corpus, split):
+        try:
+            with pq.ParquetFile(shard) as file:
+                for number in range(file.num_row_groups):
+                    yield file.read_row_group(number, columns)
+        except (OSError, pa.ArrowException) as error:
+            raise BadArtifact(f"damaged corpus shard: {error}", where=str(shard)) from error
 
 
 def repeats_of(corpus: Path, split: str) -> NDArray[np.float64]:

@@ -27,6 +27,7 @@ class CorpusStage(Stage, CorpusSettings):
     kind: ClassVar[str] = "corpus"
     makes: ClassVar[str] = "corpus"
     version: ClassVar[int] = 4  # texts are mended, boilerplate and personal data taken out; more formats
+    not_identity: ClassVar[frozenset[str]] = Stage.not_identity | {"engine", "workers"}
 
     def identity(self) -> dict[str, Any]:
         from llmtune.corpus.earlier import splits_of

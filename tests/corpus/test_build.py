@@ -209,9 +209,10 @@ def test_stopped_anywhere_and_gone_on_is_the_same(build: Build, folder: Path, tm
         {"path": folder, "name": "again", "exclude": ["1*"]},
         {"path": folder, "name": "third"},
     ]
-    whole = build(sources)
+    counting = StopsAfter(10**6)
+    whole = build(sources, monitor=counting)
     settings_ = CorpusSettings(sources=sources)
-    for points in (0, 15, 25, 60, 90, 110, 130):
+    for points in range(0, 10**6 - counting.left, 19):
         output, work = tmp_path / f"out-{points}", tmp_path / f"kept-{points}"
         output.mkdir()
         with pytest.raises(Stopped):
@@ -222,13 +223,12 @@ def test_stopped_anywhere_and_gone_on_is_the_same(build: Build, folder: Path, tm
         assert_same_files(whole.folder, again)
 
 
-def test_finished_sources_are_not_read_again(build: Build, folder: Path, tmp_path: Path) -> None:
+def test_what_is_finished_is_not_read_again(
+    build: Build, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings_ = CorpusSettings(sources=[{"path": folder}])
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
     first = build_corpus(settings_, tmp_path / "a", tmp_path / "work", 7)
-    for path in folder.iterdir():
-        path.unlink()
+    monkeypatch.setattr("llmtune.corpus.portions.raw_documents", None)
     assert build_corpus(settings_, tmp_path / "b", tmp_path / "work", 7) == first
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtune.corpus.build import build_corpus
-from llmtune.corpus.clean.boilerplate import Boilerplate
-from llmtune.corpus.clean.hyphens import Hyphens
+from llmtune.corpus.clean.boilerplate import Boilerplate, LineCounts
+from llmtune.corpus.clean.hyphens import BrokenWords, Hyphens, count_words
 from llmtune.corpus.clean.mojibake import mend_mojibake
 from llmtune.corpus.clean.unicode import clean_text
 from llmtune.corpus.estimate import estimate
@@ -91,11 +92,10 @@ def test_mending_is_idempotent(text: str) -> None:
 
 
 def joined(text: str, *others: str, keep_lines: bool = True) -> tuple[str, int]:
-    hyphens = Hyphens()
-    hyphens.look(text)
-    for one in (text, *others):
-        hyphens.count(one)
-    return hyphens.join(text, keep_lines)
+    words = BrokenWords()
+    words.look(text)
+    counts = sum((count_words(one, words.wanted) for one in (text, *others)), Counter[str]())
+    return Hyphens(counts).join(text, keep_lines)
 
 
 def test_words_are_joined_when_the_source_knows_them() -> None:
@@ -143,10 +143,10 @@ LICENCE = """/* Copyright {}
 
 
 def stripped(texts: list[str], share: float = 0.2, code: bool = False) -> list[str]:
-    boilerplate = Boilerplate(share)
+    lines = LineCounts(share)
     for text in texts:
-        boilerplate.look(text, code)
-    boilerplate.settle()
+        lines.look(text, code)
+    boilerplate = Boilerplate(lines.counted().repeated(share).tolist(), ())
     return [boilerplate.strip(text, code)[0] for text in texts]
 
 

@@ -15,7 +15,7 @@ def related(*documents: str) -> list[tuple[int, int]]:
     parts = Parts()
     for document in documents:
         parts.add(document)
-    return list(parts.related())
+    return list(parts.paragraphs().related())
 
 
 def paragraphs(count: int, seed: int) -> list[str]:

@@ -16,6 +16,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
 
 from llmtune.corpus.clean.unicode import tidy
 from llmtune.corpus.text import UNSPACED
@@ -34,23 +40,21 @@ _COMMENT = re.compile(r"\s*(?:[#*%;!]+(?: |$)|//|/\*|\*+/|<!--|-->|--+(?: |$)|\.
 _FENCE = re.compile(r"\s*(```|~~~(?!~))")
 
 
-class Boilerplate:
-    """First `look` at every document of a source in turn, then `settle`, then `strip` them in the same order.
+class LineCounts:
+    """In how many documents of a portion of a source each line stands. Holds hashes only.
 
-    share: of the documents, from which on a line repeats. Holds hashes only. When there are too many, the rarest are
-    forgotten (lossy counting, Manku and Motwani 2002): a line is then found for certain only from 1.5 × share on, and
-    one below the share is never taken."""
+    share: of the documents, from which on a line repeats. When there are too many lines, the rarest are forgotten
+    (lossy counting, Manku and Motwani 2002): a line is then found for certain only from 1.5 × share on, and one below
+    the share is never taken."""
 
     def __init__(self, share: float) -> None:
         self._share = share
         self._documents: set[int] = set()  # hashes of whole texts: a copy says nothing of what repeats
         self._standing: Counter[int] = Counter()  # hash of a line → documents it stands in
-        self._repeated: set[int] = set()
-        self._kept: set[int] = set()  # those that a document has kept
 
     def look(self, text: str, code: bool) -> None:
         """Count the lines of a document. code: it is source code."""
-        whole = hash(text)
+        whole = _hash(text)
         if whole in self._documents:
             return
         self._documents.add(whole)
@@ -59,15 +63,55 @@ class Boilerplate:
             rare = self._share / 2 * len(self._documents)
             self._standing = Counter({key: count for key, count in self._standing.items() if count > rare})
 
-    def settle(self) -> bool:
-        """Whether any line repeats."""
-        enough = max(FEWEST, self._share * len(self._documents))
-        self._repeated = {key for key, count in self._standing.items() if key and count >= enough}
-        self._standing.clear()
-        return bool(self._repeated)
+    def counted(self) -> Lines:
+        """What was counted."""
+        self._standing.pop(0, None)
+        keys = np.fromiter(self._standing.keys(), np.uint64, len(self._standing))
+        counts = np.fromiter(self._standing.values(), np.uint32, len(self._standing))
+        order = np.argsort(keys)
+        return Lines(keys[order], counts[order], len(self._documents))
+
+
+@dataclass(frozen=True)
+class Lines:
+    """keys: hashes of lines, ascending; counts: of the documents that each stands in; documents: how many there are."""
+
+    keys: NDArray[np.uint64]
+    counts: NDArray[np.uint32]
+    documents: int
+
+    @classmethod
+    def none(cls) -> Lines:
+        """Of no document."""
+        return cls(np.empty(0, np.uint64), np.empty(0, np.uint32), 0)
+
+    def and_those_of(self, other: Lines, share: float) -> Lines:
+        """The lines of both; the rarest forgotten, as above."""
+        keys, places = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
+        counts = np.bincount(places, np.concatenate([self.counts, other.counts]), len(keys)).astype(np.uint32)
+        documents = self.documents + other.documents
+        if len(keys) > _REMEMBERED:
+            often = counts > share / 2 * documents
+            keys, counts = keys[often], counts[often]
+        return Lines(keys, counts, documents)
+
+    def repeated(self, share: float) -> NDArray[np.uint64]:
+        """The lines that repeat, ascending."""
+        return self.keys[self.counts >= max(FEWEST, share * self.documents)]
+
+
+class Boilerplate:
+    """Strips the documents of a portion, in their order.
+
+    repeated: hashes of the lines that repeat in the source; kept: those of them that a document before has kept"""
+
+    def __init__(self, repeated: Iterable[int], kept: Iterable[int]) -> None:
+        self._repeated, self._kept = set(repeated), set(kept)
 
     def strip(self, text: str, code: bool) -> tuple[str, int]:
         """The text without its boilerplate, and how many characters went."""
+        if not self._repeated:
+            return text, 0
         lines = text.split("\n")
         keys = _keys(lines, code)
         if self._repeated.isdisjoint(keys):
@@ -87,16 +131,21 @@ class Boilerplate:
         return tidy("\n".join(line for number, line in enumerate(lines) if number not in gone)), characters
 
 
+def _hash(text: str) -> int:
+    """64 bits, the same in every process."""
+    return xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+
+
 def _keys(lines: list[str], code: bool) -> list[int]:
     """A hash a line; 0 for lines that are not looked at: headings, tables, what is too short. Near the ends of a
     document digits are alike (pages, years)."""
     if code:
-        keys = [hash(line) if _COMMENT.match(line) else 0 for line in lines]
+        keys = [_hash(line) if _COMMENT.match(line) else 0 for line in lines]
     else:
-        keys = [hash(line) if len(line) > 3 and line[0] not in "#|" else 0 for line in lines]
+        keys = [_hash(line) if len(line) > 3 and line[0] not in "#|" else 0 for line in lines]
     for number in {*range(len(lines))[:_NEAR], *range(len(lines))[-_NEAR:]}:
         if keys[number] and lines[number].count(" ") >= 2:
-            keys[number] = hash(_DIGITS.sub("0", lines[number]))
+            keys[number] = _hash(_DIGITS.sub("0", lines[number]))
     return keys
 
 

@@ -40,10 +40,12 @@ class Changes:
             self.samples.append({name: printable(text) for name, text in sample.items()})
 
     def merge(self, other: Changes) -> None:
-        """Add those of another source, in the order of the sources."""
+        """Add those of what comes next: another portion of the source, another source."""
+        for sample in other.samples:
+            if sum(one["reason"] == sample["reason"] for one in self.samples) < self.most_samples:
+                self.samples.append(sample)
         self.documents.update(other.documents)
         self.amounts.update(other.amounts)
-        self.samples.extend(other.samples)
 
     def shown(self) -> list[dict[str, str]]:
         """At most `most_samples` samples over all kinds, taken in turn so that every kind is seen."""

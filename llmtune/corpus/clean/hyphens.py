@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Container, Mapping
 
 # A word of two letters or more, a hyphen at the end of its line, and the next line going on in small letters; what
 # hangs on the second part (a comma, a bracket) goes with it.
@@ -21,16 +22,14 @@ _ENDS_BROKEN = re.compile(r"[-\u2010][ \t]*\n")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
-class Hyphens:
-    """First `look` at the texts that keep line breaks; if there are any `wanted` words, `count` in every text of the
-    source; then `join`. Holds the distinct broken words and no text."""
+class BrokenWords:
+    """Notes the words that could be broken ones, of the texts that keep line breaks. Holds no text."""
 
     def __init__(self) -> None:
         self.wanted: set[str] = set()
-        self._counts: Counter[str] = Counter()
 
     def look(self, text: str) -> None:
-        """Note the words that could be broken ones."""
+        """Note those of a text, joined and with their hyphens."""
         if _ENDS_BROKEN.search(text):
             for found in _BROKEN.finditer(text):
                 head, tail = found[1].lower(), found[3]
@@ -38,15 +37,22 @@ class Hyphens:
                     tail = tail.lower()
                     self.wanted.update((head + tail, f"{head}-{tail}"))
 
-    def count(self, text: str) -> None:
-        """Count the wanted words, as they stand within a line."""
-        for word, times in Counter(_WORD.findall(text.lower().replace("\u2010", "-"))).items():
-            if word in self.wanted:
-                self._counts[word] += times
+
+def count_words(text: str, wanted: Container[str]) -> Counter[str]:
+    """How often each of the wanted words stands within a line."""
+    words = Counter(_WORD.findall(text.lower().replace("\u2010", "-")))
+    return Counter({word: times for word, times in words.items() if word in wanted})
+
+
+class Hyphens:
+    """Joins broken words. counts: of the wanted words, in all texts of the source."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = Counter(counts)
 
     def join(self, text: str, keep_lines: bool) -> tuple[str, int]:
         """The text, and how many of its words were joined. keep_lines: the line ends after the word, not nowhere."""
-        if not self.wanted or not _ENDS_BROKEN.search(text):
+        if not self._counts or not _ENDS_BROKEN.search(text):
             return text, 0
         joined = 0
 

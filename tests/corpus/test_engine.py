@@ -1,0 +1,161 @@
+"""Portions on several workers: the same corpus to the byte as in one process, and no way to lose anything."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmtune.corpus import portions
+from llmtune.corpus.engine import NativeEngine
+from llmtune.corpus.portions import portions_of
+from llmtune.corpus.settings import Source
+from llmtune.corpus.sources import FileOf
+from llmtune.errors import Disturbed, LlmtuneError, Stopped
+from llmtune.files import files_below
+from llmtune.monitor import Monitor
+
+from .conftest import Build, changed, random_text
+
+FOOTER = "All rights are reserved by Acme and its licensors, page after page of it."
+
+
+@pytest.fixture
+def manual(tmp_path: Path) -> Path:
+    """A folder of sixty pages with a footer, broken words, an address each, copies, and a few that cannot be read."""
+    random_ = random.Random(5)
+    folder = tmp_path / "manual"
+    folder.mkdir()
+    for number in range(60):
+        body = random_text(80, random_)
+        (folder / f"{number:02d}.txt").write_text(
+            f"{body}\nconfig-\nuration of it, by a.b{number}@acme-werke.de\n\nconfiguration\n\n{FOOTER}\n"
+        )
+        if number % 10 == 0:
+            (folder / f"{number:02d}-copy.txt").write_text(changed(body, 0.03, random_))
+            (folder / f"{number:02d}-cut.txt").write_bytes(b"\x00\x01\x02")
+    return folder
+
+
+@pytest.fixture
+def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portions, "_FILES", 7)
+
+
+def assert_same(one: Path, other: Path) -> None:
+    names = [path.relative_to(one) for path in files_below(one)]
+    assert names == [path.relative_to(other) for path in files_below(other)]
+    for name in names:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_where_portions_end_does_not_change_the_documents(
+    build: Build, manual: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = build([{"path": manual}])
+    monkeypatch.setattr(portions, "_FILES", 7)
+    cut = build([{"path": manual}])
+    assert whole.documents == cut.documents
+    assert (
+        sum(FOOTER in (document.text or "") for document in cut.documents) == 1
+    )  # of all portions, the first keeps it
+    assert whole.metrics == cut.metrics
+    assert whole.metrics["cleaned"]["hyphens"]["documents"] == 60
+
+
+def test_portions_come_to_the_same_files_again_behind_some_that_were_added() -> None:
+    def ends(names: list[str]) -> set[str]:
+        files = [FileOf(Path(name), name, "text", 50_000) for name in names]
+        found = portions_of(Source(path=Path("x")), 0, "x", files)
+        assert [file for portion in found for file in portion.files] == files
+        assert all(sum(file.bytes for file in portion.files) <= 4_050_000 for portion in found)
+        return {portion.files[-1].name for portion in found}
+
+    names = [f"{number:05d}.txt" for number in range(4000)]
+    before, after = ends(names), ends(sorted([*names, "00100-a.txt", "00100-b.txt", "02000-a.txt"]))
+    assert len(before) > 50
+    assert len(after - before) < 6
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_portions")
+def test_workers_make_the_same_bytes(build: Build, manual: Path) -> None:
+    filters = {
+        "length": {"max_words": 10_000}, "quality": {"min_stop_words": None, "max_word_length": 20}, "repetition": {},
+        "sentences": {"min_sentences": None, "curly_brackets": True}, "languages": {"keep": ["pcm", "en", "de"]},
+        "relevance": {"seeds": str(manual / "[0-3][1-9].txt")}, "rules": ["words > 3"],
+    }  # fmt: skip
+    against = {"against": [str(manual / "05.txt")], "action": "report"}
+    settings: dict[str, Any] = {"filters": filters, "decontaminate": against}
+    one, three = (build([{"path": manual}], workers=workers, **settings) for workers in (1, 3))
+    assert_same(one.folder, three.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_portions")
+def test_ray_makes_the_same_bytes(build: Build, manual: Path) -> None:
+    ray = pytest.importorskip("ray")
+    one = build([{"path": manual}], workers=1)
+    try:
+        assert_same(one.folder, build([{"path": manual}], engine="ray", workers=2).folder)
+        (manual / "59.txt").write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(LlmtuneError, match=r"binary file|wrong encoding"):
+            build([{"path": manual}], engine="ray", workers=2, on_error="fail")
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_portions")
+def test_an_error_in_a_worker_is_told_as_in_one_process(build: Build, manual: Path) -> None:
+    told = []
+    for workers in (1, 2):
+        with pytest.raises(LlmtuneError) as error:
+            build([{"path": manual}], workers=workers, on_error="fail")
+        told.append(str(error.value))
+    assert told[0] == told[1]
+    assert "00-cut.txt" in told[0]
+
+
+def twice(shared: int, item: int, monitor: Monitor) -> int:
+    return shared * item
+
+
+def ends_itself(shared: int, item: int, monitor: Monitor) -> int:
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def too_late(shared: int, item: int, monitor: Monitor) -> int:
+    raise TimeoutError("of the work itself")
+
+
+def hangs(shared: int, item: int, monitor: Monitor) -> int:
+    signal.pause()
+    return item
+
+
+@pytest.mark.slow
+def test_processes() -> None:
+    engine = NativeEngine(2)
+    assert list(engine.map(twice, 2, range(40), Monitor())) == list(range(0, 80, 2))
+    with pytest.raises(Disturbed, match="ended from outside"):
+        list(engine.map(ends_itself, 0, range(8), Monitor()))
+    with pytest.raises(TimeoutError, match="of the work itself"):
+        list(engine.map(too_late, 0, range(3), Monitor()))
+
+    class Stops(Monitor):
+        def __init__(self) -> None:
+            self.asked: Iterator[bool] = iter([False, False, True])
+
+        def stop_requested(self) -> bool:
+            return next(self.asked)
+
+    with pytest.raises(Stopped):
+        list(engine.map(hangs, 0, range(4), Stops()))
