@@ -16,7 +16,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtune.corpus.shingles import Hashes, WordHasher, shingles, words_of
+from llmtune.corpus.shingles import Hashes, shingles, word_hashes, words_of
 
 SHORTEST = 6  # words; shorter answers ("the autovacuum daemon") stand in half of a manual
 _BREAK = re.compile(r"(\n\s*\n)")
@@ -39,13 +39,12 @@ class EvaluationTexts:
     """
 
     def __init__(self, texts: Iterable[tuple[str, str, bool]], words: int) -> None:
-        self._hasher = WordHasher("looking for evaluation texts")
         self.ids: list[str] = []
         found: dict[int, list[tuple[Hashes, int]]] = defaultdict(list)  # width → (sequences, number of the text)
         for id, text, is_record in texts:
             paragraphs = _BREAK.split(text)[::2]
             for paragraph in paragraphs:
-                hashes = self._hasher.hashes(words_of(paragraph))
+                hashes = word_hashes(paragraph)
                 if len(hashes) >= (SHORTEST if is_record or len(paragraphs) == 1 else words):
                     width = min(words, len(hashes))
                     found[width].append((shingles(hashes, width), len(self.ids)))
@@ -54,19 +53,19 @@ class EvaluationTexts:
 
     def hits(self, text: str) -> list[Hit]:
         """Each evaluation text that is found in a document, once, with the first words they share."""
-        words = words_of(text)
         hits: dict[int, tuple[int, int]] = {}  # text → (first word, width)
-        for start, width, owner in self._matches(self._hasher.hashes(words)):
+        for start, width, owner in self._matches(word_hashes(text)):
             hits.setdefault(owner, (start, width))
+        words = words_of(text) if hits else []
         return [Hit(self.ids[owner], " ".join(words[at : at + width])) for owner, (at, width) in sorted(hits.items())]
 
     def cut(self, text: str) -> str:
         """A document without the paragraphs in which sequences of evaluation texts stand."""
         while True:
             parts = _BREAK.split(text)  # paragraphs, with what stands between them in the odd places
-            words = [words_of(paragraph) for paragraph in parts[::2]]
+            words = [word_hashes(paragraph) for paragraph in parts[::2]]
             ends = list(accumulate(len(one) for one in words))
-            hashes = self._hasher.hashes([word for one in words for word in one])
+            hashes = np.concatenate(words)
             hit: set[int] = set()
             for start, width, _ in self._matches(hashes):
                 first, last = np.searchsorted(ends, (start, start + width - 1), side="right")

@@ -18,6 +18,7 @@ from llmtune.corpus.drops import EXACT, KNOWN, NEAR
 from llmtune.corpus.near import PERMUTATIONS, Signatures, Sketcher, clusters, copies, group_threshold
 from llmtune.corpus.parts import Paragraphs
 from llmtune.corpus.settings import CorpusSettings
+from llmtune.corpus.shingles import hashed
 from llmtune.corpus.sketch import compared_by
 from llmtune.corpus.store import Document
 from llmtune.corpus.text import compared_text
@@ -72,7 +73,8 @@ def sort_out(
         monitor.safe_point()
         first.setdefault(document.sha256, (KNOWN, document.id))
         if known_sketcher is not None:
-            known_sketcher.add(compared_text(document))
+            compared = compared_text(document)
+            known_sketcher.add(compared, hashed(compared))
             known_ids.append(document.id)
     for entry in entries:
         if entry.sha256 in first:

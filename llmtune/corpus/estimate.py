@@ -58,12 +58,10 @@ def tokens_of(characters: int) -> int:
 def estimate(settings: CorpusSettings) -> Estimate:
     """Look at every source: what is there, what a few dozen of its files give, what is missing."""
     result = Estimate()
-    for wanted, needed_for in (
-        (settings.near_duplicates, "looking for near-duplicates"),
-        (settings.decontaminate, "looking for evaluation texts"),
-    ):
-        if wanted is not None and not have("rensa"):
-            result.problems.append(str(missing("rensa", needed_for)))
+    if settings.near_duplicates is not None and not have("rensa"):
+        result.problems.append(str(missing("rensa", "looking for near-duplicates")))
+    if settings.engine == "ray" and not have("ray"):
+        result.problems.append(str(missing("ray", "`engine: ray`")))
     for module, needed_for in (modules_of(settings.filters) | settings.clean.modules).items():
         if not have(module):
             result.problems.append(str(missing(module, needed_for)))

@@ -18,7 +18,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtune.corpus.shingles import Hashes, WordHasher, mix, shingles, words_of
+from llmtune.corpus.shingles import Words, mix, shingles
+from llmtune.extras import need
 from llmtune.monitor import Monitor
 
 PERMUTATIONS = 256
@@ -38,17 +39,22 @@ def group_threshold(threshold: float) -> float:
 
 
 class Sketcher:
-    """Collects the signatures of documents given one by one; 1 KiB each."""
+    """Collects the signatures of documents given one by one; 1 KiB each. Raises MissingExtra."""
 
     def __init__(self) -> None:
-        self._hasher = WordHasher("looking for near-duplicates")
+        self._rensa = need("rensa", "looking for near-duplicates")
         self._pending = array("Q")
         self._offsets = [0]
         self._done: list[Signatures] = []
 
-    def add(self, text: str) -> None:
-        """Take in the next document."""
-        self._pending.frombytes(self._shingles(text).tobytes())
+    def add(self, text: str, words: Words) -> None:
+        """Take in the next document, of which the words are known: their sequences of three, one of all of them where
+        there are fewer than three; the text itself where there are none."""
+        if len(words):
+            found = shingles(words.hashes, min(_WORDS, len(words)))
+        else:
+            found = np.frombuffer(hashlib.blake2b(text.encode(), digest_size=8).digest(), np.uint64)
+        self._pending.frombytes(found.tobytes())
         self._offsets.append(len(self._pending))
         if len(self._pending) >= _BATCH_SHINGLES or len(self._offsets) > _BATCH_DOCUMENTS:
             self._flush()
@@ -58,19 +64,10 @@ class Sketcher:
         self._flush()
         return np.concatenate(self._done) if self._done else np.empty((0, PERMUTATIONS), np.uint32)
 
-    def _shingles(self, text: str) -> Hashes:
-        """Hashes (n,) of the distinct three-word sequences; one of all the words when there are fewer than three, of
-        the text where it has no words at all."""
-        words = words_of(text)
-        if not words:
-            return np.frombuffer(hashlib.blake2b(text.encode(), digest_size=8).digest(), np.uint64)
-        width = min(_WORDS, max(1, len(words)))
-        return np.unique(shingles(self._hasher.hashes(words), width))
-
     def _flush(self) -> None:
         if len(self._offsets) == 1:
             return
-        matrix = self._hasher.rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+        matrix = self._rensa.RMinHash.digest_matrix_from_flat_token_hashes(
             self._pending, self._offsets, PERMUTATIONS, _SEED
         )
         self._done.append(np.array(matrix.to_rows(), np.uint32).reshape(len(self._offsets) - 1, PERMUTATIONS))

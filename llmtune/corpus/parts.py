@@ -6,9 +6,6 @@ low), but a page in the test split that is a chapter of a page in the train spli
 
 from __future__ import annotations
 
-import hashlib
-import re
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,22 +14,18 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtune.corpus.text import UNSPACED
+from llmtune.corpus.shingles import Words, mix
 
-SHARED = 0.25  # of the shorter document's paragraphs, by characters, from which two documents belong together
+SHARED = 0.25  # of the shorter document's paragraphs, by size, from which two documents belong together
 # Shorter paragraphs are phrases that stand anywhere: headings, "See also". A character of a script without spaces
 # between words is half a word.
 _WORDS = 8
 _BOILERPLATE = 20  # a paragraph in more documents than this says nothing of how they are related
-_BREAK = re.compile(r"\n\s*\n")
-_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
-
-_CHARACTER = re.compile(f"[{UNSPACED}]")
 
 
 @dataclass(frozen=True)
 class Paragraphs:
-    """Of some documents, each paragraph that is long enough, once a document. hashes, sizes (characters), owners
+    """Of some documents, each paragraph that is long enough, once a document. hashes, sizes (bytes), owners
     (number of the document): (P,) each."""
 
     hashes: NDArray[np.uint64]
@@ -83,27 +76,28 @@ class Parts:
     """Collects the paragraphs of documents given one by one; 16 bytes a paragraph."""
 
     def __init__(self) -> None:
-        self._hashes, self._sizes, self._owners = array("Q"), array("I"), array("I")
-        self._documents = 0
+        self._hashes: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
+        self._sizes: list[NDArray[np.uint32]] = [np.empty(0, np.uint32)]
+        self._counts: list[int] = []
 
-    def add(self, text: str) -> None:
-        """Take in the next document."""
-        found: dict[int, int] = {}
-        for paragraph in _BREAK.split(text):
-            words = _WORD.findall(paragraph.casefold())
-            plain = " ".join(words)
-            if len(words) - len(_CHARACTER.findall(plain)) / 2 >= _WORDS:
-                found[int.from_bytes(hashlib.blake2b(plain.encode(), digest_size=8).digest(), "big")] = len(plain)
-        self._owners.extend([self._documents] * len(found))
-        self._hashes.extend(found.keys())
-        self._sizes.extend(found.values())
-        self._documents += 1
+    def add(self, words: Words) -> None:
+        """Take in the words of the next document."""
+        if not len(words):
+            self._counts.append(0)
+            return
+        starts = np.flatnonzero(np.diff(words.paragraphs, prepend=-1))
+        counts = np.diff(starts, append=len(words))
+        places = np.arange(len(words)) - np.repeat(starts, counts)
+        # The order of the words counts too.
+        hashes = mix(np.add.reduceat(mix(words.hashes + places.astype(np.uint64)), starts))
+        sizes = np.add.reduceat(words.lengths, starts) + counts - 1
+        long = counts - np.add.reduceat(words.alone.astype(np.int64), starts) / 2 >= _WORDS
+        distinct, first = np.unique(hashes[long], return_index=True)
+        self._hashes.append(distinct)
+        self._sizes.append(sizes[long][first].astype(np.uint32))
+        self._counts.append(len(distinct))
 
     def paragraphs(self) -> Paragraphs:
         """What was collected."""
-        return Paragraphs(
-            np.array(self._hashes, np.uint64),
-            np.array(self._sizes, np.uint32),
-            np.array(self._owners, np.uint32),
-            self._documents,
-        )
+        owners = np.repeat(np.arange(len(self._counts), dtype=np.uint32), self._counts)
+        return Paragraphs(np.concatenate(self._hashes), np.concatenate(self._sizes), owners, len(self._counts))

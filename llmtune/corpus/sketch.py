@@ -11,6 +11,7 @@ import numpy as np
 
 from llmtune.corpus.near import Signatures, Sketcher
 from llmtune.corpus.parts import Paragraphs, Parts
+from llmtune.corpus.shingles import hashed
 from llmtune.corpus.store import Document
 from llmtune.corpus.text import compared_text, document_text
 
@@ -32,8 +33,9 @@ class Sketch:
             self._bytes.append(len(text.encode()))
             if self._sketcher is not None and self._parts is not None:
                 compared = compared_text(document)
-                self._sketcher.add(compared)
-                self._parts.add(compared)
+                words = hashed(compared)
+                self._sketcher.add(compared, words)
+                self._parts.add(words)
             yield document
 
     def save(self, path: Path) -> None:

@@ -112,5 +112,4 @@ def test_plan_tells_what_filters_lack(folder: Path, monkeypatch: pytest.MonkeyPa
     filters = {"languages": {"keep": ["en"]}, "relevance": {"seeds": folder / "missing"}}
     problems = "\n".join(CorpusStage(sources=[{"path": folder}], filters=filters).plan({}, this_machine()).problems)
     assert "telling languages needs the Python package 'py3langid'" in problems
-    assert "judging relevance needs the Python package 'rensa'" in problems
     assert "filters.relevance.seeds" in problems

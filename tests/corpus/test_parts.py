@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llmtune.corpus.near import Sketcher, clusters
 from llmtune.corpus.parts import Parts
+from llmtune.corpus.shingles import hashed
 from llmtune.monitor import Monitor
 from tests.corpus.conftest import Build, random_text
 
@@ -14,7 +15,7 @@ from tests.corpus.conftest import Build, random_text
 def related(*documents: str) -> list[tuple[int, int]]:
     parts = Parts()
     for document in documents:
-        parts.add(document)
+        parts.add(hashed(document))
     return list(parts.paragraphs().related())
 
 
@@ -30,7 +31,7 @@ def test_a_chapter_and_its_book_are_related_and_signatures_do_not_see_it() -> No
     assert related(*documents) == [(0, 1)]
     sketcher = Sketcher()
     for document in documents:
-        sketcher.add(document)
+        sketcher.add(document, hashed(document))
     assert clusters(sketcher.signatures(), 0.65, Monitor()) == []
     assert clusters(sketcher.signatures(), 0.65, Monitor(), [(0, 1)]) == [[0, 1]]
 

@@ -62,8 +62,4 @@ def filters_of(settings: FilterSettings, sources: Sequence[Source] = ()) -> list
 
 def modules_of(settings: FilterSettings) -> dict[str, str]:
     """The optional modules that the filters import → what for."""
-    wanted = {
-        "py3langid": (settings.languages, "telling languages"),
-        "rensa": (settings.relevance, "judging relevance"),
-    }
-    return {module: needed_for for module, (block, needed_for) in wanted.items() if block is not None}
+    return {"py3langid": "telling languages"} if settings.languages is not None else {}

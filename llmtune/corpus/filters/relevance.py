@@ -14,7 +14,7 @@ from llmtune.corpus.filters.settings import RelevanceSettings
 from llmtune.corpus.intake import everything, read_all
 from llmtune.corpus.readers.reader import Rejected
 from llmtune.corpus.settings import Source
-from llmtune.corpus.shingles import WordHasher, shingles, words_of
+from llmtune.corpus.shingles import shingles, word_hashes
 from llmtune.corpus.sources import files_of
 from llmtune.corpus.text import document_text, plain_text, printable
 from llmtune.errors import LlmtuneError
@@ -39,7 +39,6 @@ class RelevanceFilter:
     reason = OFF_TOPIC
 
     def __init__(self, settings: RelevanceSettings, sources: Sequence[Source]) -> None:
-        self._hasher = WordHasher("judging relevance")
         seeds = [self._buckets(text) for text in _pieces(settings)]
         seeds = [buckets for buckets in seeds if len(buckets)]
         if len(seeds) < _FOLDS:
@@ -78,7 +77,7 @@ class RelevanceFilter:
 
     def _buckets(self, text: str) -> Buckets:
         """(2 × words - 1,): the bucket of each word, and of each two in a row."""
-        hashes = self._hasher.hashes(words_of(text))
+        hashes = word_hashes(text)
         both = np.concatenate([shingles(hashes, 1), shingles(hashes, 2)])
         return (both % np.uint64(_BUCKETS)).astype(np.int64)
 
