@@ -146,9 +146,11 @@ def test_the_report_shows_the_load(converted: Converted) -> None:
     assert "6 routed experts of 16 neurons in a layer, 2 of them active for a token, beside a shared one of 32" in (
         section.summary
     )
-    (chart,) = section.charts
+    chart, error = section.charts
     assert (chart.kind, len(chart.x), list(chart.series)) == ("heat", 6, ["layer 1", "layer 2"])
     assert all(sum(share or 0 for share in shares) == pytest.approx(1) for shares in chart.series.values())
+    assert error.x == [1, 2]
+    assert all(0 < (missing or 0) < 0.5 for missing in error.series["error of the output"])
     upcycled = read_section(converted(UPCYCLE))
     assert upcycled is not None
     assert not upcycled.charts
