@@ -204,7 +204,7 @@ def test_experts_compute_what_those_of_transformers_do(mixture: Any) -> None:
     ours = copy.deepcopy(mixture)
     mixture.set_experts_implementation("eager")
     assert use_trained_experts(ours)
-    for autocast, tolerance in ((False, 1e-4), (True, 0.1)):  # in bf16 a router can choose otherwise
+    for autocast, tolerance in ((False, 1e-4), (True, 0.2)):  # theirs in bf16 are 0.1 from their own in fp32
         (loss, found), (expected, theirs) = gradients(ours, autocast), gradients(mixture, autocast)
         torch.testing.assert_close(loss, expected, rtol=tolerance / 10, atol=0)
         for name, gradient in theirs.items():
