@@ -35,9 +35,10 @@ from llmtune.corpus.earlier import keep_splits, splits_of
 from llmtune.corpus.intake import read_all
 from llmtune.corpus.judge import Judge
 from llmtune.corpus.mixture import Mixed, mix
-from llmtune.corpus.portions import KEPT, Portion, dropped_files, sketch_file
+from llmtune.corpus.portions import KEPT, Judged
 from llmtune.corpus.readers.reader import PROBLEMS
 from llmtune.corpus.settings import CorpusSettings, DecontaminateSettings
+from llmtune.corpus.shelf import Shelf
 from llmtune.corpus.sketch import sizes_of
 from llmtune.corpus.sources import source_names
 from llmtune.corpus.split import split_groups
@@ -50,17 +51,24 @@ from llmtune.monitor import Monitor
 
 
 def build_corpus(
-    settings: CorpusSettings, output: Path, work: Path, seed: int, monitor: Monitor | None = None
+    settings: CorpusSettings,
+    output: Path,
+    work: Path,
+    seed: int,
+    monitor: Monitor | None = None,
+    cache: Path | None = None,
 ) -> dict[str, Any]:
     """Write the corpus into the folder `output`; returns its metrics. `work` keeps what was read, so that a build that
-    was stopped or killed need not read a finished source again (with the same settings and files).
+    was stopped or killed goes on there; `cache`, if there is one, keeps it for later builds too, unless the settings
+    say `reuse: false`.
 
     Raises LlmtuneError when a source is missing, when nothing is left after filtering, and, with `on_error: fail`, at
     the first file or record that can not be read; MissingExtra; Stopped."""
     monitor = monitor or Monitor()
     names = source_names(settings.sources)
     judge = Judge(settings, _evaluation_texts(settings.decontaminate, monitor))
-    taken = take_in(judge, names, work, monitor)
+    shelf = Shelf(cache, lasting=True) if cache is not None and settings.reuse else Shelf(work, lasting=False)
+    taken = take_in(judge, names, shelf, monitor)
     drops, changes = Drops(settings.samples), Changes(settings.samples)
     for one in taken:
         drops.merge(one.intake.drops)
@@ -70,8 +78,8 @@ def build_corpus(
         raise _nothing_left(drops)
 
     portions = [portion for one in taken for portion in one.portions]
-    entries = [entry for portion in portions for entry in _entries(portion, work)]
-    sketches = [sketch_file(work, portion) for portion in portions]
+    entries = [entry for portion in portions for entry in _entries(portion)]
+    sketches = [portion.sketch for portion in portions]
     known = read_all(settings.known_sources, "known", monitor)
     found = sort_out(entries, sketches, settings, monitor, known)
     splits = _split(entries, settings, seed, monitor)
@@ -81,11 +89,10 @@ def build_corpus(
     if all(entry.left_out for entry in entries):
         raise _nothing_left(_all_drops(entries, drops))
     with DropLog(output / DROPPED) as drops.log:
-        for one in taken:
-            for file in (file for portion in one.portions for file in dropped_files(work, portion)):
-                for lost in read_dropped(file):
-                    drops.log.add(lost.id, lost.reason, lost.detail)
-        kept = _write(entries, splits, [one.repeats for one in mixture], taken, drops, work, output, monitor)
+        for file in (file for portion in portions for file in portion.dropped):
+            for lost in read_dropped(file):
+                drops.log.add(lost.id, lost.reason, lost.detail)
+        kept = _write(entries, splits, [one.repeats for one in mixture], taken, drops, output, monitor)
     figures = {"clusters": found.clusters, "documents": found.documents, "largest_cluster": found.largest}
     card = card_of(settings, taken, drops, changes, kept, figures)
     card["mixture"] = {name: asdict(one) for name, one in zip(names, mixture, strict=True)}
@@ -109,10 +116,10 @@ def _evaluation_texts(settings: DecontaminateSettings | None, monitor: Monitor) 
     return found
 
 
-def _entries(portion: Portion, work: Path) -> Iterator[Entry]:
+def _entries(portion: Judged) -> Iterator[Entry]:
     """An entry for each document that is kept of a portion, without its text."""
-    sizes = sizes_of(sketch_file(work, portion))
-    for (id, sha256, licence), (characters, size) in zip(named(work / portion.place, KEPT), sizes, strict=True):
+    sizes = sizes_of(portion.sketch)
+    for (id, sha256, licence), (characters, size) in zip(named(portion.folder, KEPT), sizes, strict=True):
         yield Entry(id, sha256, portion.number, characters, size, licence, group_alone(sha256))
 
 
@@ -140,7 +147,6 @@ def _write(
     repeats: list[float],
     taken: list[Taken],
     drops: Drops,
-    work: Path,
     output: Path,
     monitor: Monitor,
 ) -> list[Kept]:
@@ -152,7 +158,7 @@ def _write(
         writers = {split: stack.enter_context(SplitWriter(output, split)) for split in SPLITS}
         bar = stack.enter_context(monitor.bar("writing", len(entries), "documents"))
         for one in taken:
-            for table in (table for portion in one.portions for table in tables_of(work / portion.place, KEPT)):
+            for table in (table for portion in one.portions for table in tables_of(portion.folder, KEPT)):
                 monitor.safe_point()
                 mine = list(islice(left, len(table)))
                 for row, entry in enumerate(mine):

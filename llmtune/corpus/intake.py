@@ -52,6 +52,7 @@ class Intake:
         self.contaminated += other.contaminated
 
     def to_json(self) -> dict[str, Any]:
+        """As JSON values; the drops' log is left out."""
         return {**vars(self), "drops": self.drops.to_json(), "changes": self.changes.to_json()}
 
     @classmethod

@@ -247,6 +247,11 @@ class CorpusSettings(Settings):
     workers: int | None = Field(
         None, ge=1, description="How many processes read and clean; default: one a core, or what the cluster has."
     )
+    reuse: bool = Field(
+        True,
+        description="Keep what was read beside the artifacts, so that a corpus of more documents, or with other "
+        "filters, reads only what is new.",
+    )
     samples: int = Field(
         12,
         ge=0,

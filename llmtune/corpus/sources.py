@@ -20,6 +20,7 @@ from llmtune.corpus.readers.reader import UNREADABLE
 from llmtune.corpus.settings import Source
 from llmtune.corpus.text import printable
 from llmtune.errors import LlmtuneError
+from llmtune.files import sha256_file
 from llmtune.models.cache import digests
 
 _MAGIC = re.compile(r"[*?\[]")
@@ -127,17 +128,26 @@ def identity_of(sources: Sequence[Source]) -> list[dict[str, Any]]:
     identities = []
     for source, name in zip(sources, source_names(sources), strict=True):
         identity = source.model_dump(mode="json", exclude={"path", "name", "storage"}) | {"name": name}
-        if source.path is None:
-            from llmtune.corpus.readers.python_docs import version
-
-            identity["contents"] = version()
-        elif isinstance(source.path, str):
-            identity["contents"] = {file.name: _stamp(file) for file in files_of(source)}
-        else:
-            with digests(_split_glob(source.path)[0]) as digest:
-                identity["contents"] = {file.name: [file.format, _content(file, digest)] for file in files_of(source)}
-        identities.append(identity)
+        contents = contents_of(source, files_of(source))
+        identities.append(identity | {"contents": contents[""] if source.path is None else contents})
     return identities
+
+
+def contents_of(source: Source, files: Sequence[FileOf]) -> dict[str, Any]:
+    """What stands for the contents of a source's files, by their names in it; of python-docs, by "", its version."""
+    if source.path is None:
+        from llmtune.corpus.readers.python_docs import version
+
+        return {"": version()}
+    if isinstance(source.path, str):
+        return {file.name: _stamp(file) for file in files}
+    with digests(_split_glob(source.path)[0]) as digest:
+        return {file.name: content_of(file, digest) for file in files}
+
+
+def content_of(file: FileOf, digest: Callable[[Path], str] = sha256_file) -> list[str | None]:
+    """What stands for the contents of a file on this disk."""
+    return [file.format, _content(file, digest)]
 
 
 def _stamp(file: FileOf) -> list[str | int | None]:

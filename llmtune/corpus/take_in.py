@@ -5,23 +5,35 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from llmtune.corpus.engine import engine_of
+from llmtune.corpus.engine import Engine, engine_of
 from llmtune.corpus.intake import Intake
 from llmtune.corpus.judge import Judge
 from llmtune.corpus.portions import (
+    KEPT,
+    READ,
     Facts,
+    Judged,
     Portion,
     count_portion,
-    intake_of,
     judge_portion,
     portions_of,
     read_portion,
     settle,
 )
-from llmtune.corpus.sources import files_of
+from llmtune.corpus.settings import CorpusSettings
+from llmtune.corpus.shelf import Shelf
+from llmtune.corpus.sources import FileOf, contents_of, files_of, identity_of
 from llmtune.monitor import Monitor
+
+# Settings that have no part in what is made of a portion.
+_OF_THE_WHOLE = {
+    "sources", "near_duplicates", "near_duplicate_action", "known", "temperature", "split", "engine", "workers",
+    "reuse",
+}  # fmt: skip
 
 
 @dataclass
@@ -30,12 +42,12 @@ class Taken:
 
     files: int
     bytes: int
-    portions: list[Portion]
+    portions: list[Judged]
     intake: Intake
 
 
-def take_in(judge: Judge, names: Sequence[str], work: Path, monitor: Monitor) -> list[Taken]:
-    """Read and judge the sources that the judge's settings name, into the folder `work`. names: of the sources.
+def take_in(judge: Judge, names: Sequence[str], shelf: Shelf, monitor: Monitor) -> list[Taken]:
+    """Read and judge the sources that the judge's settings name, onto the shelf. names: of the sources.
 
     Raises LlmtuneError when a source is missing, or cannot be read and the recipe says `on_error: fail`; Disturbed when
     a worker is killed; Stopped."""
@@ -44,28 +56,73 @@ def take_in(judge: Judge, names: Sequence[str], work: Path, monitor: Monitor) ->
     size = sum(file.bytes for files in found for file in files)
     engine = engine_of(settings.engine, settings.workers, size)
     by_source = [
-        portions_of(source, number, name, files)
-        for number, (source, name, files) in enumerate(zip(settings.sources, names, found, strict=True))
+        _portions(settings, number, name, files, shelf)
+        for number, (name, files) in enumerate(zip(names, found, strict=True))
     ]
     portions = [portion for of_source in by_source for portion in of_source]
-    given = (judge, work)
-    with monitor.bar("reading", sum(len(portion.files) for portion in portions), "files") as bar:
-        for portion, _ in zip(portions, engine.map(read_portion, given, portions, monitor), strict=True):
+    count = sum(len(portion.files) for portion in portions)
+    with monitor.bar("reading", count, "files") as bar:
+        for portion, _ in zip(portions, engine.map(read_portion, judge, portions, monitor), strict=True):
             bar.advance(len(portion.files))
 
-    def count(items: Sequence[tuple[Portion, list[str]]]) -> Iterator[Counter[str]]:
-        return engine.map(count_portion, work, items, monitor)
-
-    items: list[tuple[Portion, Facts]] = []
+    way = _way_of_judging(settings) if shelf.lasting else None
+    items: list[tuple[Portion, Facts, Path]] = []
     for of_source in by_source:
-        items += zip(of_source, settle(of_source, settings, work, count), strict=True)
-    with monitor.bar("cleaning", sum(len(portion.files) for portion in portions), "files") as bar:
-        for portion, _ in zip(portions, engine.map(judge_portion, given, items, monitor), strict=True):
+        count_words = partial(_counted, engine, of_source, monitor)
+        for portion, facts in zip(of_source, settle(of_source, settings, count_words), strict=True):
+            told = [facts.repeated.tolist(), facts.kept.tolist(), facts.words]
+            number = f"{portion.folder.name.removesuffix(READ)}{KEPT}"
+            items.append((portion, facts, shelf.place(number, [portion.folder.name, told, way])))
+    judged: list[list[Judged]] = [[] for _ in names]
+    with monitor.bar("cleaning", count, "files") as bar:
+        for portion, made in zip(portions, engine.map(judge_portion, judge, items, monitor), strict=True):
+            judged[made.number].append(made)
             bar.advance(len(portion.files))
+    shelf.tidy(place for done in judged for made in done for place in (made.read, made.folder))
     taken: list[Taken] = []
-    for name, files, of_source in zip(names, found, by_source, strict=True):
+    for name, files, done in zip(names, found, judged, strict=True):
         intake = Intake.of(name, settings.samples)
-        for portion in of_source:
-            intake.merge(intake_of(portion, work, settings.samples))
-        taken.append(Taken(len(files), sum(file.bytes for file in files), of_source, intake))
+        for made in done:
+            intake.merge(made.intake(name, settings.samples))
+        taken.append(Taken(len(files), sum(file.bytes for file in files), done, intake))
     return taken
+
+
+def _counted(
+    engine: Engine, portions: Sequence[Portion], monitor: Monitor, wanted: frozenset[str]
+) -> Iterator[Counter[str]]:
+    return engine.map(count_portion, wanted, portions, monitor)
+
+
+def _portions(settings: CorpusSettings, number: int, name: str, files: Sequence[FileOf], shelf: Shelf) -> list[Portion]:
+    """The portions of one source."""
+    source = settings.sources[number]
+    contents = contents_of(source, files) if shelf.lasting else {}
+    way: list[Any] = [
+        source.model_dump(mode="json", exclude={"path", "storage", "repeats", "share", "max_characters"}),
+        settings.clean.model_dump(mode="json"),
+        [name, settings.samples, settings.on_error],
+    ]
+    portions = []
+    for count, together in enumerate(portions_of(files)):
+        of_portion = {file.name: contents[file.name] for file in together} if shelf.lasting else {}
+        # A store's names and sizes alone do not say that a file is still what it was while it is being read.
+        checked = tuple(of_portion.values()) if isinstance(source.path, Path) else ()
+        place = shelf.place(f"{number:03d}-{count:05d}-{READ}", [way, of_portion])
+        portions.append(Portion(source, number, name, together, place, checked))
+    return portions
+
+
+def _way_of_judging(settings: CorpusSettings) -> list[Any]:
+    """All that decides what becomes of a text, besides the text and what its source says."""
+    compared = settings.decontaminate.sources if settings.decontaminate is not None else []
+    relevance = settings.filters.relevance
+    learned = [source for sources in relevance.sources.values() for source in sources] if relevance is not None else []
+    if relevance is not None and relevance.general == "sources":
+        learned += settings.sources
+    return [
+        settings.model_dump(mode="json", include=set(CorpusSettings.model_fields) - _OF_THE_WHOLE),
+        settings.near_duplicates is not None,
+        identity_of(compared),
+        identity_of(learned),
+    ]

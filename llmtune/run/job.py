@@ -47,6 +47,7 @@ class Workshop:
         self.folder = folder
         self.output = folder / "output"  # becomes the artifact
         self.work = folder / "work"  # the stage's own state, kept over a kill
+        self.cache = folder.parents[1] / ".cache"  # of the store: what stages keep for later ones, a folder a kind
         self.job = folder / "job.json"
         self.events = folder / "events.jsonl"  # worker → supervisor
         self.stop = folder / "stop"  # supervisor → worker: stop at the next safe point

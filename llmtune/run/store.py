@@ -1,6 +1,7 @@
 """The artifact store: each artifact once, under the fingerprint of what made it, shared by all runs beside it.
 
 <runs>/.artifacts/<fingerprint>/         finished: its files and `artifact.json`
+<runs>/.artifacts/.cache/<kind>/         what stages of a kind keep for later ones; may be deleted
 <runs>/.artifacts/.work/<fingerprint>/   being made: `output/` (becomes the artifact), `work/` (state to resume from)
 """
 

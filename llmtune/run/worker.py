@@ -112,7 +112,7 @@ def run_job(job: Job) -> int:
         stage = stage_class(job.kind).model_validate(job.settings)
         monitor: Monitor = WorkerMonitor(places) if first else FollowerMonitor(places)
         inputs = {name: read_artifact(Path(folder)) for name, folder in job.inputs.items()}
-        context = Context(places.output, places.work, job.seed, monitor, job.halvings)
+        context = Context(places.output, places.work, job.seed, monitor, job.halvings, cache=places.cache / job.kind)
         metrics = stage.run(inputs, context)
         write_json(places.peak(rank()), {"bytes": peak_memory()})
         if first:

@@ -27,7 +27,7 @@ class CorpusStage(Stage, CorpusSettings):
     kind: ClassVar[str] = "corpus"
     makes: ClassVar[str] = "corpus"
     version: ClassVar[int] = 5  # documents are compared by other hashes of their words
-    not_identity: ClassVar[frozenset[str]] = Stage.not_identity | {"engine", "workers"}
+    not_identity: ClassVar[frozenset[str]] = Stage.not_identity | {"engine", "workers", "reuse"}
 
     def identity(self) -> dict[str, Any]:
         from llmtune.corpus.earlier import splits_of
@@ -90,7 +90,7 @@ class CorpusStage(Stage, CorpusSettings):
             + found.characters // _CHARACTERS_A_BYTE
             + 5 * found.largest
             + 4 * spooled,
-            disk=2 * size + found.spool,
+            disk=3 * size + found.spool,  # as read, as judged, in the splits
             seconds=2 + found.file_bytes / _FILE_BYTES_PER_SECOND + found.characters / _CHARACTERS_PER_SECOND,
             notes=(
                 f"about {found.documents:,} documents, {found.characters:,} characters, {found.tokens:,} tokens "
@@ -102,4 +102,4 @@ class CorpusStage(Stage, CorpusSettings):
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         from llmtune.corpus.build import build_corpus
 
-        return build_corpus(self, context.output, context.work, context.seed, context.monitor)
+        return build_corpus(self, context.output, context.work, context.seed, context.monitor, context.cache)

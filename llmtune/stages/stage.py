@@ -84,6 +84,7 @@ class Context:
 
     output:   an empty folder; what `run` leaves in it becomes the artifact, all or nothing
     work:     a folder that outlives a kill: partial state to resume from; gone once the stage is done
+    cache:    a folder of this kind of stage that outlives the stage too, shared by all runs beside this one; None: none
     seed:     the recipe's seed; derive others from it and a name
     halvings: how often the micro-batch has been halved after running out of memory
     """
@@ -93,6 +94,7 @@ class Context:
     seed: int
     monitor: Monitor = field(default_factory=Monitor)
     halvings: int = 0
+    cache: Path | None = None
 
 
 class Stage(Settings):

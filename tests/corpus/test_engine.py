@@ -14,7 +14,6 @@ import pytest
 from llmtune.corpus import portions
 from llmtune.corpus.engine import NativeEngine
 from llmtune.corpus.portions import portions_of
-from llmtune.corpus.settings import Source
 from llmtune.corpus.sources import FileOf
 from llmtune.errors import Disturbed, LlmtuneError, Stopped
 from llmtune.files import files_below
@@ -71,10 +70,10 @@ def test_where_portions_end_does_not_change_the_documents(
 def test_portions_come_to_the_same_files_again_behind_some_that_were_added() -> None:
     def ends(names: list[str]) -> set[str]:
         files = [FileOf(Path(name), name, "text", 50_000) for name in names]
-        found = portions_of(Source(path=Path("x")), 0, "x", files)
-        assert [file for portion in found for file in portion.files] == files
-        assert all(sum(file.bytes for file in portion.files) <= 4_050_000 for portion in found)
-        return {portion.files[-1].name for portion in found}
+        found = portions_of(files)
+        assert [file for portion in found for file in portion] == files
+        assert all(sum(file.bytes for file in portion) <= 4_050_000 for portion in found)
+        return {portion[-1].name for portion in found}
 
     names = [f"{number:05d}.txt" for number in range(4000)]
     before, after = ends(names), ends(sorted([*names, "00100-a.txt", "00100-b.txt", "02000-a.txt"]))

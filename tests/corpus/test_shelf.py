@@ -1,0 +1,119 @@
+"""A corpus that grows: what has not changed is not read again, and the result is that of a build from nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmtune.corpus import portions
+from llmtune.corpus.build import build_corpus
+from llmtune.corpus.settings import CorpusSettings
+from llmtune.corpus.shelf import Shelf
+from llmtune.errors import Disturbed
+
+from .conftest import random_text
+from .test_engine import assert_same
+
+
+class Grown:
+    """build(**settings) → what was read: names of the files whose text was taken from them."""
+
+    def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.texts, self.cache, self._top, self.builds = top / "texts", top / "cache", top, 0
+        self.texts.mkdir()
+        self.read: list[str] = []
+        really = portions.raw_documents
+
+        def noted(file: Any, source: Any) -> Any:
+            self.read.append(file.name)
+            return really(file, source)
+
+        monkeypatch.setattr(portions, "raw_documents", noted)
+        monkeypatch.setattr(portions, "_FILES", 5)
+
+    def build(self, **settings: Any) -> list[str]:
+        self.builds += 1
+        self.read.clear()
+        top = self._top / str(self.builds)
+        asked = CorpusSettings(sources=[{"path": self.texts}], **settings)
+        build_corpus(asked, top / "cached", top / "work", 7, cache=self.cache)
+        read = list(self.read)
+        build_corpus(asked, top / "fresh", top / "work-fresh", 7)
+        assert_same(top / "fresh", top / "cached")
+        return read
+
+
+@pytest.fixture
+def grown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grown:
+    """Over twenty documents with a footer and a broken word, in five portions."""
+    found, random_ = Grown(tmp_path, monkeypatch), random.Random(2)
+    for number in range(22):
+        text = (
+            f"{random_text(60, random_)}\nconfig-\nuration\n\nAll rights of this are reserved by Acme, page {number}."
+        )
+        (found.texts / f"{number:02d}.txt").write_text(text)
+    return found
+
+
+def test_only_what_is_new_is_read(grown: Grown) -> None:
+    assert len(grown.build()) == 22
+    assert grown.build() == []
+    (grown.texts / "21-more.txt").write_text(random_text(60, random.Random(9)) + "\nconfiguration")
+    assert grown.build() == ["20.txt", "21-more.txt", "21.txt"]
+    (grown.texts / "07.txt").write_text(random_text(60, random.Random(10)))
+    assert grown.build() == ["05.txt", "06.txt", "07.txt", "08.txt", "09.txt"]
+    (grown.texts / "08.txt").unlink()
+    assert set(grown.build()) <= {f"{number:02d}.txt" for number in range(5, 22)} | {"21-more.txt"}
+
+
+def test_other_ways_to_judge_and_split_read_nothing(grown: Grown) -> None:
+    grown.build()
+    seeds = str(grown.texts / "*.txt")
+    for settings in (
+        {"min_characters": 330}, {"near_duplicates": None}, {"near_duplicates": 0.7}, {"filters": {"length": {}}},
+        {"split": {"test": 0.3}}, {"decontaminate": {"against": [grown.texts / "03.txt"]}},
+        {"filters": {"relevance": {"seeds": seeds, "keep_seeds": 0.5}}}, {"workers": 1},
+        {"known": [grown.texts / "04.txt"]},
+    ):  # fmt: skip
+        assert grown.build(**settings) == []
+    assert len(grown.build(clean={"mojibake": False})) == 22
+    assert len(grown.build(reuse=False)) == 22
+
+
+def test_evaluation_texts_and_seeds_that_change_count(grown: Grown, tmp_path: Path) -> None:
+    exam = tmp_path / "exam.txt"
+    for number in (3, 4):
+        exam.write_text((grown.texts / f"{number:02d}.txt").read_text())
+        grown.build(decontaminate={"against": [exam]})  # is that of a build from nothing
+
+
+def test_files_that_change_while_they_are_read_spoil_nothing(grown: Grown, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (grown.texts / "06.txt").read_text()
+    really = portions.raw_documents
+
+    def changing(file: Any, source: Any) -> Any:
+        if file.name == "06.txt":
+            file.path.write_text("Another text. " * 20)
+        return really(file, source)
+
+    monkeypatch.setattr(portions, "raw_documents", changing)
+    with pytest.raises(Disturbed, match="changed while they were read"):
+        grown.build()
+    monkeypatch.setattr(portions, "raw_documents", really)
+    (grown.texts / "06.txt").write_text(before)
+    grown.build()
+
+
+def test_what_nobody_uses_goes_after_a_month(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, lasting=True)
+    ages = {"used": 40, "recent": 20, "old": 40, ".begun.1.tmp": 2, ".beginning.2.tmp": 0}
+    for name, days in ages.items():
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - days * 86_400,) * 2)
+    shelf.tidy([tmp_path / "used"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".beginning.2.tmp", "recent", "used"]
