@@ -30,6 +30,7 @@ Shared = TypeVar("Shared")
 Work = Callable[[Shared, Item, Monitor], Result]
 
 _BYTES_A_WORKER = 2_000_000  # of files; for less a process takes longer to start than to work
+_MOST_ITEMS = 32  # that a process works on
 _TICK = 0.2  # seconds between two looks at whether to stop
 _LOCAL_RAY = {"include_dashboard": False, "object_store_memory": 256 << 20}  # texts do not go through it
 _PATIENCE = 30  # seconds for tasks to end that are not wanted any more
@@ -48,11 +49,16 @@ class Engine(Protocol):
 
 
 def engine_of(name: EngineName, workers: int | None, size: int) -> Engine:
-    """workers: processes; None: one a core, fewer for few bytes (native), or what the cluster has (ray). size: bytes of
-    the files. Raises MissingExtra."""
+    """workers: as asked for; None: one a core, fewer for few bytes (native), or what the cluster has (ray). size: bytes
+    of the files. Raises MissingExtra."""
     if name == "ray":
         return RayEngine(workers)
-    return NativeEngine(workers or min(this_machine().cores, 1 + size // _BYTES_A_WORKER))
+    return NativeEngine(workers_for(workers, size))
+
+
+def workers_for(workers: int | None, size: int) -> int:
+    """How many processes of this machine, for so many bytes of files."""
+    return workers or min(this_machine().cores, 1 + size // _BYTES_A_WORKER)
 
 
 class NativeEngine:
@@ -71,7 +77,10 @@ class NativeEngine:
             return
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["llmtune.corpus.portions"])
-        pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(work, shared))
+        # New processes now and then: what the libraries keep of freed memory would grow with the corpus.
+        pool = ProcessPoolExecutor(
+            workers, context, initializer=_begin, initargs=(work, shared), max_tasks_per_child=_MOST_ITEMS
+        )
         ended = False
         try:
             for first in _ahead((partial(pool.submit, _do, item) for item in items), _AHEAD * workers):

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from llmtune.errors import BadArtifact
 
 SPLITS = ("train", "valid", "test")
+CHARACTERS_PER_SHARD = 16_000_000  # they stand in memory twice as they are written
 _TOGETHER = 1024  # documents of a row group
 _CHARACTERS_TOGETHER = 4_000_000  # that stand in memory twice, as they are put into columns
 
@@ -75,7 +76,7 @@ class SplitWriter:
     is full at either limit; what goes into one stands in memory, as Arrow's columns."""
 
     def __init__(
-        self, folder: Path, split: str, rows_per_shard: int = 20_000, characters_per_shard: int = 64_000_000
+        self, folder: Path, split: str, rows_per_shard: int = 20_000, characters_per_shard: int = CHARACTERS_PER_SHARD
     ) -> None:
         self._target = folder / split
         self._target.mkdir(parents=True, exist_ok=True)
@@ -120,7 +121,7 @@ def write_split(
     split: str,
     documents: Iterable[Document],
     rows_per_shard: int = 20_000,
-    characters_per_shard: int = 64_000_000,
+    characters_per_shard: int = CHARACTERS_PER_SHARD,
 ) -> int:
     """Write documents as a SplitWriter does; returns their number."""
     with SplitWriter(folder, split, rows_per_shard, characters_per_shard) as writer:

@@ -15,9 +15,9 @@ from llmtune.stages.stage import Context, Forecast, Plan, Stage
 _FILE_BYTES_PER_SECOND = 5e6
 _CHARACTERS_PER_SECOND = 4e6
 _PROCESS_BYTES = 220 << 20  # Python with pyarrow and numpy
+_WORKER_BYTES = 250 << 20  # with what the filters look with, and a portion's texts
 _DOCUMENT_BYTES = 2300  # entry, signature (twice while they are put together)
 _CHARACTERS_A_BYTE = 6  # paragraphs that documents may share, about 300 characters each: 48 bytes to compare them
-_SHARD_CHARACTERS = 64_000_000
 _COMPRESSED = 0.4  # bytes of zstd Parquet per character of text
 
 
@@ -65,8 +65,10 @@ class CorpusStage(Stage, CorpusSettings):
         return {"valid": self.split.valid, "test": self.split.test}.get(split)
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
+        from llmtune.corpus.engine import workers_for
         from llmtune.corpus.estimate import estimate
         from llmtune.corpus.mixture import characters_read
+        from llmtune.corpus.store import CHARACTERS_PER_SHARD
 
         found = estimate(self)
         held_out = {"valid": self.split.valid, "test": self.split.test}
@@ -82,16 +84,19 @@ class CorpusStage(Stage, CorpusSettings):
             bytes=size,
             tokens={name: round(tokens_of * count) for name, count in characters.items()},
         )
-        spooled = min(found.characters, _SHARD_CHARACTERS)
+        written = min(found.characters, CHARACTERS_PER_SHARD)
+        workers = workers_for(self.workers, found.file_bytes) if self.engine == "native" else 0
         return Plan(
             makes=makes,
             memory=_PROCESS_BYTES
+            + (workers * _WORKER_BYTES if workers > 1 else 0)
             + _DOCUMENT_BYTES * found.documents
             + found.characters // _CHARACTERS_A_BYTE
             + 5 * found.largest
-            + 4 * spooled,
+            + 3 * 4 * written,
             disk=3 * size + found.spool,  # as read, as judged, in the splits
-            seconds=2 + found.file_bytes / _FILE_BYTES_PER_SECOND + found.characters / _CHARACTERS_PER_SECOND,
+            seconds=2
+            + (found.file_bytes / _FILE_BYTES_PER_SECOND + found.characters / _CHARACTERS_PER_SECOND) / max(1, workers),
             notes=(
                 f"about {found.documents:,} documents, {found.characters:,} characters, {found.tokens:,} tokens "
                 "(estimated from file sizes and a few files, before duplicates are dropped)",

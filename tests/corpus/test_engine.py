@@ -98,7 +98,8 @@ def test_workers_make_the_same_bytes(build: Build, manual: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_portions")
 def test_ray_makes_the_same_bytes(build: Build, manual: Path) -> None:
-    ray = pytest.importorskip("ray")
+    import ray
+
     one = build([{"path": manual}], workers=1)
     try:
         assert_same(one.folder, build([{"path": manual}], engine="ray", workers=2).folder)
