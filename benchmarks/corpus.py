@@ -228,9 +228,12 @@ def _ours_near(texts: Path, place: Path) -> None:
         for cluster in clusters(signatures, group_threshold(NEAR), monitor)
         for copy, original, _ in copies(signatures, cluster, NEAR, monitor)
     ]
-    kept = sorted(set(ids) - {copy for copy, _ in joined})
-    (place / "kept.json").write_text(json.dumps(kept))
+    kept = set(ids) - {copy for copy, _ in joined}
+    for file in sorted(texts.iterdir()):
+        with (place / file.name).open("w", encoding="utf-8") as left:
+            left.writelines(json.dumps(line) + "\n" for line in _lines(file) if line["id"] in kept)
     (place / "seconds").write_text(str(time.perf_counter() - start))
+    (place / "kept.json").write_text(json.dumps(sorted(kept)))
     (place / "joined.json").write_text(json.dumps(joined))
 
 

@@ -38,12 +38,12 @@ from llmtune.corpus.mixture import Mixed, mix
 from llmtune.corpus.portions import KEPT, Judged
 from llmtune.corpus.readers.reader import PROBLEMS
 from llmtune.corpus.settings import CorpusSettings, DecontaminateSettings
-from llmtune.corpus.shelf import Shelf
+from llmtune.corpus.shelf import shelf_for
 from llmtune.corpus.sketch import sizes_of
 from llmtune.corpus.sources import source_names
 from llmtune.corpus.split import split_groups
 from llmtune.corpus.store import SPLITS, SplitWriter, documents_of, named, tables_of, with_columns
-from llmtune.corpus.take_in import Taken, take_in
+from llmtune.corpus.take_in import Taken, take_in, way_of_judging
 from llmtune.corpus.text import document_text
 from llmtune.errors import LlmtuneError
 from llmtune.files import write_json, write_text
@@ -66,9 +66,10 @@ def build_corpus(
     the first file or record that can not be read; MissingExtra; Stopped."""
     monitor = monitor or Monitor()
     names = source_names(settings.sources)
+    shelf = shelf_for(work, cache if settings.reuse else None)
+    way = way_of_judging(settings) if shelf.lasting else []  # before what is compared with is read
     judge = Judge(settings, _evaluation_texts(settings.decontaminate, monitor))
-    shelf = Shelf(cache, lasting=True) if cache is not None and settings.reuse else Shelf(work, lasting=False)
-    taken = take_in(judge, names, shelf, monitor)
+    taken = take_in(judge, names, shelf, way, monitor)
     drops, changes = Drops(settings.samples), Changes(settings.samples)
     for one in taken:
         drops.merge(one.intake.drops)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.connection import wait
@@ -19,6 +21,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from llmtune.errors import Disturbed
 from llmtune.extras import need
+from llmtune.heap import return_freed_memory
 from llmtune.machine import this_machine
 from llmtune.monitor import Monitor
 
@@ -30,7 +33,6 @@ Shared = TypeVar("Shared")
 Work = Callable[[Shared, Item, Monitor], Result]
 
 _BYTES_A_WORKER = 2_000_000  # of files; for less a process takes longer to start than to work
-_MOST_ITEMS = 32  # that a process works on
 _TICK = 0.2  # seconds between two looks at whether to stop
 _LOCAL_RAY = {"include_dashboard": False, "object_store_memory": 256 << 20}  # texts do not go through it
 _PATIENCE = 30  # seconds for tasks to end that are not wanted any more
@@ -77,22 +79,14 @@ class NativeEngine:
             return
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["llmtune.corpus.portions"])
-        # New processes now and then: what the libraries keep of freed memory would grow with the corpus.
-        pool = ProcessPoolExecutor(
-            workers, context, initializer=_begin, initargs=(work, shared), max_tasks_per_child=_MOST_ITEMS
-        )
+        # Not `max_tasks_per_child`: with it the pool waits for ever when processes end at the last items.
+        pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(work, shared))
         ended = False
         try:
             for first in _ahead((partial(pool.submit, _do, item) for item in items), _AHEAD * workers):
-                while True:
+                while not wait_for([first], _TICK).done:
                     monitor.safe_point()
-                    try:
-                        result = first.result(_TICK)
-                        break
-                    except TimeoutError:
-                        if first.done():  # it was the work's own
-                            raise
-                yield result
+                yield _result_of(first.result())
             ended = True
         except (BrokenProcessPool, BrokenPipeError) as error:
             raise Disturbed(
@@ -123,28 +117,28 @@ class RayEngine:
             address = os.environ.get("RAY_ADDRESS")
             here: dict[str, Any] = {} if address else {"num_cpus": self._workers, **_LOCAL_RAY}
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **here)
-        at_once = _AHEAD * (self._workers or int(ray.cluster_resources().get("CPU", 1)))
-        task, given = ray.remote(_on_ray), ray.put((work, shared))
-        begun: list[Any] = []
+        at_once = self._workers or _AHEAD * int(ray.cluster_resources().get("CPU", 1))
+        # Not again: a task that was ended for its memory would be ended for ever.
+        task, given = ray.remote(_attempt).options(max_retries=0), ray.put((work, shared))
+        waiting: list[Any] = []
 
         def begin(item: Item) -> Any:
-            begun.append(task.remote(given, item))
-            return begun[-1]
+            waiting.append(task.remote(given, item))
+            return waiting[-1]
 
         try:
             for first in _ahead((partial(begin, item) for item in items), at_once):
                 while not ray.wait([first], timeout=_TICK)[0]:
                     monitor.safe_point()
+                waiting.remove(first)
                 try:
-                    result, failed = ray.get(first)
+                    attempted = ray.get(first)
                 except ray.exceptions.RayError as error:
                     fix = "the same command goes on; see the logs of the Ray cluster"
                     raise Disturbed(f"a task on Ray was lost: {error}", where="corpus", fix=fix) from error
-                if failed is not None:
-                    raise failed
-                yield result
+                yield _result_of(attempted)
         finally:
-            _, left = ray.wait(begun, num_returns=len(begun), timeout=0) if begun else ([], [])
+            _, left = ray.wait(waiting, num_returns=len(waiting), timeout=0) if waiting else ([], [])
             for one in left:
                 ray.cancel(one)  # not by force: Ray (2.60) can crash when a task ends at that moment
             if left:
@@ -162,13 +156,24 @@ def _ahead(starts: Iterator[Callable[[], Item]], at_once: int) -> Iterator[Item]
         yield waiting.popleft()
 
 
-def _on_ray(given: tuple[Work[Any, Any, Any], Any], item: Any) -> tuple[Any, Exception | None]:
-    """(result, None) or (None, what was raised): Ray would print the errors of tasks that nobody waits for."""
+def _attempt(given: tuple[Work[Any, Any, Any], Any], item: Any) -> tuple[Any, Exception | None]:
+    """(result, None), or (None, what was raised), which can go to another process whatever it was."""
     work, shared = given
     try:
         return work(shared, item, Monitor()), None
     except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301 - it is ours
+        except Exception:
+            return None, RuntimeError(f"{type(error).__name__}: {error}")
         return None, error
+
+
+def _result_of(attempted: tuple[Any, Exception | None]) -> Any:
+    result, error = attempted
+    if error is not None:
+        raise error
+    return result
 
 
 _given: tuple[Work[Any, Any, Any], Any] | None = None  # of this process of a pool
@@ -189,7 +194,8 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _do(item: Any) -> Any:
+def _do(item: Any) -> tuple[Any, Exception | None]:
     assert _given is not None
-    work, shared = _given
-    return work(shared, item, Monitor())
+    attempted = _attempt(_given, item)
+    return_freed_memory()  # what the libraries keep of it would grow with the corpus
+    return attempted

@@ -28,14 +28,15 @@ from llmtune.corpus.dropped import NAME as DROPPED
 from llmtune.corpus.dropped import DropLog
 from llmtune.corpus.intake import Intake, raw_documents
 from llmtune.corpus.judge import Judge
-from llmtune.corpus.readers.reader import Rejected
+from llmtune.corpus.readers.reader import UNREADABLE, Rejected
 from llmtune.corpus.settings import CorpusSettings, Source
+from llmtune.corpus.shelf import made
 from llmtune.corpus.sketch import Sketch
 from llmtune.corpus.sources import FileOf, content_of, id_of
 from llmtune.corpus.store import Document, read_split, write_split
 from llmtune.corpus.unpack import local_files
 from llmtune.errors import Disturbed
-from llmtune.files import made_whole, read_json, write_json
+from llmtune.files import read_json, write_json
 from llmtune.monitor import Monitor
 
 READ, KEPT = "read", "kept"  # splits of the folders of the two steps
@@ -133,7 +134,7 @@ def read_portion(judge: Judge, portion: Portion, monitor: Monitor) -> None:
                 "documents changed while they were read", where=portion.name, fix="run the same command again"
             )
 
-    made_whole(portion.folder, make)
+    made(portion.folder, make)
 
 
 def _read(
@@ -146,6 +147,12 @@ def _read(
                 id = id_of(portion.name, one, raw.part)
                 intake.read += 1
                 if isinstance(raw, Rejected):
+                    if raw.reason == UNREADABLE and one.problem is None and portion.contents:
+                        raise Disturbed(
+                            f"it could be read a moment ago, and now not: {raw.detail}",
+                            where=one.place,
+                            fix="run the same command again; what was read before is kept",
+                        )
                     judge.reject(raw, id, f"{one.place}{raw.part}", intake)
                 else:
                     yield set_down(id, look(id, raw))
@@ -222,5 +229,5 @@ def judge_portion(judge: Judge, item: tuple[Portion, Facts, Path], monitor: Moni
         sketch.save(folder / _SKETCH)
         write_json(folder / _RECORD, {"intake": intake.to_json()})
 
-    made_whole(place, make)
+    made(place, make)
     return Judged(portion.number, place, portion.folder)

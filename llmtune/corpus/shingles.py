@@ -21,9 +21,10 @@ Hashes = NDArray[np.uint64]
 
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse
 _TOGETHER = 1 << 19  # bytes worked on at a time; a longer word counts as two
-TOKEN = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
+_WORD = re.compile(r"[0-9a-z\x80-\U0010ffff]+")  # of what `_plain` gives
 _WIDE = re.compile(r"[^\x00-\x7f]+")
-_SIGNS = re.compile(r"[^\w]+")
+_SHORT = 16  # runs of wide characters that come again: quotes, accented letters
+_SIGNS = re.compile(rf"[^\w{UNSPACED}]+")
 _ALONE = re.compile(f"([{UNSPACED}])")
 _NEWLINE, _HIGH = 10, 0x80
 _IS_WORD = np.zeros(256, bool)
@@ -52,7 +53,7 @@ class Words:
 
 def words_of(text: str) -> list[str]:
     """The words of a text, without case and punctuation."""
-    return TOKEN.findall(text.casefold())
+    return _WORD.findall(_plain(text).decode())
 
 
 def word_hashes(text: str) -> Hashes:
@@ -62,9 +63,7 @@ def word_hashes(text: str) -> Hashes:
 
 def hashed(text: str) -> Words:
     """The words of a text, hashed."""
-    if not text.isascii():
-        text = _WIDE.sub(lambda found: _plain(found[0]), text)
-    data = np.frombuffer(text.encode("utf-8", "replace").lower(), np.uint8)
+    data = np.frombuffer(_plain(text), np.uint8)
     starts, ends, hashes = [], [], []
     at = 0
     while at < len(data):
@@ -103,10 +102,21 @@ def mix(values: Hashes) -> Hashes:
     return values ^ (values >> np.uint64(31))
 
 
-@lru_cache(1 << 16)
-def _plain(wide: str) -> str:
+def _plain(text: str) -> bytes:
+    """A text without case, in which ASCII letters, digits and all bytes beyond ASCII are words."""
+    if not text.isascii():
+        text = _WIDE.sub(
+            lambda found: _plain_short(found[0]) if len(found[0]) <= _SHORT else _plain_wide(found[0]), text
+        )
+    return text.encode("utf-8", "replace").lower()
+
+
+def _plain_wide(wide: str) -> str:
     """Characters beyond ASCII, without case: signs as blanks, and blanks around those that stand alone."""
     return _ALONE.sub(r" \1 ", _SIGNS.sub(" ", wide.casefold()))
+
+
+_plain_short = lru_cache(1 << 16)(_plain_wide)
 
 
 def _cut(data: NDArray[np.uint8], at: int) -> int:

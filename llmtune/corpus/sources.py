@@ -128,21 +128,33 @@ def identity_of(sources: Sequence[Source]) -> list[dict[str, Any]]:
     identities = []
     for source, name in zip(sources, source_names(sources), strict=True):
         identity = source.model_dump(mode="json", exclude={"path", "name", "storage"}) | {"name": name}
-        contents = contents_of(source, files_of(source))
-        identities.append(identity | {"contents": contents[""] if source.path is None else contents})
+        files = files_of(source)
+        contents = contents_of(source, files)
+        by_name = {file.name: content for file, content in zip(files, contents, strict=True)}
+        identity |= {"contents": contents[0] if source.path is None else by_name, "place": kind_of_place(source, files)}
+        identities.append(identity)
     return identities
 
 
-def contents_of(source: Source, files: Sequence[FileOf]) -> dict[str, Any]:
-    """What stands for the contents of a source's files, by their names in it; of python-docs, by "", its version."""
+def kind_of_place(source: Source, files: Sequence[FileOf]) -> str:
+    """How a source's path points at its files, which has a part in what is read of compressed ones (`format_for`)."""
+    if source.path is None:
+        return "none"
+    if _has_glob(source.path):
+        return "glob"
+    return "file" if len(files) == 1 and is_alone(files[0], source) else "folder"
+
+
+def contents_of(source: Source, files: Sequence[FileOf]) -> list[Any]:
+    """What stands for the contents of each of a source's files; of python-docs, its version."""
     if source.path is None:
         from llmtune.corpus.readers.python_docs import version
 
-        return {"": version()}
+        return [version()]
     if isinstance(source.path, str):
-        return {file.name: _stamp(file) for file in files}
+        return [_stamp(file) for file in files]
     with digests(_split_glob(source.path)[0]) as digest:
-        return {file.name: content_of(file, digest) for file in files}
+        return [content_of(file, digest) for file in files]
 
 
 def content_of(file: FileOf, digest: Callable[[Path], str] = sha256_file) -> list[str | None]:

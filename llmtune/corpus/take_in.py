@@ -25,8 +25,9 @@ from llmtune.corpus.portions import (
     settle,
 )
 from llmtune.corpus.settings import CorpusSettings
-from llmtune.corpus.shelf import Shelf
-from llmtune.corpus.sources import FileOf, contents_of, files_of, identity_of
+from llmtune.corpus.shelf import Shelf, discard
+from llmtune.corpus.sources import FileOf, contents_of, files_of, identity_of, kind_of_place
+from llmtune.errors import Disturbed
 from llmtune.monitor import Monitor
 
 # Settings that have no part in what is made of a portion.
@@ -34,6 +35,9 @@ _OF_THE_WHOLE = {
     "sources", "near_duplicates", "near_duplicate_action", "known", "temperature", "split", "engine", "workers",
     "reuse",
 }  # fmt: skip
+
+
+_NOT_OF_READING = {"path", "storage", "licence", "repeats", "share", "max_characters"}
 
 
 @dataclass
@@ -46,11 +50,12 @@ class Taken:
     intake: Intake
 
 
-def take_in(judge: Judge, names: Sequence[str], shelf: Shelf, monitor: Monitor) -> list[Taken]:
-    """Read and judge the sources that the judge's settings name, onto the shelf. names: of the sources.
+def take_in(judge: Judge, names: Sequence[str], shelf: Shelf, way: list[Any], monitor: Monitor) -> list[Taken]:
+    """Read and judge the sources that the judge's settings name, onto the shelf. names: of the sources; way:
+    `way_of_judging` before the judge was made, where the shelf is a lasting one.
 
     Raises LlmtuneError when a source is missing, or cannot be read and the recipe says `on_error: fail`; Disturbed when
-    a worker is killed; Stopped."""
+    a worker is killed, or files change; Stopped."""
     settings = judge.settings
     found = [files_of(source) for source in settings.sources]
     size = sum(file.bytes for files in found for file in files)
@@ -65,20 +70,26 @@ def take_in(judge: Judge, names: Sequence[str], shelf: Shelf, monitor: Monitor) 
         for portion, _ in zip(portions, engine.map(read_portion, judge, portions, monitor), strict=True):
             bar.advance(len(portion.files))
 
-    way = _way_of_judging(settings) if shelf.lasting else None
     items: list[tuple[Portion, Facts, Path]] = []
     for of_source in by_source:
         count_words = partial(_counted, engine, of_source, monitor)
         for portion, facts in zip(of_source, settle(of_source, settings, count_words), strict=True):
             told = [facts.repeated.tolist(), facts.kept.tolist(), facts.words]
             number = f"{portion.folder.name.removesuffix(READ)}{KEPT}"
-            items.append((portion, facts, shelf.place(number, [portion.folder.name, told, way])))
+            made_of = [portion.folder.name, portion.source.licence, told, way]
+            items.append((portion, facts, shelf.place(number, made_of)))
     judged: list[list[Judged]] = [[] for _ in names]
     with monitor.bar("cleaning", count, "files") as bar:
         for portion, made in zip(portions, engine.map(judge_portion, judge, items, monitor), strict=True):
             judged[made.number].append(made)
             bar.advance(len(portion.files))
-    shelf.tidy(place for done in judged for made in done for place in (made.read, made.folder))
+    if shelf.lasting and way != way_of_judging(settings):
+        for made in (made for done in judged for made in done):
+            discard(made.folder)
+        raise Disturbed(
+            "texts that documents are compared with changed meanwhile", where="corpus", fix="run the same command again"
+        )
+    shelf.tidy()
     taken: list[Taken] = []
     for name, files, done in zip(names, found, judged, strict=True):
         intake = Intake.of(name, settings.samples)
@@ -97,23 +108,27 @@ def _counted(
 def _portions(settings: CorpusSettings, number: int, name: str, files: Sequence[FileOf], shelf: Shelf) -> list[Portion]:
     """The portions of one source."""
     source = settings.sources[number]
-    contents = contents_of(source, files) if shelf.lasting else {}
+    contents = contents_of(source, files) if shelf.lasting else []
     way: list[Any] = [
-        source.model_dump(mode="json", exclude={"path", "storage", "repeats", "share", "max_characters"}),
+        source.model_dump(mode="json", exclude=_NOT_OF_READING),
+        kind_of_place(source, files),
         settings.clean.model_dump(mode="json"),
         [name, settings.samples, settings.on_error],
     ]
     portions = []
+    start = 0
     for count, together in enumerate(portions_of(files)):
-        of_portion = {file.name: contents[file.name] for file in together} if shelf.lasting else {}
-        # A store's names and sizes alone do not say that a file is still what it was while it is being read.
-        checked = tuple(of_portion.values()) if isinstance(source.path, Path) else ()
-        place = shelf.place(f"{number:03d}-{count:05d}-{READ}", [way, of_portion])
+        of_portion = contents[start : start + len(together)]
+        start += len(together)
+        # Of a store's files, sizes and checksums are all there is to look at.
+        checked = tuple(of_portion) if isinstance(source.path, Path) else ()
+        made_of = [way, [[file.name, content] for file, content in zip(together, of_portion, strict=shelf.lasting)]]
+        place = shelf.place(f"{number:03d}-{count:05d}-{READ}", made_of)
         portions.append(Portion(source, number, name, together, place, checked))
     return portions
 
 
-def _way_of_judging(settings: CorpusSettings) -> list[Any]:
+def way_of_judging(settings: CorpusSettings) -> list[Any]:
     """All that decides what becomes of a text, besides the text and what its source says."""
     compared = settings.decontaminate.sources if settings.decontaminate is not None else []
     relevance = settings.filters.relevance

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from llmtune.artifacts import Artifact
 from llmtune.corpus.settings import CorpusSettings
+from llmtune.corpus.version import VERSION
 from llmtune.machine import Machine
 from llmtune.stages.stage import Context, Forecast, Plan, Stage
 
@@ -26,7 +27,7 @@ class CorpusStage(Stage, CorpusSettings):
 
     kind: ClassVar[str] = "corpus"
     makes: ClassVar[str] = "corpus"
-    version: ClassVar[int] = 5  # documents are compared by other hashes of their words
+    version: ClassVar[int] = VERSION
     not_identity: ClassVar[frozenset[str]] = Stage.not_identity | {"engine", "workers", "reuse"}
 
     def identity(self) -> dict[str, Any]:
@@ -84,6 +85,7 @@ class CorpusStage(Stage, CorpusSettings):
             bytes=size,
             tokens={name: round(tokens_of * count) for name, count in characters.items()},
         )
+        seconds = found.file_bytes / _FILE_BYTES_PER_SECOND + found.characters / _CHARACTERS_PER_SECOND
         written = min(found.characters, CHARACTERS_PER_SHARD)
         workers = workers_for(self.workers, found.file_bytes) if self.engine == "native" else 0
         return Plan(
@@ -95,8 +97,8 @@ class CorpusStage(Stage, CorpusSettings):
             + 5 * found.largest
             + 3 * 4 * written,
             disk=3 * size + found.spool,  # as read, as judged, in the splits
-            seconds=2
-            + (found.file_bytes / _FILE_BYTES_PER_SECOND + found.characters / _CHARACTERS_PER_SECOND) / max(1, workers),
+            # One file is read by one process.
+            seconds=2 + max(seconds / max(1, workers), found.largest / max(1, found.file_bytes) * seconds),
             notes=(
                 f"about {found.documents:,} documents, {found.characters:,} characters, {found.tokens:,} tokens "
                 "(estimated from file sizes and a few files, before duplicates are dropped)",

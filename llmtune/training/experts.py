@@ -31,7 +31,19 @@ def use_trained_experts(model: Any) -> bool:
         return False
     ALL_EXPERTS_FUNCTIONS.register(NAME, experts_forward)
     model.set_experts_implementation(NAME)
+    for block in model.modules():
+        if any(child in experts for child in block.children()):
+            block.register_forward_pre_hook(_narrowed)
     return True
+
+
+def _narrowed(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What a block of experts is given, in the autocast format: router, shared and routed experts, which would each
+    cast it for themselves, share one copy."""
+    device = inputs[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return inputs
+    return (inputs[0].to(torch.get_autocast_dtype(device)), *inputs[1:])
 
 
 @torch.compiler.disable  # the number of an expert's tokens decides shapes

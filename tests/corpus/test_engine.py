@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +131,19 @@ def twice(shared: int, item: int, monitor: Monitor) -> int:
     return shared * item
 
 
+def process(shared: int, item: int, monitor: Monitor) -> int:
+    return os.getpid()
+
+
+class Odd(Exception):
+    def __init__(self, one: int, two: int) -> None:  # cannot be put together again from its text
+        super().__init__(f"{one} and {two}")
+
+
+def fails_oddly(shared: int, item: int, monitor: Monitor) -> int:
+    raise Odd(1, 2)
+
+
 def ends_itself(shared: int, item: int, monitor: Monitor) -> int:
     if item == 3:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -144,11 +162,17 @@ def hangs(shared: int, item: int, monitor: Monitor) -> int:
 @pytest.mark.slow
 def test_processes() -> None:
     engine = NativeEngine(2)
-    assert list(engine.map(twice, 2, range(40), Monitor())) == list(range(0, 80, 2))
+    for count in (40, 67, 200):
+        assert list(engine.map(twice, 2, range(count), Monitor())) == list(range(0, 2 * count, 2))
+    others = set(engine.map(process, 0, range(40), Monitor()))
+    assert os.getpid() not in others
+    assert len(others) <= 2
     with pytest.raises(Disturbed, match="ended from outside"):
         list(engine.map(ends_itself, 0, range(8), Monitor()))
     with pytest.raises(TimeoutError, match="of the work itself"):
         list(engine.map(too_late, 0, range(3), Monitor()))
+    with pytest.raises(RuntimeError, match="Odd: 1 and 2"):
+        list(engine.map(fails_oddly, 0, range(3), Monitor()))
 
     class Stops(Monitor):
         def __init__(self) -> None:
@@ -159,3 +183,56 @@ def test_processes() -> None:
 
     with pytest.raises(Stopped):
         list(engine.map(hangs, 0, range(4), Stops()))
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from llmtune.corpus import portions
+from llmtune.corpus.build import build_corpus
+from llmtune.corpus.settings import CorpusSettings
+
+if __name__ == "__main__":
+    top = Path(sys.argv[1])
+    portions._FILES = 3
+    settings = CorpusSettings(sources=[{"path": top / "manual"}], workers=2)
+    build_corpus(settings, top / sys.argv[2], top / "work", 7, cache=top / "cache")
+"""
+
+
+@pytest.mark.slow
+def test_killed_with_its_workers_and_gone_on_with(manual: Path, tmp_path: Path) -> None:
+    """No process is left, and the same bytes come out."""
+    script = tmp_path / "build.py"
+    script.write_text(BUILD)
+
+    def run(output: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, script, tmp_path, output], start_new_session=True)
+
+    for begun in (3, 20):  # portions and their judgements
+        killed = run("killed")
+        while sum(1 for place in (tmp_path / "cache").glob("*") if place.name[0] != ".") < begun:
+            assert killed.poll() is None
+            time.sleep(0.01)
+        killed.kill()
+        killed.wait()
+        limit = time.monotonic() + 20
+        while any(of_session(killed.pid)):
+            assert time.monotonic() < limit, "a worker outlives its build"
+            time.sleep(0.05)
+    assert run("whole").wait() == 0
+    shutil.rmtree(tmp_path / "cache")
+    assert run("fresh").wait() == 0
+    assert_same(tmp_path / "fresh", tmp_path / "whole")
+
+
+def of_session(leader: int) -> Iterator[int]:
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = place.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == leader and fields[0] != "Z" and b"resource_tracker" not in cmdline(place.parent):
+                yield int(place.parent.name)
+
+
+def cmdline(process: Path) -> bytes:
+    return (process / "cmdline").read_bytes()

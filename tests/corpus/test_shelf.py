@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,8 @@ import pytest
 from llmtune.corpus import portions
 from llmtune.corpus.build import build_corpus
 from llmtune.corpus.settings import CorpusSettings
-from llmtune.corpus.shelf import Shelf
-from llmtune.errors import Disturbed
+from llmtune.corpus.shelf import Shelf, made
+from llmtune.errors import Disturbed, LlmtuneError
 
 from .conftest import random_text
 from .test_engine import assert_same
@@ -36,11 +39,11 @@ class Grown:
         monkeypatch.setattr(portions, "raw_documents", noted)
         monkeypatch.setattr(portions, "_FILES", 5)
 
-    def build(self, **settings: Any) -> list[str]:
+    def build(self, format: str = "auto", **settings: Any) -> list[str]:
         self.builds += 1
         self.read.clear()
         top = self._top / str(self.builds)
-        asked = CorpusSettings(sources=[{"path": self.texts}], **settings)
+        asked = CorpusSettings(sources=[{"path": str(self.texts), "format": format, "name": "texts"}], **settings)
         build_corpus(asked, top / "cached", top / "work", 7, cache=self.cache)
         read = list(self.read)
         build_corpus(asked, top / "fresh", top / "work-fresh", 7)
@@ -109,11 +112,82 @@ def test_files_that_change_while_they_are_read_spoil_nothing(grown: Grown, monke
     grown.build()
 
 
+def test_what_is_not_whole_is_made_again(grown: Grown) -> None:
+    grown.build()
+    for name in ("record.json", "sketch.npz", "lines.npz", "dropped.parquet", "files.json", "read", "kept"):
+        for place in [path for path in grown.cache.iterdir() if (path / name).exists()][:2]:
+            if (place / name).is_dir():
+                shutil.rmtree(place / name)
+            else:
+                os.truncate(place / name, 1)
+        grown.build()
+
+
+def test_a_cache_that_cannot_be_used_is_none(grown: Grown) -> None:
+    grown.cache.write_text("a file")
+    assert len(grown.build()) == 22
+
+
+def test_errors_that_pass_are_not_remembered(grown: Grown, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more_files(self: object, path: Path, source: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("llmtune.corpus.readers.text.TextReader.read", no_more_files)
+        with pytest.raises(Disturbed, match="Too many open files"):
+            grown.build()
+    grown.build()
+
+
+def test_other_evaluation_texts_while_documents_are_read(
+    grown: Grown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exam = tmp_path / "exam.txt"
+    exam.write_text((grown.texts / "03.txt").read_text())
+    really = portions.raw_documents
+
+    def changing(file: Any, source: Any) -> Any:
+        exam.write_text((grown.texts / "04.txt").read_text())
+        return really(file, source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(portions, "raw_documents", changing)
+        with pytest.raises(Disturbed, match="compared with changed"):
+            grown.build(decontaminate={"against": [exam]})
+    grown.build(decontaminate={"against": [exam]})
+
+
+def test_how_the_path_was_written_counts(grown: Grown) -> None:
+    for path in list(grown.texts.iterdir()):
+        (grown.texts / f"{path.stem}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    top, grown.texts = grown.texts, grown.texts / "*.gz"
+    assert len(grown.build(format="markdown")) == 22
+    grown.texts = top
+    with pytest.raises(LlmtuneError, match="empty"):
+        grown.build(format="markdown")
+
+
+def test_copies_are_looked_for_where_they_were_not_before(grown: Grown) -> None:
+    (grown.texts / "22.txt").write_text((grown.texts / "03.txt").read_text() + "\nOne line more.")
+    grown.build(near_duplicates=None)
+    grown.build()
+
+
+def test_seeds_that_change_count(grown: Grown, tmp_path: Path) -> None:
+    seeds = tmp_path / "seeds.txt"
+    for number in (3, 4):
+        seeds.write_text((grown.texts / f"{number:02d}.txt").read_text() * 60)
+        grown.build(filters={"relevance": {"seeds": seeds, "keep_seeds": 0.5}}, near_duplicates=None)
+
+
 def test_what_nobody_uses_goes_after_a_month(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, lasting=True)
+    made(tmp_path / "used", lambda folder: None)
     ages = {"used": 40, "recent": 20, "old": 40, ".begun.1.tmp": 2, ".beginning.2.tmp": 0}
     for name, days in ages.items():
-        (tmp_path / name).mkdir()
+        (tmp_path / name).mkdir(exist_ok=True)
         os.utime(tmp_path / name, (time.time() - days * 86_400,) * 2)
-    shelf.tidy([tmp_path / "used"])
+    made(tmp_path / "used", lambda folder: None)
+    shelf.tidy()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".beginning.2.tmp", "recent", "used"]

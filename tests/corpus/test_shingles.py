@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmtune.corpus import shingles
 from llmtune.corpus.shingles import hashed, word_hashes, words_of
+from llmtune.corpus.text import UNSPACED
 
-TEXTS = st.text(st.sampled_from("abAB09_-. \n\t'éÉßﬁİσςΣ\u0301\u00a0“—漢字かなไทย\U0001f600й"), max_size=60)
+TEXTS = st.text(st.sampled_from("abAB09_-. \n\t'éÉßﬁİσςΣ\u0301\u00a0“—漢字かな・ไทยที่ကို\u3099\U0001f600й"), max_size=60)
+
+
+PLAIN = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
+
+
+@given(TEXTS | st.text(max_size=60))
+@example("の・設定 plea_se read\u0e31")
+def test_words_are_those_of_a_plain_expression(text: str) -> None:
+    text = text.encode("utf-8", "replace").decode()
+    assert words_of(text) == PLAIN.findall(text.casefold())
 
 
 @given(st.lists(TEXTS | st.text(max_size=30), min_size=2, max_size=4))

@@ -43,13 +43,13 @@ _FENCE = re.compile(r"\s*(```|~~~(?!~))")
 class LineCounts:
     """In how many documents of a portion of a source each line stands. Holds hashes only.
 
-    share: of the documents, from which on a line repeats. When there are too many lines, the rarest are forgotten
-    (lossy counting, Manku and Motwani 2002): a line is then found for certain only from 1.5 × share on, and one below
-    the share is never taken."""
+    share: of the documents, from which on a line repeats. When there are too many lines, the rarest are forgotten, as
+    in lossy counting (Manku and Motwani 2002): one below the share is never taken, and one that stands in a late part
+    of a large source alone may be missed."""
 
     def __init__(self, share: float) -> None:
         self._share = share
-        self._documents: set[int] = set()  # hashes of whole texts: a copy says nothing of what repeats
+        self._documents: set[int] = set()  # hashes of whole texts: a copy in the portion says nothing of what repeats
         self._standing: Counter[int] = Counter()  # hash of a line → documents it stands in
 
     def look(self, text: str, code: bool) -> None:
