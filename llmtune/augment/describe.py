@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from llmtune.augment.drawn import DrawnByReason, DrawnRows
 from llmtune.augment.rewrite import Judged
 from llmtune.augment.settings import BackTranslateSettings
 from llmtune.corpus.drops import EXCERPT
@@ -17,28 +15,6 @@ from llmtune.section import Chart, Section, Table, Texts
 
 FEW = "too few sentences changed"
 _BINS = 20  # of chrF
-
-
-@dataclass
-class _Drawn:
-    """The few of many rows that come first in the order of a hash: the same whatever the order they were seen in."""
-
-    most: int
-    seed: int
-    _rows: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
-
-    def offer(self, *row: str) -> None:
-        digest = hashlib.sha256("\0".join((str(self.seed), *row)).encode()).digest()
-        entry = (-int.from_bytes(digest[:8], "big"), row)  # the heap's smallest is the last in that order
-        if entry in self._rows:
-            return
-        heapq.heappush(self._rows, entry)
-        if len(self._rows) > self.most:
-            heapq.heappop(self._rows)
-
-    @property
-    def rows(self) -> list[tuple[str, ...]]:
-        return [row for _, row in sorted(self._rows, reverse=True)]
 
 
 class Tally:
@@ -55,10 +31,9 @@ class Tally:
         self.dropped: Counter[str] = Counter()
         self.licences: Counter[str] = Counter()
         self.similarities: dict[str, list[int]] = {"kept": [0] * _BINS, "dropped": [0] * _BINS}
-        self.kept_rows = _Drawn(settings.samples, seed)
-        self._settings, self._seed = settings, seed
-        self._dropped_rows: dict[str, _Drawn] = {}
-        self._texts = _Drawn(settings.samples, seed)
+        self.kept_rows = DrawnRows(settings.samples, seed)
+        self._dropped_rows = DrawnByReason(settings.samples, seed)
+        self._texts = DrawnRows(settings.samples, seed)
 
     def add(self, original: Document, new: Document | None, judged: Iterable[Judged]) -> None:
         """One document: what became of its sentences, and the new one, where there is one."""
@@ -85,15 +60,14 @@ class Tally:
             self.kept_rows.offer(one.segment.text, one.pivot, verdict.came_back)
             return
         self.dropped[verdict.reason] += 1
-        drawn = self._dropped_rows.setdefault(verdict.reason, _Drawn(self._settings.samples, self._seed))
-        drawn.offer(id, verdict.reason, verdict.detail, one.segment.text, verdict.came_back)
+        self._dropped_rows.offer(
+            verdict.reason, id, verdict.reason, verdict.detail, one.segment.text, verdict.came_back
+        )
 
     @property
     def dropped_rows(self) -> list[tuple[str, ...]]:
         """(document, reason, detail, original, what came back) of a few, the reasons in turn so that each is seen."""
-        queues = [drawn.rows for _, drawn in sorted(self._dropped_rows.items())]
-        turns = (queue[turn] for turn in range(self._settings.samples) for queue in queues if turn < len(queue))
-        return [row for row, _ in zip(turns, range(self._settings.samples), strict=False)]
+        return self._dropped_rows.rows
 
     def samples(self) -> dict[str, Any]:
         """`samples.json`, as the corpus stage writes it: texts kept, sentences dropped."""

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtune.corpus.store import originals, read_split
+from llmtune.corpus.store import count, originals, read_split
 from llmtune.errors import LlmtuneError
 from llmtune.monitor import Monitor
 
@@ -30,10 +30,10 @@ def calibration_rows(
 ) -> list[Tensor]:
     """At most `rows` tensors int64 (1, row_tokens) of text from the corpus' train split, tokenized as for training.
 
-    Documents are drawn without repetition, none that augmentation made; each gives one window of at most `row_tokens`
-    tokens at a random place, and the rest of it only when the windows do not fill the rows. Windows are joined by the
-    end token, and each row starts with the tokens that open a sequence. Raises LlmtuneError, naming `setting`, when the
-    text does not fill one row.
+    Documents are drawn without repetition, none that augmentation made, unless the corpus has no others; each gives one
+    window of at most `row_tokens` tokens at a random place, and the rest of it only when the windows do not fill the
+    rows. Windows are joined by the end token, and each row starts with the tokens that open a sequence. Raises
+    LlmtuneError, naming `setting`, when the text does not fill one row.
     """
     import torch
 
@@ -41,7 +41,7 @@ def calibration_rows(
 
     monitor = monitor or Monitor()
     rng = random.Random(f"calibration {seed}")
-    own = originals(corpus, "train")
+    own = originals(corpus, "train") or range(count(corpus, "train"))
     chosen = set(rng.sample(own, min(len(own), rows * _DOCUMENTS_A_ROW)))
     windows: list[list[int]] = []
     leftovers: list[list[int]] = []

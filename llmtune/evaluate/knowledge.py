@@ -1,9 +1,9 @@
 """Knowledge questions: does a model know what its documents say? Four choices each, made by rule, asked closed book.
 
-Documents define things: in definition lists, tables, lists, under headings (`structure.py`). Of four names of one list
-the model chooses the one that a description belongs to, or of four descriptions that of a name. The documents are of
-the **training** split, for what is asked is what training should have taught; the questions' wording is ours and stands
-in no document.
+Documents define things: in definition lists, tables, lists, under headings (`corpus/structure.py`). Of four names of
+one list the model chooses the one that a description belongs to, or of four descriptions that of a name. The documents
+are of the **training** split, for what is asked is what training should have taught; the questions' wording is ours and
+stands in no document.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from llmtune.corpus.store import Document, read_split
+from llmtune.corpus.structure import HEADINGS, Pair, PairList, pair_lists
 from llmtune.evaluate.passages import CHOICES
-from llmtune.evaluate.structure import HEADINGS, Pair, PairList, pair_lists
 
 DOCUMENTS = 10_000  # looked at; of a larger corpus those whose hash is lowest
 NAME, DESCRIPTION = "name", "description"  # what is asked for
@@ -40,7 +40,7 @@ class KnowledgeQuestion:
     """Four choices, of which `answer` (from 0) belongs to what is given.
 
     asks:      NAME (a description is given) or DESCRIPTION (a name is)
-    structure: kind of the list it comes from, one of those in structure.py
+    structure: kind of the list it comes from, one of those in corpus/structure.py
     title:     of the document and, where it is another, of the section
     document:  id in the corpus
     """

@@ -12,6 +12,7 @@ from llmtune.stages.stage import Stage
 BUILT_IN = {
     "corpus": "llmtune.stages.corpus:CorpusStage",
     "back_translate": "llmtune.stages.back_translate:BackTranslateStage",
+    "instruct": "llmtune.stages.instruct:InstructStage",
     "train": "llmtune.stages.train:TrainStage",
     "moe": "llmtune.stages.moe:MoeStage",
     "prune": "llmtune.stages.prune:PruneStage",

@@ -444,3 +444,6 @@ def test_calibration_leaves_out_what_augmentation_made(tiny, corpus, tmp_path) -
     tokenizer = AutoTokenizer.from_pretrained(tiny("llama"))
     rows, grown = (calibration_rows(one, tokenizer, 6, 48, seed=1) for one in (corpus, tmp_path / "grown"))
     assert all((one == other).all() for one, other in zip(rows, grown, strict=True))
+    write_split(tmp_path / "alone", "train", [replace(one, origin="gone") for one in own])  # conversations alone
+    alone = calibration_rows(tmp_path / "alone", tokenizer, 6, 48, seed=1)
+    assert all((one == other).all() for one, other in zip(rows, alone, strict=True))

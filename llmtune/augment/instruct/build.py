@@ -1,0 +1,180 @@
+"""Instruction pairs: a corpus → the corpus with conversations made from its documents.
+
+    ask_for_all  with `generate`: a model's replies to passages, kept in the work folder (generate.py)
+    made_of      a document's drafts by rule (headings.py, definitions.py, code.py), each judged by itself (gate.py)
+    sheets       the same of all documents, in the work folder (sheet.py)
+    Choice       which of them all are kept, and how often they are read (choose.py)
+    _write       each split: its documents, behind them their pairs
+
+(Instructions made from documents: Köksal et al. 2023, arXiv:2304.08460; Cheng et al. 2024, arXiv:2309.09530, by rule.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from llmtune.augment.instruct import words
+from llmtune.augment.instruct.choose import Choice
+from llmtune.augment.instruct.code import code_drafts
+from llmtune.augment.instruct.definitions import definition_drafts
+from llmtune.augment.instruct.draft import Draft
+from llmtune.augment.instruct.gate import fault
+from llmtune.augment.instruct.generate import Replies, ask_for_all, generated
+from llmtune.augment.instruct.headings import heading_drafts
+from llmtune.augment.instruct.outline import sections_of
+from llmtune.augment.instruct.settings import InstructSettings
+from llmtune.augment.instruct.sheet import Judged, Sheet, read_sheets, sheet_of, write_sheets
+from llmtune.augment.instruct.tally import Tally, card_of, metrics_of, section_of
+from llmtune.corpus.dropped import CONTAMINATED
+from llmtune.corpus.dropped import NAME as DROPPED
+from llmtune.corpus.store import SPLITS, Document, Message, read_split, write_split
+from llmtune.corpus.text import content_hash
+from llmtune.errors import LlmtuneError
+from llmtune.files import read_json, write_json
+from llmtune.monitor import Monitor
+
+_REPLIES = "replies.sqlite"
+_MARK = "#instruct-"
+
+
+def instruct(
+    corpus: Path, settings: InstructSettings, output: Path, work: Path, seed: int, monitor: Monitor | None = None
+) -> dict[str, Any]:
+    """Write the corpus with the pairs into the folder `output`; returns its metrics. `work` keeps what was made, so
+    that a job that was stopped or killed goes on there and ends in the same bytes.
+
+    Raises LlmtuneError when there are pairs already, or none could be made; Stopped."""
+    monitor = monitor or Monitor()
+    replies = Replies(work / _REPLIES, settings.generate) if settings.generate else None
+    try:
+        if settings.generate and replies:
+            ask_for_all(corpus, settings.generate, replies, seed, monitor)
+        for split in SPLITS:
+            write_sheets(corpus, split, work / split, partial(_sheet, settings, replies), monitor)
+    finally:
+        if replies:
+            replies.close()
+    card = read_json(corpus / "card.json")
+
+    def sheets() -> Iterator[Sheet]:
+        return chain.from_iterable(read_sheets(work / split) for split in SPLITS)
+
+    choice = Choice(settings, sheets, seed)
+    read = card["splits"]["train"].get("characters_read", card["splits"]["train"]["characters"])
+    often, reached = choice.share(read_sheets(work / "train"), read, lambda one: _size(one, settings))
+    tally = Tally(settings, seed)
+    _write(corpus, settings, choice, often, work, output, tally)
+    if not tally.pairs["train"]:
+        raise LlmtuneError(
+            f"no pair could be made from the train split: {tally.sentence() or 'its documents have no such structure'}",
+            where=str(corpus),
+            fix="loosen `instruct`'s settings (rules, min_answer, max_answer), or leave the stage out",
+        )
+    if not reached:
+        monitor.note(f"The pairs are read {often:g} times an epoch, and still make less than `share`: {settings.share}")
+    for split in ("valid", "test"):
+        if not (settings.keep_documents or tally.pairs[split]):
+            monitor.note(f"The {split} split is empty: no pair could be made from its documents")
+    card = card_of(card, settings, tally)
+    write_json(output / "card.json", card)
+    write_json(output / "samples.json", tally.samples())
+    section_of(tally).write(output)
+    return metrics_of(card)
+
+
+def made_of(document: Document, settings: InstructSettings) -> tuple[Judged, ...] | None:
+    """The drafts of a document, and what is wrong with each; None where its text is not English."""
+    text = document.text or ""
+    if not words.is_english(text):
+        return None
+    sections = sections_of(text)
+    drafts: dict[str, Iterator[Draft]] = {
+        "headings": heading_drafts(sections, text, settings.subject, settings.max_answer),
+        "definitions": definition_drafts(sections, text, settings.subject),
+        "code": code_drafts(sections, text, settings.subject),
+    }
+    found = []
+    for one in chain.from_iterable(drafts[rule] for rule in settings.rules):
+        asked = words.with_subject(one.question, settings.subject)
+        draft = Draft(one.rule, asked, one.answer, one.said)
+        found.append(Judged(draft, fault(draft, settings.min_answer, settings.max_answer)))
+    return tuple(found)
+
+
+def _sheet(settings: InstructSettings, replies: Replies | None, document: Document) -> Sheet:
+    judged = made_of(document, settings)
+    if replies is not None:
+        judged = (*(judged or ()), *generated(document, settings, replies))
+    return sheet_of(document, judged)
+
+
+def _write(
+    corpus: Path, settings: InstructSettings, choice: Choice, often: float, work: Path, output: Path, tally: Tally
+) -> None:
+    """The splits on disk."""
+    judged = choice.judged(chain.from_iterable(read_sheets(work / split) for split in SPLITS))
+    for split in SPLITS:
+        documents = _originals(corpus, split) if settings.keep_documents else iter(())
+        of_split = islice(judged, sum(1 for _ in read_sheets(work / split)))
+        write_split(output, split, chain(documents, _pairs(split, of_split, settings, often, tally)))
+    for name in (DROPPED, CONTAMINATED):
+        if (corpus / name).exists():
+            shutil.copyfile(corpus / name, output / name)
+
+
+def _pairs(
+    split: str,
+    judged: Iterable[tuple[Sheet, tuple[Judged, ...]]],
+    settings: InstructSettings,
+    often: float,
+    tally: Tally,
+) -> Iterator[Document]:
+    """The pairs of a split, told of to the tally."""
+    for sheet, found in judged:
+        made = [(one, None if one.reason else _pair(sheet, one.draft, settings, often)) for one in found]
+        tally.add(split, sheet, made)
+        yield from (pair for _, pair in made if pair is not None)
+
+
+def _originals(corpus: Path, split: str) -> Iterator[Document]:
+    """What is in the corpus already."""
+    for document in read_split(corpus, split):
+        if _MARK in document.id:
+            raise LlmtuneError(
+                f"this corpus holds pairs made from its documents already: {document.id}",
+                where=str(corpus),
+                fix="take the corpus from before (`from:`)",
+            )
+        yield document
+
+
+def _pair(sheet: Sheet, draft: Draft, settings: InstructSettings, often: float) -> Document:
+    messages = _messages(draft, settings)
+    name = hashlib.sha256(f"{draft.question}\0{draft.answer}".encode()).hexdigest()[:12]
+    return Document(
+        f"{sheet.id}{_MARK}{draft.rule}-{name}",
+        None,
+        messages,
+        sheet.source,
+        sheet.licence,
+        content_hash(None, messages),
+        sheet.group,
+        sheet.id,
+        sheet.repeats * often,
+    )
+
+
+def _messages(draft: Draft, settings: InstructSettings) -> tuple[Message, ...]:
+    system = (Message("system", settings.system),) if settings.system else ()
+    return (*system, Message("user", draft.question), Message("assistant", draft.answer))
+
+
+def _size(one: Judged, settings: InstructSettings) -> int:
+    """Characters of the pair."""
+    return sum(len(message.content) for message in _messages(one.draft, settings))

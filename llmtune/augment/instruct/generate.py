@@ -1,0 +1,175 @@
+"""Pairs that a model writes from a passage, and the check that the passage says what they say.
+
+What the model said of a passage is kept in the work folder by the content of the request, so that a job that was killed
+asks for nothing twice and, going on, makes the same pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from llmtune.augment.instruct.draft import GENERATED, Draft
+from llmtune.augment.instruct.endpoint import Endpoint
+from llmtune.augment.instruct.gate import OF_PASSAGE, REFUSED, RUBBISH, UNSUPPORTED, fault
+from llmtune.augment.instruct.outline import sections_of
+from llmtune.augment.instruct.passages import passages_of
+from llmtune.augment.instruct.settings import GenerateSettings, InstructSettings
+from llmtune.augment.instruct.sheet import Judged
+from llmtune.augment.instruct.support import support, unsupported
+from llmtune.corpus.store import SPLITS, Document, read_split
+from llmtune.errors import LlmtuneError
+from llmtune.monitor import Monitor
+
+_SYSTEM = (
+    "You write questions and answers for training an assistant. Use only what the passage says. Each question must be "
+    "understood by somebody who does not see the passage, so name what it is about and never speak of 'the passage', "
+    "'the text' or 'the above'. Each answer must be complete, correct and in the language of the passage. Reply with a "
+    'JSON list and nothing else: [{"question": "…", "answer": "…"}]'
+)
+_OF_PASSAGE = re.compile(
+    r"\b(?:the|this) (?:(?:passage|excerpt)|(?:text|document|author|section) (?:says|states|mentions|explains))\b|"
+    r"\b(?:in|to) (?:the|this) (?:given |above )?text\b",
+    re.IGNORECASE,
+)
+_LOOK = 1.0  # seconds between two looks whether to stop
+_LIST = re.compile(r"\[.*\]", re.DOTALL)
+
+
+class Replies:
+    """What the model said, by a hash of the request; SQLite in the work folder."""
+
+    def __init__(self, file: Path, settings: GenerateSettings) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._settings = settings
+        self._base = sqlite3.connect(file, isolation_level=None)
+        # A killed process loses nothing that was written; the log of it makes a commit cheap.
+        self._base.execute("PRAGMA journal_mode = WAL")
+        self._base.execute("PRAGMA synchronous = NORMAL")
+        self._base.execute("CREATE TABLE IF NOT EXISTS replies (request BLOB PRIMARY KEY, reply TEXT) WITHOUT ROWID")
+
+    def close(self) -> None:
+        self._base.close()
+
+    def __contains__(self, passage: str) -> bool:
+        return (
+            self._base.execute("SELECT 1 FROM replies WHERE request = ?", (self._key(passage),)).fetchone() is not None
+        )
+
+    def __getitem__(self, passage: str) -> str | None:
+        """The reply; None where the endpoint refused. Raises KeyError where the passage was not sent."""
+        row = self._base.execute("SELECT reply FROM replies WHERE request = ?", (self._key(passage),)).fetchone()
+        if row is None:
+            raise KeyError(passage)
+        return None if row[0] is None else str(row[0])
+
+    def __setitem__(self, passage: str, reply: str | None) -> None:
+        self._base.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (self._key(passage), reply))
+
+    def refused(self) -> bool:
+        """Whether there are replies, and every one is a refusal. These are forgotten then, to be asked for again."""
+        asked, said = self._base.execute("SELECT count(*), count(reply) FROM replies").fetchone()
+        if asked and not said:
+            self._base.execute("DELETE FROM replies")
+        return bool(asked) and not said
+
+    def _key(self, passage: str) -> bytes:
+        request = (self._settings.url, self._settings.model, _SYSTEM, _wanted(passage, self._settings))
+        return hashlib.sha256("\0".join(request).encode()).digest()
+
+
+def ask_for_all(corpus: Path, settings: GenerateSettings, replies: Replies, seed: int, monitor: Monitor) -> None:
+    """Send every passage that has no reply yet, some at a time. Raises LlmtuneError when the endpoint is down; Stopped.
+
+    What was answered is kept either way."""
+    endpoint = Endpoint(settings)
+    passages = _passages(corpus, settings, replies)
+    total = sum(1 for _ in _passages(corpus, settings, replies))
+    running: dict[Future[str | None], str] = {}
+    with monitor.bar("asking the model", total, "passages") as bar, ThreadPoolExecutor(settings.parallel) as pool:
+        try:
+            while True:
+                for passage in islice(passages, settings.parallel - len(running)):
+                    if passage in running.values():
+                        continue
+                    running[pool.submit(endpoint.ask, _SYSTEM, _wanted(passage, settings), seed)] = passage
+                if not running:
+                    break
+                done = wait(running, _LOOK, FIRST_COMPLETED).done
+                for one in sorted(done, key=lambda one: one.exception() is not None):  # what was answered is kept
+                    replies[running.pop(one)] = one.result()
+                    bar.advance()
+                monitor.safe_point()
+        finally:
+            endpoint.stop()
+            pool.shutdown(cancel_futures=True)
+            for one, passage in running.items():
+                if not one.cancelled() and one.exception() is None:
+                    replies[passage] = one.result()
+    if replies.refused():
+        raise LlmtuneError(
+            "the endpoint refuses every passage (status 400, 413 or 422)",
+            where=settings.url,
+            fix="check `model`, and that its context holds 1,000 tokens",
+        )
+
+
+def generated(document: Document, settings: InstructSettings, replies: Replies) -> Iterator[Judged]:
+    """What the model wrote about a document, judged."""
+    assert settings.generate is not None
+    for passage in _passages_of(document, settings.generate):
+        reply = replies[passage]
+        pairs = _parsed(reply) if reply is not None else None
+        if pairs is None:
+            reason = REFUSED if reply is None else RUBBISH
+            yield Judged(Draft(GENERATED, "", (reply or "")[: settings.max_answer], passage), reason)
+            continue
+        for question, answer in pairs[: settings.generate.pairs_per_passage]:
+            draft = Draft(GENERATED, question, answer, passage)
+            yield Judged(draft, _fault(draft, settings, settings.generate.min_support))
+
+
+def _fault(draft: Draft, settings: InstructSettings, least: float) -> str | None:
+    reason = fault(draft, settings.min_answer, settings.max_answer)
+    if reason is None and _OF_PASSAGE.search(f"{draft.question} {draft.answer}"):
+        return OF_PASSAGE
+    if reason is None and (
+        unsupported(f"{draft.question}\n{draft.answer}", draft.said) or support(draft.answer, draft.said) < least
+    ):
+        return UNSUPPORTED
+    return reason
+
+
+def _parsed(reply: str) -> list[tuple[str, str]] | None:
+    """The pairs in a reply; None where it is no list of such."""
+    found = _LIST.search(reply)
+    try:
+        value: Any = json.loads(found[0]) if found else None
+        pairs = [(str(one["question"]).strip(), str(one["answer"]).strip()) for one in value]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return pairs if all(map(all, pairs)) else None
+
+
+def _wanted(passage: str, settings: GenerateSettings) -> str:
+    return f"Write {settings.pairs_per_passage} questions with their answers from this passage:\n\n{passage}"
+
+
+def _passages(corpus: Path, settings: GenerateSettings, replies: Replies) -> Iterator[str]:
+    """Those of all documents that have no reply."""
+    for split in SPLITS:
+        for document in read_split(corpus, split):
+            yield from (passage for passage in _passages_of(document, settings) if passage not in replies)
+
+
+def _passages_of(document: Document, settings: GenerateSettings) -> list[str]:
+    if document.text is None or document.origin is not None:
+        return []
+    return passages_of(sections_of(document.text), settings.passages_per_document)

@@ -1,0 +1,190 @@
+"""Pairs that a model writes, a server of our own in its place: what is kept, and what each kind of trouble costs."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmtune.augment.instruct import endpoint, gate
+from llmtune.augment.instruct.build import instruct
+from llmtune.augment.instruct.outline import sections_of
+from llmtune.augment.instruct.passages import passages_of
+from llmtune.augment.instruct.settings import InstructSettings
+from llmtune.augment.instruct.support import names_and_numbers, support, unsupported
+from llmtune.corpus.store import read_split
+from llmtune.errors import LlmtuneError
+from llmtune.files import files_below, sha256_file
+from tests.augment.corpora import corpus_of, document
+from tests.augment.instruct.server import FACTS, KEY, Server, facts, number_in, pairs_about
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("OUR_KEY", KEY)
+    monkeypatch.setattr(endpoint, "_LONGEST_WAIT", 0.01)
+    one = Server()
+    yield one
+    one.close()
+
+
+def made(folder: Path, server: Server, documents: int = 8, **settings: Any) -> tuple[Path, dict[str, Any]]:
+    if not (folder / "corpus").exists():
+        corpus_of(folder / "corpus", [document(f"{number}.md", facts(number)) for number in range(documents)])
+    generate = {"url": server.url, "model": "m", "key_variable": "OUR_KEY", "parallel": 2} | settings
+    output = folder / "output"
+    changed = InstructSettings.model_validate({"rules": [], "generate": generate})
+    return output, instruct(folder / "corpus", changed, output, folder / "work", 3)
+
+
+def answers(output: Path) -> list[str]:
+    return [one.messages[-1].content for one in read_split(output, "train") if one.origin and one.messages]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): sha256_file(path) for path in files_below(folder)}
+
+
+def test_what_the_passage_supports_is_kept(tmp_path: Path, server: Server) -> None:
+    output, metrics = made(tmp_path, server)
+    assert answers(output) == [f"The buffer pool of storage engine {n} holds {100 + n} pages." for n in range(8)]
+    assert metrics["pairs_by_rule"] == {"generated": 8}
+    assert metrics["pairs_dropped"] == {gate.UNSUPPORTED: 8}
+    assert server.keys == {f"Bearer {KEY}"}
+    assert len(server.asked) == len(set(server.asked)) == 8
+    everything = b"".join(path.read_bytes() for path in files_below(tmp_path))
+    assert KEY.encode() not in everything
+
+
+def test_rubbish_and_refusals_are_counted_and_nothing_else_is_lost(tmp_path: Path, server: Server) -> None:
+    speaking = {
+        "question": "What does the passage say?",
+        "answer": "The oldest page that nobody reads is written back.",
+    }
+    odd = {
+        0: (200, "Sure! Here you go."),
+        1: (200, '[{"question": "Why?"}]'),
+        2: (400, ""),
+        3: (200, "[1, 2"),
+        4: (200, "```json\n" + pairs_about(facts(4)) + "\n```"),
+        5: (200, json.dumps([speaking])),
+        6: (200, "[]"),
+    }
+    server.say = lambda passage, _: odd.get(number_in(passage), (200, pairs_about(passage)))
+    output, metrics = made(tmp_path, server)
+    assert len(answers(output)) == 2
+    dropped = metrics["pairs_dropped"]
+    assert (dropped[gate.RUBBISH], dropped[gate.REFUSED], dropped[gate.OF_PASSAGE]) == (3, 1, 1)
+
+
+def test_what_fails_for_a_while_is_asked_again(tmp_path: Path, server: Server) -> None:
+    server.say = lambda passage, time: (503 if time < 3 else 200, pairs_about(passage))
+    output, _ = made(tmp_path, server, retries=2)
+    assert len(answers(output)) == 8
+    assert len(server.asked) == 24
+
+
+def test_a_job_that_was_ended_asks_nothing_twice_and_ends_in_the_same_bytes(tmp_path: Path, server: Server) -> None:
+    whole, _ = made(tmp_path / "whole", server)
+    server.asked.clear()
+    given = 0
+
+    def say(passage: str, _: int) -> tuple[int, str]:
+        nonlocal given
+        given += 1
+        return (200, pairs_about(passage)) if given <= 3 else (401, "")
+
+    server.say = say
+    with pytest.raises(LlmtuneError, match="401") as told:
+        made(tmp_path / "ended", server, parallel=1)
+    assert KEY not in str(told.value)
+    first = server.asked[:3]
+    server.asked.clear()
+    server.say = lambda passage, _: (200, pairs_about(passage))
+    output, _ = made(tmp_path / "ended", server)
+    assert not set(first) & set(server.asked)
+    assert len(server.asked) == 5
+    assert hashes(output) == hashes(whole)
+
+
+def test_an_endpoint_that_is_down_is_one_clear_message(tmp_path: Path, server: Server) -> None:
+    server.close()
+    with pytest.raises(LlmtuneError, match=r"does not answer: .*refused.*3 tries") as told:
+        made(tmp_path, server, retries=2)
+    assert server.url in str(told.value)
+
+
+def test_one_that_hangs_is_given_up(tmp_path: Path, server: Server) -> None:
+    ended = threading.Event()
+    server.say = lambda passage, _: (200, str(ended.wait(5)))
+    with pytest.raises(LlmtuneError, match="timed out"):
+        made(tmp_path, server, retries=1, timeout=0.05)
+    ended.set()
+
+
+def test_one_that_refuses_all_is_told(tmp_path: Path, server: Server) -> None:
+    server.of_all = True
+    server.say = lambda passage, _: (422, "")
+    for _ in range(2):
+        with pytest.raises(LlmtuneError, match="refuses every passage"):
+            made(tmp_path, server)
+    assert len(server.asked) == 2 * len(set(server.asked))  # none is remembered as refused
+
+
+def test_the_key_goes_nowhere_else(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by a redirection, and not into a message about it."""
+    other = Server()
+    server.location = other.url
+    server.say = lambda passage, _: (302, "")
+    with pytest.raises(LlmtuneError, match="302"):
+        made(tmp_path, server)
+    assert not other.paths
+    other.close()
+    monkeypatch.setenv("OUR_KEY", f"{KEY}\nX: y")
+    with pytest.raises(LlmtuneError, match="holds no key") as told:
+        made(tmp_path, server)
+    assert KEY not in str(told.value)
+
+
+def test_a_key_that_is_not_there_is_told_before_anything_is_sent(tmp_path: Path, server: Server) -> None:
+    with pytest.raises(LlmtuneError, match="OTHER_KEY is not set"):
+        made(tmp_path, server, key_variable="OTHER_KEY")
+    assert server.asked == []
+
+
+PASSAGE = "`work_mem` sets the memory of a sort. The default is 4 MB. In PostgreSQL it can be changed with SET."
+
+
+@pytest.mark.parametrize(
+    ("answer", "missing", "least", "most"),
+    [
+        ("The setting `work_mem` sets the memory of a sort, by default 4 MB.", set(), 0.8, 1),
+        ("Sorting memory is set by work_mem.", set(), 0.6, 1),
+        ("The default is 64 MB.", {"64"}, 0, 1),
+        ("It is changed by `maintenance_work_mem`.", {"maintenance_work_mem"}, 0, 1),
+        ("The default is 4 MB in MySQL.", {"mysql"}, 0, 1),
+        ("Oracle has another default.", set(), 0, 0.5),
+        ("Elephants gather around muddy rivers every summer evening.", set(), 0, 0.1),
+    ],
+)
+def test_the_measure_of_support(answer: str, missing: set[str], least: float, most: float) -> None:
+    assert unsupported(answer, PASSAGE) == missing
+    assert least <= support(answer, PASSAGE) <= most
+
+
+def test_names_and_numbers() -> None:
+    text = "Set `max_wal_size` to 1.5 GB. Then run pg_ctl with --mode=fast in Linux. The end."
+    assert names_and_numbers(text) == {"max_wal_size", "1.5", "gb", "pg_ctl", "--mode", "linux"}
+
+
+def test_passages_are_whole_blocks_below_their_headings_spread_over_the_document() -> None:
+    text = "# T\n\n" + "\n\n".join(f"## S{number}\n\n{FACTS.format(number, number)}" for number in range(8))
+    found = passages_of(sections_of(text), 4)
+    assert [passage.split("\n")[1] for passage in found] == ["## S0", "## S2", "## S4", "## S6"]
+    assert found[1] == f"# T\n## S2\n\n{FACTS.format(2, 2)}"
+    assert passages_of(sections_of("# T\n\nToo short."), 4) == []
