@@ -99,6 +99,20 @@ def peak_resident(*, children: bool = False) -> int:
     return kilobytes if sys.platform == "darwin" else kilobytes << 10  # macOS counts bytes
 
 
+_helpers = 0
+
+
+def count_helpers(peak: int) -> None:
+    """Tell what processes that work for this one, and are no children of it, held together at most, in bytes."""
+    global _helpers
+    _helpers = max(_helpers, peak)
+
+
+def peak_of_helpers() -> int:
+    """The most that was told of them."""
+    return _helpers
+
+
 def high_water_mark(process: int | None = None) -> int | None:
     """Largest resident set of a running process (None: this one) so far, or since its mark was reset, in bytes; None
     where the kernel does not tell (it is not Linux, or the process has ended)."""

@@ -22,7 +22,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from llmtune.errors import Disturbed
 from llmtune.extras import need
 from llmtune.heap import return_freed_memory
-from llmtune.machine import this_machine
+from llmtune.machine import count_helpers, peak_resident, this_machine
 from llmtune.monitor import Monitor
 
 EngineName = Literal["native", "ray"]
@@ -82,11 +82,15 @@ class NativeEngine:
         # Not `max_tasks_per_child`: with it the pool waits for ever when processes end at the last items.
         pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(work, shared))
         ended = False
+        peaks: dict[int, int] = {}  # process → bytes
         try:
             for first in _ahead((partial(pool.submit, _do, item) for item in items), _AHEAD * workers):
                 while not wait_for([first], _TICK).done:
                     monitor.safe_point()
-                yield _result_of(first.result())
+                process, peak, attempted = first.result()
+                peaks[process] = peak
+                count_helpers(sum(peaks.values()))
+                yield _result_of(attempted)
             ended = True
         except (BrokenProcessPool, BrokenPipeError) as error:
             raise Disturbed(
@@ -194,8 +198,9 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _do(item: Any) -> tuple[Any, Exception | None]:
+def _do(item: Any) -> tuple[int, int, tuple[Any, Exception | None]]:
+    """(number of this process, the most memory it held, what came of it)."""
     assert _given is not None
     attempted = _attempt(_given, item)
     return_freed_memory()  # what the libraries keep of it would grow with the corpus
-    return attempted
+    return os.getpid(), peak_resident(), attempted

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmtune import files
-from llmtune.machine import peak_resident
+from llmtune.machine import peak_of_helpers, peak_resident
 
 _PR_SET_PDEATHSIG = 1
 SUPERVISOR = "LLMTUNE_SUPERVISOR"  # environment variable: `mark_of` the process that watches over a worker
@@ -57,8 +57,8 @@ def launched_from_outside() -> bool:
 
 
 def peak_memory() -> int:
-    """Largest resident set of this process and of any finished child of it so far, in bytes."""
-    return max(peak_resident(), peak_resident(children=True))
+    """Largest resident set of this process or of any finished child of it so far, and of its helpers, in bytes."""
+    return max(peak_resident(), peak_resident(children=True)) + peak_of_helpers()
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -22,6 +22,7 @@ from llmtune.corpus.portions import portions_of
 from llmtune.corpus.sources import FileOf
 from llmtune.errors import Disturbed, LlmtuneError, Stopped
 from llmtune.files import files_below
+from llmtune.machine import peak_of_helpers
 from llmtune.monitor import Monitor
 
 from .conftest import Build, changed, random_text
@@ -166,6 +167,7 @@ def test_processes() -> None:
         assert list(engine.map(twice, 2, range(count), Monitor())) == list(range(0, 2 * count, 2))
     others = set(engine.map(process, 0, range(40), Monitor()))
     assert os.getpid() not in others
+    assert peak_of_helpers() > 2 * 10_000_000
     assert len(others) <= 2
     with pytest.raises(Disturbed, match="ended from outside"):
         list(engine.map(ends_itself, 0, range(8), Monitor()))
