@@ -80,7 +80,7 @@ def test_peaks_are_bytes_of_this_process_and_of_children_that_ended() -> None:
     assert 120 << 20 < largest < 1 << 40
     assert 10 << 20 < own < 1 << 40
     if sys.platform == "linux":
-        assert 120 << 20 < (mark or 0) <= largest
+        assert 120 << 20 < (mark or 0) <= 1.01 * largest  # the kernel counts by the way
         assert (machine.high_water_mark() or 0) == pytest.approx(own, rel=0.05)
 
 

@@ -87,8 +87,8 @@ class NativeEngine:
             for first in _ahead((partial(pool.submit, _do, item) for item in items), _AHEAD * workers):
                 while not wait_for([first], _TICK).done:
                     monitor.safe_point()
-                process, peak, attempted = first.result()
-                peaks[process] = peak
+                worker, peak, attempted = first.result()
+                peaks[worker] = peak
                 count_helpers(sum(peaks.values()))
                 yield _result_of(attempted)
             ended = True
