@@ -33,6 +33,8 @@ EXTRA_OF = {
     "sacrebleu": "augment",
     "sentencepiece": "augment",
     "optuna": "search",
+    "cleanlab": "annotate",
+    "sklearn": "annotate",
     "aiohttp": "remote",
     "gcsfs": "remote",
     "huggingface_hub": "remote",

@@ -40,6 +40,9 @@ COMMANDS: dict[str, Command] = {
     "report": Command("llmtune.cli.report:report", PANEL_RUN, "Write the HTML report of a run."),
     "runs": Command("llmtune.cli.runs:runs", PANEL_RUN, "List runs and how far they are."),
     "corpus": Command("llmtune.cli.corpus:app", PANEL_RUN, "Look into a corpus: why a document was dropped, samples."),
+    "annotate": Command(
+        "llmtune.cli.annotate:app", PANEL_RUN, "Labels by people: export, agreement, merge, errors, what to label next."
+    ),
     "chat": Command("llmtune.cli.chat:chat", PANEL_MODEL, "Talk to a model: a folder, a GGUF file, a bundle or a run."),
     "evaluate": Command("llmtune.cli.evaluate:evaluate", PANEL_MODEL, "Print the scores of any model on a corpus."),
     "validate": Command("llmtune.cli.validate:validate", PANEL_RECIPE, "Check a recipe; print its stages and inputs."),
