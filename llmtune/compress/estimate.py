@@ -14,7 +14,7 @@ from llmtune.compress.grid import Grid, Method
 from llmtune.machine import Machine
 from llmtune.models.shape import ModelShape
 
-_LIBRARIES = {"gptq": 545 << 20, "round": 585 << 20, "nf4": 420 << 20, "int8": 420 << 20}  # resident beside the model
+_LIBRARIES = {"gptq": 545 << 20, "round": 585 << 20, "nf4": 500 << 20, "int8": 500 << 20}  # resident beside the model
 _START_SECONDS = 15.0  # imports, loading, saving
 _BF16_FLOPS_A_CORE = 3.0e11
 _FP32_FLOPS_A_CORE = 0.9e11
