@@ -1,7 +1,8 @@
-"""Whether a figure of two models was measured on the same text; only then may the two be compared."""
+"""Whether figures of two models can be compared: measured on the same text, and in the same units."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,3 +27,19 @@ def same_text(metric: str, first: Mapping[str, Any], second: Mapping[str, Any]) 
     if field is None or field not in first or field not in second:
         return True
     return bool(first[field] == second[field])
+
+
+def in_tokens_of(metric: str, scores: Mapping[str, Any], reference: Mapping[str, Any]) -> float | None:
+    """A figure of a model as it compares with that of `reference`; None where it was not measured.
+
+    A perplexity is one of tokens, and a model with another tokenizer cuts the same text into others: exp(loss of the
+    whole text / tokens of the reference) is the perplexity of its text in tokens of the reference. Every other figure
+    stays as it is."""
+    value = scores.get(metric)
+    if value is None:
+        return None
+    tokens = metric.replace("_perplexity", "_tokens")
+    mine, other = scores.get(tokens), reference.get(tokens)
+    if tokens == metric or not mine or not other or mine == other or not same_text(metric, scores, reference):
+        return float(value)
+    return math.exp(min(math.log(value) * mine / other, 700.0))

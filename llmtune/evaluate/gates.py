@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmtune.errors import LlmtuneError
-from llmtune.evaluate.comparable import same_text
+from llmtune.evaluate.comparable import in_tokens_of, same_text
 
 # What a gate can ask for: field of the scores → in words.
 METRICS = {
@@ -115,6 +115,7 @@ def _check(gate: Gate, subject: str, scores: Mapping[str, Mapping[str, Any]]) ->
             differs = f"{gate.metric} of {subject} and of {other} were measured on different text"
             return GateResult(gate, value, None, False, f"{differs}, so they cannot be compared")
         bound = gate.number * max(reference, 0)  # what is below chance is no better than guessing
+        value = in_tokens_of(gate.metric, scores[subject], scores[str(other)]) or value
     ok = _COMPARE[gate.compare](value, bound)
     against = f" = {gate.number:g} of {other}" if other else ""
     verdict = "is" if ok else "is not"

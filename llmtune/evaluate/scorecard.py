@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from llmtune.evaluate.comparable import same_text
+from llmtune.evaluate.comparable import in_tokens_of, same_text
 from llmtune.evaluate.intervals import paired_ratio, sign_test
 from llmtune.evaluate.settings import CHOICES
 from llmtune.words import human_bytes
@@ -104,7 +104,7 @@ def _shown(cell: Cell, colour: str) -> str:
 
 
 def _cell(column: Column, row: Mapping[str, Any], first: Mapping[str, Any], previous: Mapping[str, Any]) -> Cell:
-    text = column.show(row.get(column.field)) + _interval(column, row)
+    text = column.show(in_tokens_of(column.field, row, first)) + _interval(column, row)
     ratio = _ratio(column, row, first) if row is not first else None
     before = _ratio(column, row, previous)
     shown = f"{before:.2f} ×" if before is not None else ""
@@ -117,7 +117,7 @@ def _cell(column: Column, row: Mapping[str, Any], first: Mapping[str, Any], prev
 
 def _ratio(column: Column, row: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
     """A figure over another model's; None where one is missing, or they were not measured on the same text."""
-    value, reference = row.get(column.field), other.get(column.field)
+    value, reference = in_tokens_of(column.field, row, other), other.get(column.field)
     if value is None or reference is None or reference <= 0 or not same_text(column.field, row, other):
         return None
     return float(value) / float(reference)

@@ -13,6 +13,7 @@ BUILT_IN = {
     "corpus": "llmtune.stages.corpus:CorpusStage",
     "back_translate": "llmtune.stages.back_translate:BackTranslateStage",
     "instruct": "llmtune.stages.instruct:InstructStage",
+    "trim_vocabulary": "llmtune.stages.trim_vocabulary:TrimVocabularyStage",
     "train": "llmtune.stages.train:TrainStage",
     "moe": "llmtune.stages.moe:MoeStage",
     "prune": "llmtune.stages.prune:PruneStage",

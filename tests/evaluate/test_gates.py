@@ -117,3 +117,12 @@ def test_an_accuracy_is_a_share() -> None:
     assert parse_gate("domain_accuracy", ">= 90 %").number == 0.9
     with pytest.raises(LlmtuneError, match="an accuracy is a share"):
         parse_gate("domain_accuracy", ">= 90")
+
+
+def test_perplexities_of_other_tokens_are_those_of_one_text() -> None:
+    """100 tokens at perplexity 10 are the text that 50 tokens have at perplexity 100."""
+    base = {"domain_perplexity": 90.0, "domain_tokens": 50, "domain_text": "aa"}
+    trimmed = {"domain_perplexity": 10.0, "domain_tokens": 100, "domain_text": "aa"}
+    gates = [parse_gate("domain_perplexity", text) for text in ("<= 1.0 of base", "<= 1.2 of base", "<= 11")]
+    found = check(gates, "trimmed", {"base": base, "trimmed": trimmed})
+    assert [(one.ok, round(float(one.value or 0), 6)) for one in found] == [(False, 100), (True, 100), (True, 10)]

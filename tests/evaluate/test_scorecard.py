@@ -85,3 +85,9 @@ def test_from_the_third_model_on_the_one_before_is_compared_with_too() -> None:
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(card.table())
     assert "10.80 0.90 × (1.20 ×)" in console.export_text()
+
+
+def test_a_perplexity_of_other_tokens_is_shown_in_those_of_the_first_model() -> None:
+    base = {"domain_perplexity": 200.0, "domain_tokens": 50, "domain_text": "aa"}
+    trimmed = {"domain_perplexity": 10.0, "domain_tokens": 100, "domain_text": "aa"}
+    assert cells(base, trimmed, "domain_perplexity")[1] == Cell("100.00", "0.50 ×", "good")

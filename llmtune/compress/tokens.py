@@ -1,0 +1,185 @@
+"""Which tokens of a tokenizer can go, and the tokenizer without them, on the parsed `tokenizer.json`. Imports no torch.
+
+Whatever is kept, every text can still be written, and a text whose tokens are all kept is cut into the same tokens:
+
+- BPE (bytes or characters): a token is made by merging two, which were made by merging two. The kept tokens bring all
+  that they are made of, with the merges. Of the merges that a text allows, the one of the lowest rank is done; without
+  those that made none of its tokens, the others are done in the same order.
+- Unigram: the likeliest way to cut a text is still there, and no other was added.
+- WordPiece: the longest piece that fits is taken, and a kept one is still the longest.
+
+Other text falls into smaller tokens, at the least into bytes or characters. Trimming a vocabulary to a language or a
+domain: Abdaoui et al., "Load What You Need" (arXiv:2010.05609); Ushio et al. (arXiv:2305.15020).
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from llmtune.errors import CannotRunHere
+
+MULTIPLE = 64  # of rows of the embedding: what matrix kernels fit
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_OF_TOKENS = re.compile(r"(token_ids?|token_index|suppress_tokens|bad_words_ids)$")  # fields with token numbers
+
+
+def vocabulary_of(spec: Mapping[str, Any]) -> dict[str, int]:
+    """Token → number, without the added ones that stand beside the model's own."""
+    vocab = spec["model"]["vocab"]
+    return {token: number for number, (token, _) in enumerate(vocab)} if isinstance(vocab, list) else dict(vocab)
+
+
+def kept_tokens(spec: Mapping[str, Any], counts: Sequence[int], at_least: int, named: Iterable[int] = ()) -> list[int]:
+    """Numbers, ascending, of the tokens that stay: those seen `at_least` so many times, those that any tokenizer of
+    this kind cannot do without, added and special ones, `named`, and what all of these are made of. Filled up to a
+    multiple of 64 with the most frequent of the others.
+
+    spec:   a parsed tokenizer.json
+    counts: how often each token was seen; those beyond its end were not
+    Raises CannotRunHere where the tokenizer's kind is not known.
+    """
+    numbers = vocabulary_of(spec)
+    parts = _parts(spec, numbers)
+    added = {one["id"] for one in spec.get("added_tokens") or ()}
+    every = {*numbers.values(), *added}
+    seen = {number: counts[number] if number < len(counts) else 0 for number in every}
+    kept = added | _always(spec, numbers) | (every & set(named))
+    for token, number in numbers.items():
+        if seen[number] >= at_least:
+            kept |= {number, *parts(token)}
+    wanted = min(-(-len(kept) // MULTIPLE) * MULTIPLE, len(every))
+    for token in sorted(numbers, key=lambda one: (-seen[numbers[one]], numbers[one])):
+        if len(kept) == wanted:
+            break
+        more = {numbers[token], *parts(token)} - kept
+        if len(kept) + len(more) <= wanted:
+            kept |= more
+    return sorted(kept)
+
+
+def without_the_rest(spec: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
+    """The tokenizer.json with only the tokens `kept` (ascending), numbered anew from 0 in the same order."""
+    places = {number: place for place, number in enumerate(kept)}
+    made = copy.deepcopy(dict(spec))
+    model = made["model"]
+    if isinstance(model["vocab"], list):
+        model["vocab"] = [pair for number, pair in enumerate(model["vocab"]) if number in places]
+        if model.get("unk_id") is not None:
+            model["unk_id"] = places[model["unk_id"]]
+    else:
+        model["vocab"] = {token: places[number] for token, number in model["vocab"].items() if number in places}
+    if model.get("merges") is not None:
+        there = model["vocab"]
+        model["merges"] = [merge for merge in model["merges"] if {*_pair(merge), "".join(_pair(merge))} <= there.keys()]
+    for added in made.get("added_tokens") or ():
+        added["id"] = places[added["id"]]
+    numbers = vocabulary_of(made) | {one["content"]: one["id"] for one in made.get("added_tokens") or ()}
+    made["post_processor"] = _framed(made.get("post_processor"), numbers)
+    if made.get("padding"):
+        made["padding"]["pad_id"] = places[made["padding"]["pad_id"]]
+    return made
+
+
+def renumbered(settings: Mapping[str, Any], places: Mapping[int, int]) -> dict[str, Any]:
+    """A configuration (config.json, generation_config.json, tokenizer_config.json) with its token numbers replaced. One
+    that is no token's (-1, or padding beyond the vocabulary) becomes None; a sequence with a token that is gone, or a
+    list's entry, is left out."""
+    return _mapped(settings, places.get)
+
+
+def named_in(settings: Mapping[str, Any]) -> set[int]:
+    """The token numbers that a configuration names."""
+    found: set[int] = set()
+    _mapped(settings, found.add)
+    return {number for number in found if number >= 0}
+
+
+def _mapped(settings: Mapping[str, Any], change: Callable[[int], int | None]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and name == "added_tokens_decoder":
+            made[name] = {str(change(int(number))): one for number, one in value.items()}
+        elif isinstance(value, Mapping):
+            made[name] = _mapped(value, change)
+        else:
+            made[name] = _mapped_value(value, change) if _OF_TOKENS.search(str(name)) else value
+    return made
+
+
+def _mapped_value(value: Any, change: Callable[[int], int | None], inside: bool = False) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | list):
+        return value
+    if isinstance(value, int):
+        return change(value)
+    found = [_mapped_value(one, change, inside=True) for one in value]
+    if inside and None in found:
+        return None
+    return [one for one in found if one is not None]
+
+
+def _always(spec: Mapping[str, Any], numbers: Mapping[str, int]) -> set[int]:
+    """What every text may need: bytes, or else single characters, and the token for the unknown."""
+    model = spec["model"]
+    prefix = model.get("continuing_subword_prefix") or ""
+    by_bytes = bool(model.get("byte_fallback"))
+    kept = {
+        number
+        for token, number in numbers.items()
+        if (_BYTE.fullmatch(token) if by_bytes else len(token.removeprefix(prefix)) == 1)
+    }
+    unknown = model.get("unk_id", numbers.get(model.get("unk_token") or ""))
+    return kept if unknown is None else kept | {unknown}
+
+
+def _parts(spec: Mapping[str, Any], numbers: Mapping[str, int]) -> Callable[[str], set[int]]:
+    """How to find the tokens that a token is made of on the way from its characters."""
+    model = spec["model"]
+    kind = model.get("type") or ("BPE" if "merges" in model else "Unigram" if isinstance(model["vocab"], list) else "")
+    if kind in ("Unigram", "WordPiece"):
+        return lambda token: set()
+    if kind != "BPE" or model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+        marks = " with marks for parts of words" if kind == "BPE" else ""
+        raise CannotRunHere(
+            f"its tokenizer is of the kind {kind or 'unknown'}{marks}, whose vocabulary is not trimmed here",
+            fix="leave trim_vocabulary out; known are BPE (bytes or characters), Unigram and WordPiece",
+        )
+    ranks = {_pair(merge): rank for rank, merge in enumerate(model["merges"])}
+
+    def parts(token: str) -> set[int]:
+        pieces, found = list(token), set[int]()
+        while len(pieces) > 1:
+            rank, place = min((ranks.get(pair, len(ranks)), place) for place, pair in enumerate(pairwise(pieces)))
+            if rank == len(ranks):  # it is made by no merges: taken as it stands (ignore_merges), or never
+                break
+            pieces[place : place + 2] = [pieces[place] + pieces[place + 1]]
+            found.add(numbers[pieces[place]])
+        return found | {numbers[piece] for piece in token if piece in numbers}
+
+    return parts
+
+
+def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
+    """A merge as tokenizer.json writes it: two tokens, or in older files one string."""
+    first, second = merge.split(" ") if isinstance(merge, str) else merge
+    return first, second
+
+
+def _framed(processor: Any, numbers: Mapping[str, int]) -> Any:
+    """What puts tokens around a text, with the new numbers of its tokens."""
+    if not isinstance(processor, dict):
+        return processor
+    made = dict(processor)
+    if processor.get("type") == "Sequence":
+        made["processors"] = [_framed(one, numbers) for one in processor["processors"]]
+    elif processor.get("type") == "TemplateProcessing":
+        made["special_tokens"] = {
+            name: one | {"ids": [numbers[token] for token in one["tokens"]]}
+            for name, one in processor["special_tokens"].items()
+        }
+    else:  # of BERT and RoBERTa: a token and its number
+        made |= {side: [processor[side][0], numbers[processor[side][0]]] for side in ("sep", "cls") if side in made}
+    return made

@@ -1,0 +1,235 @@
+"""Make a checkpoint with only those tokens that a corpus has of a checkpoint: a smaller embedding and output head, and
+the tokenizer that belongs to them.
+
+trim_vocabulary(checkpoint, output, corpus=corpus, at_least=3)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtune.compress.tokens import kept_tokens, named_in, renumbered, without_the_rest
+from llmtune.corpus.store import count, read_split
+from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError
+from llmtune.files import folder_bytes, read_json, write_json
+from llmtune.models.files import BESIDE_WEIGHTS, TOKENIZER, copy_files
+from llmtune.models.shape import ModelShape, read_shape
+from llmtune.monitor import Monitor
+from llmtune.section import Section, Table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+_TOGETHER = 256  # documents tokenized between two safe points
+_CHECKED = 200  # documents that both tokenizers must write back alike
+# Files of another format of the tokenizer (vocab.json, *.model) would tell of the old one.
+_UNCHANGED = (
+    "chat_template*", "additional_chat_templates/*", "special_tokens_map.json",
+    *(one for one in BESIDE_WEIGHTS if one not in (*TOKENIZER, "generation_config.json")),
+)  # fmt: skip
+
+
+def trim_vocabulary(
+    checkpoint: Path,
+    output: Path,
+    *,
+    corpus: Path,
+    at_least: int,
+    trust_remote_code: bool = False,
+    monitor: Monitor | None = None,
+) -> dict[str, Any]:
+    """Write the checkpoint without the tokens that the corpus' train split has less than `at_least` times into the
+    folder `output`, weights in the format they have; returns its figures.
+
+    Raises LlmtuneError when the model or its tokenizer cannot be trimmed or the corpus has no text, Stopped at a safe
+    point.
+    """
+    from llmtune.models.load import load_model, load_tokenizer
+
+    monitor = monitor or Monitor()
+    before = read_shape(checkpoint)
+    if problem := trimming_problem(before):
+        raise CannotRunHere(problem, where=str(checkpoint))
+    tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
+    spec = _spec_of(tokenizer, checkpoint)
+    counts = _counted(corpus, "train", tokenizer, monitor)
+    if not counts.sum():
+        raise LlmtuneError("its train split has no text", where=str(corpus), fix="give the corpus documents")
+    named = {number for file in _configurations(checkpoint) for number in named_in(read_json(file))}
+    named |= set(tokenizer.all_special_ids) | _of_template(tokenizer)
+    kept = kept_tokens(spec, counts.tolist(), at_least, named)
+    if kept[-1] >= before.vocab_size:
+        raise BadArtifact(
+            f"its tokenizer has {kept[-1] + 1:,} tokens, its embedding {before.vocab_size:,} rows",
+            where=str(checkpoint),
+            fix="use the tokenizer that belongs to this model",
+        )
+    monitor.safe_point()
+    model: Any = load_model(checkpoint, trust_remote_code=trust_remote_code)
+    _save_model(model, kept, output)
+    copy_files(checkpoint, output, _UNCHANGED)
+    _save_tokenizer(spec, checkpoint, kept, output)
+    smaller = load_tokenizer(output, trust_remote_code=trust_remote_code)
+    _check_alike(tokenizer, smaller, kept, corpus, output)
+    splits = {"train": int(counts.sum()), "valid": int(_counted(corpus, "valid", tokenizer, monitor).sum())}
+    again = {split: int(_counted(corpus, split, smaller, monitor).sum()) for split in splits}
+    _section(before, len(kept), splits, again).write(output)
+    after = read_shape(output)
+    return {
+        "vocabulary_before": before.vocab_size,
+        "vocabulary": len(kept),
+        "parameters_before": before.parameters,
+        "parameters": after.parameters,
+        "parameters_kept": after.parameters / before.parameters,
+        "bytes": folder_bytes(output),
+        "tokens_seen": int((counts > 0).sum()),
+        **{f"{split}_tokens_before": many for split, many in splits.items()},
+        **{f"{split}_tokens": many for split, many in again.items()},
+    }
+
+
+def trimming_problem(shape: ModelShape) -> str | None:
+    """Why the vocabulary of a model cannot be trimmed; None where it can."""
+    if shape.config.get("quantization_config"):
+        return f"the weights of this {shape.family} model are quantized: trim the checkpoint that it was made from"
+    if shape.embedding is None:
+        return f"the token embedding of this {shape.family} model is not known here"
+    rows = rows_of(shape)
+    others = [name for name, size in shape.tensors.items() if name not in rows and shape.vocab_size in size[:2]]
+    by_token = [name for name in others if "embed" in name]  # Gemma 3n: an embedding of its own for each layer
+    return f"this {shape.family} model has further weights for each token ({by_token[0]})" if by_token else None
+
+
+def trimmed_shape(shape: ModelShape, vocabulary: int) -> ModelShape:
+    """The shape of the model with so many tokens, its weights in formats of the same size."""
+    rows = rows_of(shape)
+    tensors = {name: (vocabulary, *size[1:]) if name in rows else size for name, size in shape.tensors.items()}
+    made = ModelShape(_with_vocabulary(shape.config, vocabulary), tensors, 0)
+    return ModelShape(made.config, tensors, shape.bytes * made.parameters // shape.parameters)
+
+
+def rows_of(shape: ModelShape) -> set[str]:
+    """Names of the tensors with a row for each token: the embedding, the output head and its bias."""
+    heads = {shape.head, (shape.head or "").replace(".weight", ".bias"), "cls.predictions.bias"}
+    return {name for name in {shape.embedding, *heads} & shape.tensors.keys() if name}
+
+
+def _with_vocabulary(config: dict[str, Any], vocabulary: int) -> dict[str, Any]:
+    inner = config.get("text_config")
+    if isinstance(inner, dict):
+        return config | {"text_config": _with_vocabulary(inner, vocabulary)}
+    return config | {"vocab_size": vocabulary}
+
+
+def _spec_of(tokenizer: PreTrainedTokenizerBase, checkpoint: Path) -> dict[str, Any]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise CannotRunHere(
+            "its tokenizer is none of the tokenizers library, so its vocabulary cannot be trimmed",
+            where=str(checkpoint),
+            fix="convert it to a tokenizer.json first",
+        )
+    spec: dict[str, Any] = json.loads(backend.to_str())
+    return spec
+
+
+def _configurations(checkpoint: Path) -> list[Path]:
+    return [path for name in ("config.json", "generation_config.json") if (path := checkpoint / name).is_file()]
+
+
+def _counted(corpus: Path, split: str, tokenizer: PreTrainedTokenizerBase, monitor: Monitor) -> np.ndarray:
+    """How often each token is in a split, as training reads it."""
+    import numpy as np
+
+    from llmtune.training.tokenize import tokenize
+
+    counts = np.zeros(len(tokenizer), np.int64)
+    documents = read_split(corpus, split)
+    with monitor.bar(f"counting tokens of {split}", count(corpus, split), "documents") as bar:
+        while batch := list(islice(documents, _TOGETHER)):
+            for ids, _ in tokenize(batch, tokenizer):
+                counts += np.bincount(np.asarray(ids, np.int64), minlength=len(counts))
+            bar.advance(len(batch))
+            monitor.safe_point()
+    return counts
+
+
+def _of_template(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokens that the chat template writes around what people say."""
+    from llmtune.training.chat_template import PROBE, render
+
+    if not tokenizer.chat_template:
+        return set()
+    return set(tokenizer(render(tokenizer, PROBE, "the chat template"), add_special_tokens=False)["input_ids"])
+
+
+def _save_model(model: Any, kept: Sequence[int], output: Path) -> None:
+    """Write weights and configuration: a model without weights of the new shape, filled with the rows that stay."""
+    import torch
+
+    from llmtune.models.save import save_checkpoint
+
+    weights: dict[str, Tensor] = model.state_dict()
+    shape = ModelShape(model.config.to_dict(), {name: tuple(one.shape) for name, one in weights.items()}, 0)
+    tied = {name for pair in (getattr(model, "all_tied_weights_keys", None) or {}).items() for name in pair}
+    rows = rows_of(shape) | {name for name in tied if shape.tensors.get(name, ())[:1] == (shape.vocab_size,)}
+    numbers = torch.tensor(kept)
+    cut: dict[int, Tensor] = {}  # tied weights stay one tensor
+    for name in rows:
+        weight = weights[name]
+        weights[name] = cut.setdefault(weight.data_ptr(), weight.index_select(0, numbers))
+    places = {number: place for place, number in enumerate(kept)}
+    changed = _with_vocabulary(renumbered(shape.config, places), len(kept))
+    with torch.device("meta"):
+        smaller = type(model)(type(model.config).from_dict(changed))
+    generation = getattr(model, "generation_config", None)
+    if generation is not None:
+        smaller.generation_config = type(generation).from_dict(renumbered(generation.to_dict(), places))
+    save_checkpoint(smaller, None, output, dtype=str(model.dtype).removeprefix("torch."), state_dict=weights)
+
+
+def _save_tokenizer(spec: dict[str, Any], checkpoint: Path, kept: Sequence[int], output: Path) -> None:
+    write_json(output / "tokenizer.json", without_the_rest(spec, kept))
+    settings = checkpoint / "tokenizer_config.json"
+    if settings.is_file():
+        places = {number: place for place, number in enumerate(kept)}
+        write_json(output / settings.name, renumbered(read_json(settings), places))
+
+
+def _check_alike(
+    tokenizer: PreTrainedTokenizerBase,
+    smaller: PreTrainedTokenizerBase,
+    kept: Sequence[int],
+    corpus: Path,
+    output: Path,
+) -> None:
+    """Where all tokens of a text are kept, both cut it alike; raises BadArtifact where they do not."""
+    from llmtune.training.tokenize import tokenize
+
+    places = {number: place for place, number in enumerate(kept)}
+    documents = list(islice(read_split(corpus, "train"), _CHECKED))
+    pairs = zip(documents, tokenize(documents, tokenizer), tokenize(documents, smaller), strict=True)
+    for document, (ids, _), (again, _) in pairs:
+        expected = [places.get(int(number)) for number in ids]
+        if None not in expected and expected != [int(number) for number in again]:
+            raise BadArtifact(
+                f"the trimmed tokenizer, read as {type(smaller).__name__}, cuts document {document.id} otherwise than "
+                f"the one it was made of ({type(tokenizer).__name__})",
+                where=str(output),
+                fix="set `tokenizer_class` in the base model's tokenizer_config.json to the class it was made for",
+            )
+
+
+def _section(before: ModelShape, vocabulary: int, tokens: dict[str, int], again: dict[str, int]) -> Section:
+    rows = [
+        (split, many, again[split], f"{again[split] / many:.2%}" if many else None) for split, many in tokens.items()
+    ]
+    columns = ("split", "tokens before", "tokens now", "of before")
+    summary = f"{vocabulary:,} of {before.vocab_size:,} tokens were kept."
+    return Section(summary, tables=[Table("What the splits come to in tokens", columns, rows)])

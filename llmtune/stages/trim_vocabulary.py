@@ -1,0 +1,76 @@
+"""Stage `trim_vocabulary`: a checkpoint → the same with only the tokens that the corpus has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from llmtune.artifacts import Artifact
+from llmtune.machine import Machine
+from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
+
+_LIBRARIES = 500 << 20
+_START_SECONDS = 15.0
+_TOKENS_A_SECOND = 3.0e5  # through the tokenizer, four times
+_HEAPS = 10  # Heaps' law, tokens seen often enough ≈ K · √tokens: K of SmolLM2 on the PostgreSQL and Python manuals
+_LEAST = 512  # bytes and special tokens
+
+
+class TrimVocabularyStage(Stage):
+    """Leave out the tokens that the corpus hardly has. A small model's embedding is a large part of it (a fifth of
+    SmolLM2-135M), and most of its rows stand for other languages and other subjects. Every text can still be written,
+    in smaller pieces where a word's own token is gone."""
+
+    kind: ClassVar[str] = "trim_vocabulary"
+    makes: ClassVar[str] = "checkpoint"
+    needs: ClassVar[tuple[Need, ...]] = (
+        Need("checkpoint", "checkpoint", not_made_by=("quantize",)),
+        Need("corpus", "corpus"),
+    )
+    seeded: ClassVar[bool] = False
+
+    min_count: int = Field(
+        3,
+        ge=1,
+        description="Tokens that the train split has so many times stay, with all that the tokenizer needs to write "
+        "them and any other text; the number is filled up to a multiple of 64.",
+    )
+
+    def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
+        """How many tokens stay is estimated from the size of the corpus; memory and time from the model's and its."""
+        from llmtune.compress.vocabulary import trimmed_shape, trimming_problem
+
+        before = inputs["checkpoint"]
+        if before.shape is None:
+            return Plan(Forecast("checkpoint", bytes=before.bytes), memory=0, disk=before.bytes)
+        if problem := trimming_problem(before.shape):
+            return Plan(before, memory=0, disk=before.bytes, problems=(problem,))
+        tokens = inputs["corpus"].tokens.get("train") or 0
+        vocabulary = min(_LEAST + round(_HEAPS * math.sqrt(tokens)), before.shape.vocab_size)
+        after = trimmed_shape(before.shape, vocabulary)
+        share = after.parameters / before.shape.parameters
+        return Plan(
+            Forecast("checkpoint", bytes=after.bytes, shape=after),
+            memory=_LIBRARIES + 2 * before.shape.bytes,
+            disk=after.bytes,
+            seconds=_START_SECONDS + tokens / _TOKENS_A_SECOND,
+            notes=(f"about {vocabulary:,} tokens stay, and with them {share:.0%} of the parameters",),
+        )
+
+    def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        """Trim into `context.output`."""
+        from llmtune.compress.vocabulary import trim_vocabulary
+
+        trust = bool(inputs["checkpoint"].metrics.get("trust_remote_code"))
+        metrics = trim_vocabulary(
+            inputs["checkpoint"].folder,
+            context.output,
+            corpus=inputs["corpus"].folder,
+            at_least=self.min_count,
+            trust_remote_code=trust,
+            monitor=context.monitor,
+        )
+        return metrics | {"trust_remote_code": trust}
