@@ -15,6 +15,18 @@ from llmtune.corpus.text import content_hash, plain_text, printable
 from llmtune.errors import LlmtuneError
 
 
+def reject(settings: CorpusSettings, rejected: Rejected, id: str, place: str, intake: Intake) -> None:
+    """Put down what cannot be read. place: what a person knows it by. Raises LlmtuneError where the recipe says
+    `on_error: fail`."""
+    if settings.on_error == "fail" and rejected.reason in PROBLEMS:
+        raise LlmtuneError(
+            printable(f"{rejected.reason}: {rejected.detail}"),
+            where=printable(place),
+            fix="repair or exclude it, or set `on_error: skip` to go on without it",
+        )
+    intake.drops.add(id, rejected.reason, rejected.detail)
+
+
 class Judge:
     """Made once a corpus: what it looks with has tables to load. evaluation: texts that must not be trained on."""
 
@@ -22,17 +34,6 @@ class Judge:
         self.settings = settings
         self._evaluation = evaluation
         self._filters = filters_of(settings.filters, settings.sources)
-
-    def reject(self, rejected: Rejected, id: str, place: str, intake: Intake) -> None:
-        """Put down what cannot be read. place: what a person knows it by. Raises LlmtuneError where the recipe says
-        `on_error: fail`."""
-        if self.settings.on_error == "fail" and rejected.reason in PROBLEMS:
-            raise LlmtuneError(
-                printable(f"{rejected.reason}: {rejected.detail}"),
-                where=printable(place),
-                fix="repair or exclude it, or set `on_error: skip` to go on without it",
-            )
-        intake.drops.add(id, rejected.reason, rejected.detail)
 
     def __call__(self, raw: RawDocument, id: str, source: Source, intake: Intake) -> Document | None:
         """The document to keep, or None; `intake` is told of everything."""

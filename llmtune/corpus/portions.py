@@ -27,7 +27,7 @@ from llmtune.corpus.clean.source import FirstLook, SecondLook, set_down, taken_u
 from llmtune.corpus.dropped import NAME as DROPPED
 from llmtune.corpus.dropped import DropLog
 from llmtune.corpus.intake import Intake, raw_documents
-from llmtune.corpus.judge import Judge
+from llmtune.corpus.judge import Judge, reject
 from llmtune.corpus.readers.reader import UNREADABLE, Rejected
 from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.shelf import made
@@ -114,15 +114,15 @@ def portions_of(files: Sequence[FileOf]) -> list[tuple[FileOf, ...]]:
 
 
 # --- first: read ----------------------------------------------------------------------------------------------------
-def read_portion(judge: Judge, portion: Portion, monitor: Monitor) -> None:
+def read_portion(settings: CorpusSettings, portion: Portion, monitor: Monitor) -> None:
     """Read a portion's files, unless that is done. Raises LlmtuneError where the recipe says `on_error: fail`,
     Disturbed where files that go into a cache changed meanwhile."""
 
     def make(folder: Path) -> None:
-        intake = Intake.of(portion.name, judge.settings.samples)
-        look = FirstLook(judge.settings.clean, intake.changes)
+        intake = Intake.of(portion.name, settings.samples)
+        look = FirstLook(settings.clean, intake.changes)
         with DropLog(folder / DROPPED) as intake.drops.log:
-            write_split(folder, READ, _read(judge, portion, look, intake, folder / "unpacked", monitor))
+            write_split(folder, READ, _read(settings, portion, look, intake, folder / "unpacked", monitor))
         shutil.rmtree(folder / "unpacked", ignore_errors=True)
         if look.lines is not None:
             lines = look.lines.counted()
@@ -138,7 +138,7 @@ def read_portion(judge: Judge, portion: Portion, monitor: Monitor) -> None:
 
 
 def _read(
-    judge: Judge, portion: Portion, look: FirstLook, intake: Intake, spool: Path, monitor: Monitor
+    settings: CorpusSettings, portion: Portion, look: FirstLook, intake: Intake, spool: Path, monitor: Monitor
 ) -> Iterator[Document]:
     for file in portion.files:
         for one in local_files(file, portion.source, spool):
@@ -153,7 +153,7 @@ def _read(
                             where=one.place,
                             fix="run the same command again; what was read before is kept",
                         )
-                    judge.reject(raw, id, f"{one.place}{raw.part}", intake)
+                    reject(settings, raw, id, f"{one.place}{raw.part}", intake)
                 else:
                     yield set_down(id, look(id, raw))
 

@@ -67,7 +67,7 @@ def take_in(judge: Judge, names: Sequence[str], shelf: Shelf, way: list[Any], mo
     portions = [portion for of_source in by_source for portion in of_source]
     count = sum(len(portion.files) for portion in portions)
     with monitor.bar("reading", count, "files") as bar:
-        for portion, _ in zip(portions, engine.map(read_portion, judge, portions, monitor), strict=True):
+        for portion, _ in zip(portions, engine.map(read_portion, settings, portions, monitor), strict=True):
             bar.advance(len(portion.files))
 
     items: list[tuple[Portion, Facts, Path]] = []

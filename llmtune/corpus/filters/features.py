@@ -63,6 +63,11 @@ class View:
         return _words(self.prose)
 
     @cached_property
+    def _distinct(self) -> Counter[str]:
+        """How often each word of the prose is in it: a third of all are different ones."""
+        return Counter(self.prose_words)
+
+    @cached_property
     def unspaced(self) -> bool:
         """Whether most words are of a script without spaces."""
         return not self.prose.isascii() and len(_UNSPACED.findall(self.prose)) > len(self.prose_words) / 2
@@ -96,8 +101,8 @@ class View:
     @cached_property
     def mean_word_length(self) -> float:
         """Of words with a letter or digit; 0 where there are none."""
-        found = list(filter(_WORD.search, self.prose_words))
-        return sum(map(len, found)) / len(found) if found else 0.0
+        found = [(len(word), count) for word, count in self._distinct.items() if _WORD.search(word)]
+        return sum(size * count for size, count in found) / sum(count for _, count in found) if found else 0.0
 
     @cached_property
     def symbol_ratio(self) -> float:
@@ -124,12 +129,13 @@ class View:
     @cached_property
     def alphabetic_ratio(self) -> float:
         """Share of words that hold a letter."""
-        return len(list(filter(_LETTER.search, self.prose_words))) / max(len(self.prose_words), 1)
+        found = sum(count for word, count in self._distinct.items() if _LETTER.search(word))
+        return found / max(len(self.prose_words), 1)
 
     @cached_property
     def unique_ratio(self) -> float:
         """Different words per word, case aside."""
-        return len(set(map(str.lower, self.prose_words))) / max(len(self.prose_words), 1)
+        return len(set(map(str.lower, self._distinct))) / max(len(self.prose_words), 1)
 
     @cached_property
     def stop_words(self) -> int:
