@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from llmtune.files import files_below, sha256_file
 from tests.augment.conftest import FakeApertium
 from tests.run.conftest import CommandLine
 from tests.tiny import tiny_checkpoint
@@ -29,16 +28,6 @@ def translated(line: CommandLine) -> int:
         except sqlite3.Error:
             continue
     return 0
-
-
-def result_of(line: CommandLine) -> dict[str, str]:
-    return {
-        str(path.relative_to(place)): sha256_file(path)
-        for place in line.folder.glob("runs/.artifacts/[0-9a-f]*")
-        if (place / "section.json").exists()
-        for path in files_below(place)
-        if path.name != "artifact.json"
-    }
 
 
 @pytest.mark.slow
@@ -73,6 +62,6 @@ def test_killed_twice_it_ends_in_the_same_bytes(tmp_path: Path, fake: FakeAperti
     counts = [again.count(segment) for segment in segments]
     assert counts[:256] == [1] * 256  # written down before the first kill
     assert sum(counts) <= len(segments) + 2 * 256  # of each kill at most the group that was at work
-    expected = result_of(whole)
+    expected = whole.augmented()
     assert len(expected) == 7
-    assert result_of(killed) == expected
+    assert killed.augmented() == expected

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from llmtune.files import files_below, sha256_file
 from tests.tiny import tiny_checkpoint
 
 TOY = Path(__file__).parent / "toy"
@@ -67,6 +68,16 @@ class CommandLine:
 
         record = json.loads((self.folder / "runs" / run / number_and_id / "stage.json").read_text())
         return int((self.folder / "runs/.artifacts" / record["artifact"] / "total.txt").read_text())
+
+    def augmented(self) -> dict[str, str]:
+        """Hash of every file of the corpora that augmentation made, but for the descriptions (costs)."""
+        return {
+            str(path.relative_to(place)): sha256_file(path)
+            for place in self.folder.glob("runs/.artifacts/[0-9a-f]*")
+            if (place / "section.json").exists()
+            for path in files_below(place)
+            if path.name != "artifact.json"
+        }
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from llmtune.files import files_below, sha256_file
 from tests.augment.instruct.server import Server, facts
 from tests.run.conftest import CommandLine
 from tests.tiny import tiny_checkpoint
@@ -18,16 +17,6 @@ STAGES = """
 corpus: {{sources: [{{path: docs}}], near_duplicates: null}}
 instruct: {{generate: {{url: "{url}", model: m, parallel: {parallel}}}}}
 """
-
-
-def result_of(line: CommandLine) -> dict[str, str]:
-    return {
-        str(path.relative_to(place)): sha256_file(path)
-        for place in line.folder.glob("runs/.artifacts/[0-9a-f]*")
-        if (place / "section.json").exists()
-        for path in files_below(place)
-        if path.name != "artifact.json"
-    }
 
 
 @pytest.mark.slow
@@ -60,6 +49,6 @@ def test_killed_twice_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
     server.close()
     assert set(server.asked) == set(passages)
     assert len(server.asked) <= len(passages) + 2 * PARALLEL  # of each kill at most the requests that were on their way
-    expected = result_of(whole)
+    expected = whole.augmented()
     assert len(expected) == 7
-    assert result_of(killed) == expected
+    assert killed.augmented() == expected
