@@ -15,7 +15,7 @@ from llmtune.models.shape import ModelShape
 
 MULTIPLE = 64  # of neurons: what quantizers' groups and matrix kernels fit
 MOMENTS_BYTES = 2 << 30  # that the second moments of the layers of one pass may take, at least one layer's
-_LIBRARIES = 500 << 20
+_LIBRARIES = 450 << 20
 _START_SECONDS = 15.0
 _BF16_FLOPS_A_CORE = 3.0e11
 _FP32_FLOPS_A_CORE = 0.9e11

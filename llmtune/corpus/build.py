@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from llmtune.corpus.card import Kept, card_of, metrics_of, samples_of
+from llmtune.corpus.card import Kept, card_of, drawn_from, languages_of, metrics_of, samples_of
 from llmtune.corpus.clean.changes import Changes
 from llmtune.corpus.contamination import EvaluationTexts
 from llmtune.corpus.dropped import CONTAMINATED, DropLog, read_dropped
@@ -95,7 +95,8 @@ def build_corpus(
                 drops.log.add(lost.id, lost.reason, lost.detail)
         kept = _write(entries, splits, [one.repeats for one in mixture], taken, drops, output, monitor)
     figures = {"clusters": found.clusters, "documents": found.documents, "largest_cluster": found.largest}
-    card = card_of(settings, taken, drops, changes, kept, figures)
+    drawn = drawn_from(kept, output, settings.samples, seed)
+    card = card_of(settings, taken, drops, changes, kept, figures, languages_of(drawn))
     card["mixture"] = {name: asdict(one) for name, one in zip(names, mixture, strict=True)}
     read = sum(entry.characters * mixture[entry.source].repeats for entry in kept if entry.split == "train")
     card["splits"]["train"]["characters_read"] = round(read)
@@ -103,7 +104,7 @@ def build_corpus(
     if settings.decontaminate is not None:
         lines = [json.dumps(found, ensure_ascii=False) for one in taken for found in one.intake.contaminated]
         write_text(output / CONTAMINATED, "".join(f"{line}\n" for line in lines))
-    write_json(output / "samples.json", samples_of(kept, drops, changes, output, settings.samples, seed))
+    write_json(output / "samples.json", samples_of(drawn[: settings.samples], drops, changes))
     return metrics_of(card)
 
 

@@ -10,11 +10,16 @@ from typing import Any
 
 from llmtune.corpus.clean.changes import Changes
 from llmtune.corpus.drops import EXACT, EXCERPT, KNOWN, NEAR, Drops
+from llmtune.corpus.filters.features import View
+from llmtune.corpus.filters.language import language_of
 from llmtune.corpus.near import group_threshold
 from llmtune.corpus.settings import CorpusSettings
-from llmtune.corpus.store import SCHEMA, SPLITS, read_split
+from llmtune.corpus.store import SCHEMA, SPLITS, Document, read_split
 from llmtune.corpus.take_in import Taken
 from llmtune.corpus.text import document_text
+from llmtune.extras import have
+
+_TELLING = 100  # documents that the languages are told by
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ def card_of(
     changes: Changes,
     kept: list[Kept],
     found: dict[str, int],
+    languages: dict[str, int],
 ) -> dict[str, Any]:
     """The corpus's description; see docs/corpus.md for the fields."""
     by_source = [[entry for entry in kept if entry.source == number] for number in range(len(taken))]
@@ -72,6 +78,7 @@ def card_of(
         "splits": {split: _sizes([entry for entry in kept if entry.split == split]) for split in SPLITS},
         "total": _sizes(kept),
         "licences": _licences(kept),
+        "languages": languages,
         "schema": {field.name: str(field.type) for field in SCHEMA},
     }
 
@@ -92,6 +99,7 @@ def metrics_of(card: dict[str, Any]) -> dict[str, Any]:
     """The figures of the card that the run's record and the report show."""
     return {
         **card["total"],
+        "languages": card["languages"],
         "splits": card["splits"],
         "read": {
             "documents": sum(source["read"]["documents"] for source in card["sources"]),
@@ -105,26 +113,40 @@ def metrics_of(card: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def samples_of(
-    kept: list[Kept], drops: Drops, changes: Changes, corpus: Path, samples: int, seed: int
-) -> dict[str, Any]:
-    """A few documents, drawn by hash so that they are spread over the corpus, a few dropped ones, and a few before and
-    after the clean-up."""
-    drawn = sorted(kept, key=lambda entry: hashlib.sha256(f"{seed}\0{entry.id}".encode()).digest())[:samples]
-    wanted = {entry.id: entry for entry in drawn}
-    shown = []
-    for split in SPLITS:
-        missing = {id for id, entry in wanted.items() if entry.split == split}
-        if not missing:
-            continue
-        for document in read_split(corpus, split):
-            if document.id in missing:
-                text = document_text(document)
-                entry = wanted[document.id]
-                shown.append(
-                    {"id": document.id, "split": split, "characters": entry.characters, "text": text[:EXCERPT]}
-                )
+def drawn_from(kept: list[Kept], corpus: Path, samples: int, seed: int) -> list[tuple[Kept, Document]]:
+    """Documents drawn by hash, so that they are spread over the corpus: the first `samples` to be shown, and enough to
+    tell the languages by."""
+    order = sorted(kept, key=lambda entry: hashlib.sha256(f"{seed}\0{entry.id}".encode()).digest())
+    wanted = {entry.id: place for place, entry in enumerate(order[: max(samples, _TELLING)])}
+    found: dict[str, Document] = {}
+    for split in sorted({entry.split for entry in order[: len(wanted)]}):
+        found |= {document.id: document for document in read_split(corpus, split) if document.id in wanted}
+    return [(entry, found[entry.id]) for entry in order[: len(wanted)]]
+
+
+def samples_of(drawn: list[tuple[Kept, Document]], drops: Drops, changes: Changes) -> dict[str, Any]:
+    """A few documents, a few dropped ones, and a few before and after the clean-up."""
+    in_order = sorted(drawn, key=lambda one: SPLITS.index(one[0].split))
+    shown = [
+        {
+            "id": entry.id,
+            "split": entry.split,
+            "characters": entry.characters,
+            "text": document_text(document)[:EXCERPT],
+        }
+        for entry, document in in_order
+    ]
     return {"kept": shown, "dropped": drops.shown(), "cleaned": changes.shown()}
+
+
+def languages_of(drawn: list[tuple[Kept, Document]]) -> dict[str, int]:
+    """language (ISO 639, "no prose" where there is too little) → documents among those drawn; {} where py3langid is
+    not installed."""
+    if not have("py3langid"):
+        return {}
+    views = [View(entry.id, "", "", document_text(document)) for entry, document in drawn]
+    found = Counter(language_of(view) or "no prose" for view in views)
+    return dict(sorted(found.items(), key=lambda one: (-one[1], one[0])))
 
 
 def _sizes(entries: list[Kept]) -> dict[str, int]:

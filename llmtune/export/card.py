@@ -238,12 +238,14 @@ def _corpus(card: Mapping[str, Any]) -> str:
     rows += [f"| {name} | {_number(one.get('documents'))} | {_number(one.get('characters'))} |" for name, one in named]
     licences = card.get("licences") or {}
     said = ", ".join(f"{name} ({_number(count)} documents)" for name, count in licences.items()) or "unknown"
+    told = ", ".join(f"{name} ({_number(count)})" for name, count in (card.get("languages") or {}).items())
+    told = f" Languages of some documents, told by their words: {told}." if told else ""
     made = "".join(
         f" {_number(one['documents']['added'])} documents of the train split are back-translations of others by way of "
         f"{one['pivot']}."
         for one in card.get("back_translation") or ()
     )
-    return "\n".join(rows) + f"\n\nLicences of the text: {said}. The test split was held out.{made}"
+    return "\n".join(rows) + f"\n\nLicences of the text: {said}. The test split was held out.{told}{made}"
 
 
 def _proof(proof: Mapping[str, Any]) -> str:

@@ -51,6 +51,27 @@ def test_schema_and_hashes(build: Build, folder: Path) -> None:
     assert built.metrics["characters"] == sum(len(document.text or "") for document in built.documents)
 
 
+def test_the_card_says_the_languages(build: Build, tmp_path: Path) -> None:
+    """Sentences of three languages, one page with too little to tell; two hundred documents, of which some are told."""
+    sentences = {
+        "en": "The planner estimates the cost of every path and keeps the cheapest one for the table.",
+        "de": "Der Planer schätzt die Kosten jedes Weges und behält den günstigsten für die Tabelle.",
+        "fr": "Le planificateur estime le coût de chaque chemin et garde le moins cher pour la table.",
+    }
+    (tmp_path / "pages").mkdir()
+    for number in range(200):
+        text = sentences["de" if number % 4 == 1 else "fr" if number % 8 == 2 else "en"]
+        (tmp_path / "pages" / f"{number}.txt").write_text(f"{text} {text} {number}")
+    card = json.loads((build([{"path": tmp_path / "pages"}], near_duplicates=None).folder / "card.json").read_text())
+    assert sum(card["languages"].values()) == 100
+    assert list(card["languages"]) == ["en", "de", "fr"]
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "1.txt").write_text("12 34 56 78 " * 20)
+    built = build([{"path": tmp_path / "few"}], split={"valid": 0, "test": 0})
+    assert json.loads((built.folder / "card.json").read_text())["languages"] == {"no prose": 1}
+    assert built.metrics["languages"] == {"no prose": 1}
+
+
 def test_bad_files_are_named_skipped_and_counted(build: Build, folder: Path) -> None:
     (folder / "empty.txt").write_bytes(b"")
     (folder / "picture.txt").write_bytes(bytes(range(256)) * 4)

@@ -9,7 +9,8 @@ import pytest
 from llmtune.export.card import model_card, origin_of
 
 BASE = {"stage": "base", "made_by": "model", "settings": {"name": "toy", "licence": "mit"}, "inputs": {}}
-CARD = {"splits": {"train": {"documents": 4, "characters": 99}}, "total": {"documents": 5}, "licences": {"CC0-1.0": 5}}
+CARD = {"splits": {"train": {"documents": 4, "characters": 99}}, "total": {"documents": 5}, "licences": {"CC0-1.0": 5},
+        "languages": {"en": 4, "no prose": 1}}  # fmt: skip
 PROOF: dict[str, Any] = {
     "runtime": {"name": "llama.cpp", "version": "1"},
     "tokenization": {"texts": 3, "tokens": 9},
@@ -39,6 +40,7 @@ def test_the_text_it_was_trained_on(later: str | None) -> None:
     said = card(stage(later, trained, "a") if later else trained, "a")
     assert "## Text it was trained on\n" in said
     assert "CC0-1.0 (5 documents)" in said
+    assert "told by their words: en (4), no prose (1)." in said
     assert "More text" not in said
 
 

@@ -41,6 +41,16 @@ class LanguageFilter:
         return f"{best} (probability {share:.2f}), {' or '.join(self._settings.keep)} asked for"
 
 
+def language_of(view: View) -> str | None:
+    """The likeliest language of a document, as its ISO 639-1 code; None where it has too little prose to tell, or none
+    that is a language (numbers, code)."""
+    prose = prose_sample(view)
+    if len(prose) < LanguageSettings(keep=["en"]).min_characters:
+        return None
+    best = str(identifier().rank(prose)[0][0])
+    return None if best == _NO_LANGUAGE else best
+
+
 @cache
 def identifier() -> Any:
     """py3langid's LanguageIdentifier with probabilities; its model takes half a second to load."""
