@@ -37,12 +37,13 @@ from llmtune.corpus.judge import Judge
 from llmtune.corpus.mixture import Mixed, mix
 from llmtune.corpus.portions import KEPT, Judged
 from llmtune.corpus.readers.reader import PROBLEMS
+from llmtune.corpus.repeated import shortened, take_out
 from llmtune.corpus.settings import CorpusSettings, DecontaminateSettings
 from llmtune.corpus.shelf import shelf_for
 from llmtune.corpus.sketch import sizes_of
 from llmtune.corpus.sources import source_names
 from llmtune.corpus.split import split_groups
-from llmtune.corpus.store import SPLITS, SplitWriter, documents_of, named, tables_of, with_columns
+from llmtune.corpus.store import SPLITS, SplitWriter, documents_of, named, table_of, tables_of, with_columns
 from llmtune.corpus.take_in import Taken, take_in, way_of_judging
 from llmtune.corpus.text import document_text
 from llmtune.errors import LlmtuneError
@@ -83,6 +84,8 @@ def build_corpus(
     sketches = [portion.sketch for portion in portions]
     known = read_all(settings.known_sources, "known", monitor)
     found = sort_out(entries, sketches, settings, monitor, known)
+    if settings.repeated_paragraphs is not None:
+        take_out(entries, taken, settings, changes, monitor)
     splits = _split(entries, settings, seed, monitor)
     mixture = mix(entries, splits, settings, seed)
     _tell_mixture(mixture, names, monitor)
@@ -93,7 +96,8 @@ def build_corpus(
         for file in (file for portion in portions for file in portion.dropped):
             for lost in read_dropped(file):
                 drops.log.add(lost.id, lost.reason, lost.detail)
-        kept = _write(entries, splits, [one.repeats for one in mixture], taken, drops, output, monitor)
+        repeats = [one.repeats for one in mixture]
+        kept = _write(entries, splits, repeats, taken, settings.repeated_paragraphs, drops, output, monitor)
     figures = {"clusters": found.clusters, "documents": found.documents, "largest_cluster": found.largest}
     drawn = drawn_from(kept, output, settings.samples, seed)
     card = card_of(settings, taken, drops, changes, kept, figures, languages_of(drawn))
@@ -148,12 +152,13 @@ def _write(
     splits: dict[str, str],
     repeats: list[float],
     taken: list[Taken],
+    words: int | None,
     drops: Drops,
     output: Path,
     monitor: Monitor,
 ) -> list[Kept]:
     """Write the splits from the work folder; returns what was kept. What was left out after reading goes among the
-    drops, of the corpus and of its source."""
+    drops, of the corpus and of its source. words: of the paragraphs that are not repeated."""
     kept: list[Kept] = []
     left = iter(entries)
     with ExitStack() as stack:
@@ -178,6 +183,9 @@ def _write(
                         placed = with_columns(
                             table.take(chosen), group=[entry.group for entry in of_split], repeats=often
                         )
+                        if words is not None and any(entry.repeated for entry in of_split):
+                            pairs = zip(documents_of(placed), of_split, strict=True)
+                            placed = table_of(shortened(document, entry, words) for document, entry in pairs)
                         writers[split].add(placed, np.array([entry.characters for entry in of_split], np.int64))
                 kept += [
                     Kept(

@@ -29,8 +29,8 @@ _GROUP_DIGITS = 16  # hex digits of the SHA-256 that name a group: 64 bits
 
 @dataclass(slots=True)
 class Entry:
-    """What is remembered of a document between reading and writing. left_out: the reason and
-    detail for which it is not in the corpus after all."""
+    """What is remembered of a document between reading and writing. left_out: the reason and detail for which it is not
+    in the corpus after all. repeated: hashes of paragraphs that an earlier one has too, and that are taken out."""
 
     id: str
     sha256: str
@@ -40,6 +40,7 @@ class Entry:
     licence: str | None
     group: str
     left_out: tuple[str, str] | None = None
+    repeated: frozenset[int] = frozenset()
 
 
 def group_alone(sha256: str) -> str:
@@ -90,7 +91,12 @@ def sort_out(
     for row, number, similarity in _known_copies(known_sketcher.signatures(), signatures, threshold, monitor):
         entries[sketched[row]].left_out = (KNOWN, _like(known_ids[number], similarity))
         known_rows.add(row)
-    return _group(entries, sketched, signatures, known_rows, paragraphs, settings, threshold, monitor)
+    found = _group(entries, sketched, signatures, known_rows, paragraphs, settings, threshold, monitor)
+    if settings.repeated_paragraphs is not None:
+        stay = [row for row, number in enumerate(sketched) if entries[number].left_out is None]
+        for place, hashes in paragraphs.of(np.array(stay, np.int64)).later():
+            entries[sketched[stay[place]]].repeated = frozenset(hashes.tolist())
+    return found
 
 
 def _of(sketches: Iterable[Path], wanted: NDArray[np.bool_]) -> tuple[Signatures, Paragraphs]:

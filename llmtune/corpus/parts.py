@@ -14,12 +14,12 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtune.corpus.shingles import Words, mix
+from llmtune.corpus.shingles import Hashes, Words, mix
 
 SHARED = 0.25  # of the shorter document's paragraphs, by size, from which two documents belong together
 # Shorter paragraphs are phrases that stand anywhere: headings, "See also". A character of a script without spaces
 # between words is half a word.
-_WORDS = 8
+WORDS = 8
 _BOILERPLATE = 20  # a paragraph in more documents than this says nothing of how they are related
 
 
@@ -55,6 +55,15 @@ class Paragraphs:
             int(starts[-1]),
         )
 
+    def later(self) -> Iterator[tuple[int, NDArray[np.uint64]]]:
+        """(number, hashes) of each document that has paragraphs which one before it has too."""
+        order = np.lexsort((self.owners, self.hashes))
+        hashes = self.hashes[order]
+        repeats = order[1:][hashes[1:] == hashes[:-1]]
+        repeats = repeats[np.argsort(self.owners[repeats], kind="stable")]
+        owners, starts = np.unique(self.owners[repeats], return_index=True)
+        yield from zip(owners.tolist(), np.split(self.hashes[repeats], starts[1:]), strict=False)
+
     def related(self) -> Iterator[tuple[int, int]]:
         """Pairs of documents, by number, that share at least SHARED of the shorter one's paragraphs."""
         hashes, sizes, owners = self.hashes, self.sizes, self.owners
@@ -72,6 +81,19 @@ class Paragraphs:
                 yield one, other
 
 
+def paragraphs_of(words: Words) -> tuple[Hashes, NDArray[np.int64], NDArray[np.float64]]:
+    """(hashes, sizes in bytes, words) of each paragraph of a text."""
+    if not len(words):
+        return np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0)
+    starts = np.flatnonzero(np.diff(words.paragraphs, prepend=-1))
+    counts = np.diff(starts, append=len(words))
+    places = np.arange(len(words)) - np.repeat(starts, counts)
+    # The order of the words counts too.
+    hashes = mix(np.add.reduceat(mix(words.hashes + places.astype(np.uint64)), starts))
+    sizes = np.add.reduceat(words.lengths, starts) + counts - 1
+    return hashes, sizes, counts - np.add.reduceat(words.alone.astype(np.int64), starts) / 2
+
+
 class Parts:
     """Collects the paragraphs of documents given one by one; 16 bytes a paragraph."""
 
@@ -82,16 +104,8 @@ class Parts:
 
     def add(self, words: Words) -> None:
         """Take in the words of the next document."""
-        if not len(words):
-            self._counts.append(0)
-            return
-        starts = np.flatnonzero(np.diff(words.paragraphs, prepend=-1))
-        counts = np.diff(starts, append=len(words))
-        places = np.arange(len(words)) - np.repeat(starts, counts)
-        # The order of the words counts too.
-        hashes = mix(np.add.reduceat(mix(words.hashes + places.astype(np.uint64)), starts))
-        sizes = np.add.reduceat(words.lengths, starts) + counts - 1
-        long = counts - np.add.reduceat(words.alone.astype(np.int64), starts) / 2 >= _WORDS
+        hashes, sizes, counts = paragraphs_of(words)
+        long = counts >= WORDS
         distinct, first = np.unique(hashes[long], return_index=True)
         self._hashes.append(distinct)
         self._sizes.append(sizes[long][first].astype(np.uint32))

@@ -218,6 +218,13 @@ class CorpusSettings(Settings):
     near_duplicate_action: Literal["drop", "keep"] = Field(
         "drop", description="Drop all but the first of near-duplicates, or keep them together on one side of the split."
     )
+    repeated_paragraphs: int | None = Field(
+        None,
+        ge=8,  # shorter ones are not compared (parts.py)
+        description="Take paragraphs of this many words or more out of a document where an earlier one, of whatever "
+        "source, has them word for word; a document of which less than `min_characters` are left is dropped. "
+        "Conversations stay. null: do not look. Asks for near_duplicates.",
+    )
     known: list[RecipePath] = Field(
         default_factory=list,
         description="Files, folders or globs with documents that are used elsewhere already, a corpus for example: "
@@ -263,6 +270,12 @@ class CorpusSettings(Settings):
         whole = sum(source.share or 0 for source in self.sources)
         if whole > 1.0001 or (whole > 0.9999 and any(source.share is None for source in self.sources)):
             raise ValueError(f"the shares of the sources come to {whole:.2f}; sources without a share need room too")
+        return self
+
+    @model_validator(mode="after")
+    def _paragraphs_are_compared(self) -> CorpusSettings:
+        if self.repeated_paragraphs is not None and self.near_duplicates is None:
+            raise ValueError("repeated_paragraphs needs near_duplicates, which looks at the paragraphs")
         return self
 
     @property

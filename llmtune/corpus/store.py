@@ -128,7 +128,7 @@ def write_split(
         left = iter(documents)
         while together := list(_few(left)):
             sizes = np.array([_size(document) for document in together], np.int64)
-            writer.add(pa.Table.from_pylist([_row(document) for document in together], schema=SCHEMA), sizes)
+            writer.add(table_of(together), sizes)
     return writer.total
 
 
@@ -163,6 +163,11 @@ def read_split(corpus: Path, split: str) -> Iterator[Document]:
                     yield from documents_of(batch)
         except (OSError, pa.ArrowException, TypeError) as error:
             raise BadArtifact(f"damaged corpus shard: {error}", where=str(shard)) from error
+
+
+def table_of(documents: Iterable[Document]) -> pa.Table:
+    """Documents as rows of SCHEMA."""
+    return pa.Table.from_pylist([_row(document) for document in documents], schema=SCHEMA)
 
 
 def documents_of(rows: pa.Table | pa.RecordBatch) -> Iterator[Document]:

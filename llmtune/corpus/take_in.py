@@ -32,8 +32,8 @@ from llmtune.monitor import Monitor
 
 # Settings that have no part in what is made of a portion.
 _OF_THE_WHOLE = {
-    "sources", "near_duplicates", "near_duplicate_action", "known", "temperature", "split", "engine", "workers",
-    "reuse",
+    "sources", "near_duplicates", "near_duplicate_action", "repeated_paragraphs", "known", "temperature", "split",
+    "engine", "workers", "reuse",
 }  # fmt: skip
 
 
