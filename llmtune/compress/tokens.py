@@ -47,9 +47,10 @@ def kept_tokens(spec: Mapping[str, Any], counts: Sequence[int], at_least: int, n
     added = {one["id"] for one in spec.get("added_tokens") or ()}
     every = {*numbers.values(), *added}
     seen = {number: counts[number] if number < len(counts) else 0 for number in every}
-    kept = added | _always(spec, numbers) | (every & set(named))
+    wanted_so = set(named) | _of_frame(spec, numbers)
+    kept = added | _always(spec, numbers)
     for token, number in numbers.items():
-        if seen[number] >= at_least:
+        if seen[number] >= at_least or number in wanted_so:
             kept |= {number, *parts(token)}
     wanted = min(-(-len(kept) // MULTIPLE) * MULTIPLE, len(every))
     for token in sorted(numbers, key=lambda one: (-seen[numbers[one]], numbers[one])):
@@ -62,7 +63,8 @@ def kept_tokens(spec: Mapping[str, Any], counts: Sequence[int], at_least: int, n
 
 
 def without_the_rest(spec: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
-    """The tokenizer.json with only the tokens `kept` (ascending), numbered anew from 0 in the same order."""
+    """The tokenizer.json with only the tokens `kept` (ascending), numbered anew from 0 in the same order. Added tokens
+    that are not among them, having no row in the model, are left out."""
     places = {number: place for place, number in enumerate(kept)}
     made = copy.deepcopy(dict(spec))
     model = made["model"]
@@ -75,8 +77,9 @@ def without_the_rest(spec: Mapping[str, Any], kept: Sequence[int]) -> dict[str, 
     if model.get("merges") is not None:
         there = model["vocab"]
         model["merges"] = [merge for merge in model["merges"] if {*_pair(merge), "".join(_pair(merge))} <= there.keys()]
-    for added in made.get("added_tokens") or ():
-        added["id"] = places[added["id"]]
+    made["added_tokens"] = [
+        added | {"id": places[added["id"]]} for added in made.get("added_tokens") or () if added["id"] in places
+    ]
     numbers = vocabulary_of(made) | {one["content"]: one["id"] for one in made.get("added_tokens") or ()}
     made["post_processor"] = _framed(made.get("post_processor"), numbers)
     if made.get("padding"):
@@ -102,7 +105,8 @@ def _mapped(settings: Mapping[str, Any], change: Callable[[int], int | None]) ->
     made: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping) and name == "added_tokens_decoder":
-            made[name] = {str(change(int(number))): one for number, one in value.items()}
+            changed = {change(int(number)): one for number, one in value.items()}
+            made[name] = {str(number): one for number, one in changed.items() if number is not None}
         elif isinstance(value, Mapping):
             made[name] = _mapped(value, change)
         else:
@@ -125,14 +129,32 @@ def _always(spec: Mapping[str, Any], numbers: Mapping[str, int]) -> set[int]:
     """What every text may need: bytes, or else single characters, and the token for the unknown."""
     model = spec["model"]
     prefix = model.get("continuing_subword_prefix") or ""
-    by_bytes = bool(model.get("byte_fallback"))
-    kept = {
-        number
-        for token, number in numbers.items()
-        if (_BYTE.fullmatch(token) if by_bytes else len(token.removeprefix(prefix)) == 1)
-    }
+    kept = {number for token, number in numbers.items() if _BYTE.fullmatch(token)}
+    if not model.get("byte_fallback") or len(kept) < 256:
+        kept = {number for token, number in numbers.items() if len(token.removeprefix(prefix)) == 1}
     unknown = model.get("unk_id", numbers.get(model.get("unk_token") or ""))
     return kept if unknown is None else kept | {unknown}
+
+
+def _of_frame(spec: Mapping[str, Any], numbers: Mapping[str, int]) -> set[int]:
+    """The tokens that padding and what is put around a text name."""
+    tokens = set(_strings(spec.get("post_processor")))
+    padding = spec.get("padding") or {}
+    found = {number for token, number in numbers.items() if token in tokens}
+    return found | {padding["pad_id"]} if "pad_id" in padding else found
+
+
+def _strings(value: Any) -> Iterable[str]:
+    """Every string in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            yield name
+            yield from _strings(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _strings(one)
 
 
 def _parts(spec: Mapping[str, Any], numbers: Mapping[str, int]) -> Callable[[str], set[int]]:

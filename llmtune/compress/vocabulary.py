@@ -12,8 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtune.compress.tokens import kept_tokens, named_in, renumbered, without_the_rest
-from llmtune.corpus.store import count, read_split
+from llmtune.compress.tokens import kept_tokens, named_in, renumbered, vocabulary_of, without_the_rest
+from llmtune.corpus.store import Message, count, read_split
+from llmtune.corpus.text import document_text
 from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError
 from llmtune.files import folder_bytes, read_json, write_json
 from llmtune.models.files import BESIDE_WEIGHTS, TOKENIZER, copy_files
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _TOGETHER = 256  # documents tokenized between two safe points
-_CHECKED = 200  # documents that both tokenizers must write back alike
+_CHECKED = 200  # documents whose lines both tokenizers must cut alike
+# Of encoders.
+_HEAD_BIASES = ("predictions.bias", "predictions.decoder.bias", "vocab_projector.bias", "lm_head.bias", "decoder.bias")
 # Files of another format of the tokenizer (vocab.json, *.model) would tell of the old one.
 _UNCHANGED = (
     "chat_template*", "additional_chat_templates/*", "special_tokens_map.json",
@@ -63,13 +66,14 @@ def trim_vocabulary(
         raise LlmtuneError("its train split has no text", where=str(corpus), fix="give the corpus documents")
     named = {number for file in _configurations(checkpoint) for number in named_in(read_json(file))}
     named |= set(tokenizer.all_special_ids) | _of_template(tokenizer)
-    kept = kept_tokens(spec, counts.tolist(), at_least, named)
-    if kept[-1] >= before.vocab_size:
+    if (last := max(vocabulary_of(spec).values())) >= before.vocab_size:
         raise BadArtifact(
-            f"its tokenizer has {kept[-1] + 1:,} tokens, its embedding {before.vocab_size:,} rows",
+            f"its tokenizer has {last + 1:,} tokens, its embedding {before.vocab_size:,} rows",
             where=str(checkpoint),
             fix="use the tokenizer that belongs to this model",
         )
+    # Gemma 3: an added token for images without a row in the models that read text alone.
+    kept = [number for number in kept_tokens(spec, counts.tolist(), at_least, named) if number < before.vocab_size]
     monitor.safe_point()
     model: Any = load_model(checkpoint, trust_remote_code=trust_remote_code)
     _save_model(model, kept, output)
@@ -116,8 +120,9 @@ def trimmed_shape(shape: ModelShape, vocabulary: int) -> ModelShape:
 
 def rows_of(shape: ModelShape) -> set[str]:
     """Names of the tensors with a row for each token: the embedding, the output head and its bias."""
-    heads = {shape.head, (shape.head or "").replace(".weight", ".bias"), "cls.predictions.bias"}
-    return {name for name in {shape.embedding, *heads} & shape.tensors.keys() if name}
+    heads = {shape.head, (shape.head or "").replace(".weight", ".bias")}
+    found = {name for name in {shape.embedding, *heads} & shape.tensors.keys() if name}
+    return found | {name for name in shape.tensors if name.endswith(_HEAD_BIASES)}
 
 
 def _with_vocabulary(config: dict[str, Any], vocabulary: int) -> dict[str, Any]:
@@ -149,7 +154,7 @@ def _counted(corpus: Path, split: str, tokenizer: PreTrainedTokenizerBase, monit
 
     from llmtune.training.tokenize import tokenize
 
-    counts = np.zeros(len(tokenizer), np.int64)
+    counts = np.zeros(1 + max(tokenizer.get_vocab().values()), np.int64)
     documents = read_split(corpus, split)
     with monitor.bar(f"counting tokens of {split}", count(corpus, split), "documents") as bar:
         while batch := list(islice(documents, _TOGETHER)):
@@ -162,11 +167,17 @@ def _counted(corpus: Path, split: str, tokenizer: PreTrainedTokenizerBase, monit
 
 def _of_template(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """The tokens that the chat template writes around what people say."""
-    from llmtune.training.chat_template import PROBE, render
+    from llmtune.training.chat_template import render
 
-    if not tokenizer.chat_template:
-        return set()
-    return set(tokenizer(render(tokenizer, PROBE, "the chat template"), add_special_tokens=False)["input_ids"])
+    turns = [Message("system", "."), Message("user", "."), Message("assistant", ".")]
+    found: set[int] = set()
+    for messages in (turns, turns[1:], turns[1:2]) if tokenizer.chat_template else ():
+        try:
+            text = render(tokenizer, messages, "the chat template", prompt=messages[-1].role == "user")
+        except LlmtuneError:  # some take no system turn, some ask for one
+            continue
+        found |= set(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return found
 
 
 def _save_model(model: Any, kept: Sequence[int], output: Path) -> None:
@@ -177,21 +188,24 @@ def _save_model(model: Any, kept: Sequence[int], output: Path) -> None:
 
     weights: dict[str, Tensor] = model.state_dict()
     shape = ModelShape(model.config.to_dict(), {name: tuple(one.shape) for name, one in weights.items()}, 0)
-    tied = {name for pair in (getattr(model, "all_tied_weights_keys", None) or {}).items() for name in pair}
-    rows = rows_of(shape) | {name for name in tied if shape.tensors.get(name, ())[:1] == (shape.vocab_size,)}
-    numbers = torch.tensor(kept)
-    cut: dict[int, Tensor] = {}  # tied weights stay one tensor
-    for name in rows:
-        weight = weights[name]
-        weights[name] = cut.setdefault(weight.data_ptr(), weight.index_select(0, numbers))
     places = {number: place for place, number in enumerate(kept)}
     changed = _with_vocabulary(renumbered(shape.config, places), len(kept))
     with torch.device("meta"):
         smaller = type(model)(type(model.config).from_dict(changed))
+    numbers = torch.tensor(kept)
+    cut: dict[int, Tensor] = {}  # tied weights stay one tensor
+    for name, made in smaller.state_dict().items():
+        weight = weights[name]
+        if made.shape == (len(kept), *weight.shape[1:]) and len(weight) == shape.vocab_size:
+            weights[name] = cut.setdefault(weight.data_ptr(), weight.index_select(0, numbers))
+        elif made.shape != weight.shape:
+            raise CannotRunHere(f"this {shape.family} model has further weights for each token ({name})")
     generation = getattr(model, "generation_config", None)
     if generation is not None:
         smaller.generation_config = type(generation).from_dict(renumbered(generation.to_dict(), places))
-    save_checkpoint(smaller, None, output, dtype=str(model.dtype).removeprefix("torch."), state_dict=weights)
+    save_checkpoint(smaller, None, output, dtype="auto", state_dict=weights)  # some keep a few weights in fp32
+    written = read_json(output / "config.json")
+    write_json(output / "config.json", written | {"dtype": str(model.dtype).removeprefix("torch.")})
 
 
 def _save_tokenizer(spec: dict[str, Any], checkpoint: Path, kept: Sequence[int], output: Path) -> None:
@@ -209,21 +223,25 @@ def _check_alike(
     corpus: Path,
     output: Path,
 ) -> None:
-    """Where all tokens of a text are kept, both cut it alike; raises BadArtifact where they do not."""
-    from llmtune.training.tokenize import tokenize
-
+    """Where all tokens of a line are kept, both cut it alike; raises BadArtifact where they do not."""
     places = {number: place for place, number in enumerate(kept)}
-    documents = list(islice(read_split(corpus, "train"), _CHECKED))
-    pairs = zip(documents, tokenize(documents, tokenizer), tokenize(documents, smaller), strict=True)
-    for document, (ids, _), (again, _) in pairs:
-        expected = [places.get(int(number)) for number in ids]
-        if None not in expected and expected != [int(number) for number in again]:
-            raise BadArtifact(
-                f"the trimmed tokenizer, read as {type(smaller).__name__}, cuts document {document.id} otherwise than "
-                f"the one it was made of ({type(tokenizer).__name__})",
-                where=str(output),
-                fix="set `tokenizer_class` in the base model's tokenizer_config.json to the class it was made for",
-            )
+    for document in islice(read_split(corpus, "train"), _CHECKED):
+        lines = document_text(document).split("\n")
+        pairs = zip(lines, *(_ids(one, lines) for one in (tokenizer, smaller)), strict=True)
+        for line, ids, again in pairs:
+            expected = [places.get(number) for number in ids]
+            if None not in expected and expected != again:
+                raise BadArtifact(
+                    f"the trimmed tokenizer, read as {type(smaller).__name__}, cuts {line[:80]!r} otherwise than the "
+                    f"one it was made of ({type(tokenizer).__name__})",
+                    where=str(output),
+                    fix="set `tokenizer_class` in the base model's tokenizer_config.json to the class it was made for",
+                )
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, lines: list[str]) -> list[list[int]]:
+    encoded = tokenizer(lines, add_special_tokens=False, split_special_tokens=True, verbose=False)
+    return [list(ids) for ids in encoded["input_ids"]]
 
 
 def _section(before: ModelShape, vocabulary: int, tokens: dict[str, int], again: dict[str, int]) -> Section:

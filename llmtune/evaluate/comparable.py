@@ -20,6 +20,9 @@ MEASURED_ON = {
     "own_accuracy": "own_questions_text",
 }
 
+# Figure of a token → the field with the number of tokens.
+PER_TOKEN = {"domain_perplexity": "domain_tokens", "general_perplexity": "general_tokens"}
+
 
 def same_text(metric: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """False when both say what they were measured on, and it is not the same."""
@@ -38,8 +41,8 @@ def in_tokens_of(metric: str, scores: Mapping[str, Any], reference: Mapping[str,
     value = scores.get(metric)
     if value is None:
         return None
-    tokens = metric.replace("_perplexity", "_tokens")
+    tokens = PER_TOKEN.get(metric, "")
     mine, other = scores.get(tokens), reference.get(tokens)
-    if tokens == metric or not mine or not other or mine == other or not same_text(metric, scores, reference):
+    if not mine or not other or mine == other or not same_text(metric, scores, reference):
         return float(value)
     return math.exp(min(math.log(value) * mine / other, 700.0))

@@ -102,7 +102,7 @@ def _check(gate: Gate, subject: str, scores: Mapping[str, Mapping[str, Any]]) ->
     value = scores.get(subject, {}).get(gate.metric)
     if value is None:
         return GateResult(gate, None, None, False, f"{gate.metric} of {subject} was not measured")
-    other, bound = gate.of, gate.number
+    other, bound, units = gate.of, gate.number, ""
     if gate.previous:
         before = list(scores)[: list(scores).index(subject)]
         other = before[-1] if before else None
@@ -115,11 +115,13 @@ def _check(gate: Gate, subject: str, scores: Mapping[str, Mapping[str, Any]]) ->
             differs = f"{gate.metric} of {subject} and of {other} were measured on different text"
             return GateResult(gate, value, None, False, f"{differs}, so they cannot be compared")
         bound = gate.number * max(reference, 0)  # what is below chance is no better than guessing
-        value = in_tokens_of(gate.metric, scores[subject], scores[str(other)]) or value
+        there = in_tokens_of(gate.metric, scores[subject], scores[str(other)])
+        if there is not None and there != value:
+            value, units = there, f" (in tokens of {other})"
     ok = _COMPARE[gate.compare](value, bound)
     against = f" = {gate.number:g} of {other}" if other else ""
     verdict = "is" if ok else "is not"
-    sentence = f"{gate.metric} of {subject}: {_number(value)} {verdict} {gate.compare} {_number(bound)}{against}"
+    sentence = f"{gate.metric} of {subject}: {_number(value)}{units} {verdict} {gate.compare} {_number(bound)}{against}"
     return GateResult(gate, value, bound, ok, sentence)
 
 

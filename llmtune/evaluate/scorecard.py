@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from llmtune.evaluate.comparable import in_tokens_of, same_text
+from llmtune.evaluate.comparable import PER_TOKEN, in_tokens_of, same_text
 from llmtune.evaluate.intervals import paired_ratio, sign_test
 from llmtune.evaluate.settings import CHOICES
 from llmtune.words import human_bytes
@@ -82,10 +82,23 @@ class Scorecard:
             for (name, row), previous in zip(self.scores.items(), before, strict=False)
         ]
 
+    @property
+    def note(self) -> str:
+        """What a reader must know of the figures; "" where there is nothing."""
+        name, first = next(iter(self.scores.items()))
+        others = any(
+            row.get(field) and first.get(field) and row[field] != first[field] and same_text(metric, row, first)
+            for row in self.scores.values()
+            for metric, field in PER_TOKEN.items()
+        )
+        return (
+            f"Perplexities of models with other tokens are in tokens of {name}, over the same text." if others else ""
+        )
+
     def table(self) -> Table:
         """For the terminal: a line a figure, a column a model, so that it fits a narrow one."""
         title = "Scorecard" + (" (× the first model, in brackets × the one before)" if len(self.scores) > 2 else "")
-        table = Table(title=title, title_justify="left")
+        table = Table(title=title, title_justify="left", caption=self.note or None, caption_justify="left")
         table.add_column("")
         rows = self.rows()
         for name, _ in rows:

@@ -15,7 +15,9 @@ from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
 _LIBRARIES = 500 << 20
 _START_SECONDS = 15.0
 _TOKENS_A_SECOND = 3.0e5  # through the tokenizer, four times
-_HEAPS = 10  # Heaps' law, tokens seen often enough ≈ K · √tokens: K of SmolLM2 on the PostgreSQL and Python manuals
+# Heaps' law, tokens seen three times ≈ K · √tokens, and what is left when it is to be oftener: of SmolLM2's on the
+# PostgreSQL manual (19,200 at min_count 1, 13,888 at 3, 9,280 at 10).
+_HEAPS, _RARER = 10, 0.33
 _LEAST = 512  # bytes and special tokens
 
 
@@ -48,8 +50,10 @@ class TrimVocabularyStage(Stage):
             return Plan(Forecast("checkpoint", bytes=before.bytes), memory=0, disk=before.bytes)
         if problem := trimming_problem(before.shape):
             return Plan(before, memory=0, disk=before.bytes, problems=(problem,))
-        tokens = inputs["corpus"].tokens.get("train") or 0
-        vocabulary = min(_LEAST + round(_HEAPS * math.sqrt(tokens)), before.shape.vocab_size)
+        vocabulary = before.shape.vocab_size
+        if tokens := inputs["corpus"].tokens.get("train") or 0:
+            often = _HEAPS * math.sqrt(tokens) * (self.min_count / 3) ** -_RARER
+            vocabulary = min(_LEAST + round(often), vocabulary)
         after = trimmed_shape(before.shape, vocabulary)
         share = after.parameters / before.shape.parameters
         return Plan(

@@ -112,7 +112,7 @@ def test_tokens_bring_what_they_are_made_of() -> None:
         kept = kept_tokens(spec, counts, 3)
         assert kept == [0, 1, 2, 3, 4, 6, 7, 10]
         assert kept_tokens(spec, counts, 1) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10]
-        assert kept_tokens(spec, counts, 3, named=[9]) == [0, 1, 2, 3, 4, 6, 7, 9, 10]
+        assert kept_tokens(spec, counts, 3, named=[9]) == [0, 1, 2, 3, 4, 5, 6, 7, 9, 10]
     made = without_the_rest(spec, kept)
     assert made["model"]["vocab"] == {"e": 0, "l": 1, "o": 2, "r": 3, "w": 4, "lo": 5, "low": 6}
     assert made["model"]["merges"] == [["l", "o"], ["lo", "w"]]
@@ -200,10 +200,12 @@ def test_logits_are_rows_of_those_before(made: Made, tmp_path: Path, family: str
     assert metrics["train_tokens_before"] == metrics["train_tokens"] == 4 * tokens
 
 
-def test_an_encoder_is_trimmed_too(made: Made, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "modernbert"])
+def test_an_encoder_is_trimmed_too(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str) -> None:
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    checkpoint = tiny_encoder_checkpoint(tmp_path / "model", "bert")
+    monkeypatch.setattr("llmtune.compress.tokens.MULTIPLE", 1)
+    checkpoint = tiny_encoder_checkpoint(tmp_path / "model", family)
     output, metrics = made(checkpoint)
 
     def logits(folder: Path) -> torch.Tensor:
@@ -215,6 +217,35 @@ def test_an_encoder_is_trimmed_too(made: Made, tmp_path: Path) -> None:
     common = vocabulary_of(json.loads((output / "tokenizer.json").read_text()))
     assert metrics["vocabulary"] < metrics["vocabulary_before"]
     torch.testing.assert_close(logits(output), logits(checkpoint), rtol=0, atol=1e-5)
+
+
+def test_an_added_token_without_a_row_goes(made: Made, tmp_path: Path) -> None:
+    """As Gemma 3's token for images, of which the models for text alone have no row."""
+    rows = backend("bytes").get_vocab_size()
+    checkpoint = tiny_checkpoint(tmp_path / "model", vocab_size=rows)
+    spec = read_json(checkpoint / "tokenizer.json")
+    spec["added_tokens"].append(spec["added_tokens"][-1] | {"id": rows, "content": "<image>"})
+    (checkpoint / "tokenizer.json").write_text(json.dumps(spec))
+    output, metrics = made(checkpoint)
+    vocabulary = load_tokenizer(output).get_vocab()
+    assert sorted(vocabulary.values()) == list(range(metrics["vocabulary"]))
+    assert "<image>" not in vocabulary
+
+
+def test_words_of_the_template_are_kept(corpus: Path, tmp_path: Path) -> None:
+    """`generator` is a token that the corpus' one sentence does not have, and the template writes."""
+    template = "{% for one in messages %}{{ ' generator ' + one['content'] }}{% endfor %}"
+    checkpoint = tiny_checkpoint(tmp_path / "model", vocab_size=SIZE, chat_template=template)
+    before = load_tokenizer(checkpoint)
+    whole = before.tokenize(" generator")
+    (tmp_path / "out").mkdir()
+    trim_vocabulary(checkpoint, tmp_path / "out", corpus=corpus, at_least=1)
+    assert load_tokenizer(tmp_path / "out").tokenize(" generator") == whole
+    strict = "{% if messages[0]['role'] != 'system' %}{{ raise_exception('no') }}{% endif %}" + template
+    checkpoint = tiny_checkpoint(tmp_path / "strict", vocab_size=SIZE, chat_template=strict)
+    (tmp_path / "other").mkdir()
+    trim_vocabulary(checkpoint, tmp_path / "other", corpus=corpus, at_least=1)
+    assert load_tokenizer(tmp_path / "other").tokenize(" generator") == whole
 
 
 def test_what_is_wrong_is_said(made: Made, corpus: Path, tmp_path: Path, tiny: Any) -> None:

@@ -126,3 +126,4 @@ def test_perplexities_of_other_tokens_are_those_of_one_text() -> None:
     gates = [parse_gate("domain_perplexity", text) for text in ("<= 1.0 of base", "<= 1.2 of base", "<= 11")]
     found = check(gates, "trimmed", {"base": base, "trimmed": trimmed})
     assert [(one.ok, round(float(one.value or 0), 6)) for one in found] == [(False, 100), (True, 100), (True, 10)]
+    assert [("(in tokens of base)" in one.sentence) for one in found] == [True, True, False]

@@ -91,3 +91,5 @@ def test_a_perplexity_of_other_tokens_is_shown_in_those_of_the_first_model() -> 
     base = {"domain_perplexity": 200.0, "domain_tokens": 50, "domain_text": "aa"}
     trimmed = {"domain_perplexity": 10.0, "domain_tokens": 100, "domain_text": "aa"}
     assert cells(base, trimmed, "domain_perplexity")[1] == Cell("100.00", "0.50 ×", "good")
+    assert "in tokens of base" in Scorecard({"base": base, "tuned": trimmed}).note
+    assert Scorecard({"base": base, "tuned": base | {"domain_perplexity": 150.0}}).note == ""
