@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from llmtune.models.reference import ModelReference
+from llmtune.models.reference import NamedModel
 from llmtune.settings import Settings
-
-
-def _name_or_block(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-# A bare name, or a block of it.
-Translator = Annotated[ModelReference, BeforeValidator(_name_or_block, json_schema_input_type=str | ModelReference)]
 
 
 class TranslationModels(Settings):
     """Sequence-to-sequence models of transformers, as translators."""
 
-    forward: Translator = Field(
+    forward: NamedModel = Field(
         description="Translates to the pivot language: a hub id (`Helsinki-NLP/opus-mt-en-es`) or a folder. "
         "Safetensors only, never pickles."
     )
-    backward: Translator | None = Field(
+    backward: NamedModel | None = Field(
         None, description="Translates back; default: `forward`, for a model of many languages (NLLB, M2M100, mBART)."
     )
     beams: int = Field(1, ge=1, le=16, description="Beams of the search; 1: the likeliest token at each step.")

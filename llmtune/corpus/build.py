@@ -35,6 +35,7 @@ from llmtune.corpus.earlier import keep_splits, splits_of
 from llmtune.corpus.intake import read_all
 from llmtune.corpus.judge import Judge
 from llmtune.corpus.mixture import Mixed, mix
+from llmtune.corpus.perplexity import drop_outside
 from llmtune.corpus.portions import KEPT, Judged
 from llmtune.corpus.readers.reader import PROBLEMS
 from llmtune.corpus.repeated import shortened, take_out
@@ -82,6 +83,8 @@ def build_corpus(
     portions = [portion for one in taken for portion in one.portions]
     entries = [entry for portion in portions for entry in _entries(portion)]
     sketches = [portion.sketch for portion in portions]
+    if settings.filters.perplexity is not None:
+        drop_outside(entries, portions, settings.filters.perplexity, shelf.folder, monitor)
     known = read_all(settings.known_sources, "known", monitor)
     found = sort_out(entries, sketches, settings, monitor, known)
     if settings.repeated_paragraphs is not None:

@@ -78,6 +78,8 @@ def sort_out(
             known_sketcher.add(compared, hashed(compared))
             known_ids.append(document.id)
     for entry in entries:
+        if entry.left_out is not None:
+            continue
         if entry.sha256 in first:
             reason, original = first[entry.sha256]
             entry.left_out = (reason, f"of {original}")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from llmtune.corpus.earlier import splits_of
 from llmtune.corpus.filters import modules_of
+from llmtune.corpus.filters.settings import PerplexitySettings
 from llmtune.corpus.readers import FORMATS, reader_of
 from llmtune.corpus.readers.delimited import first_rows
 from llmtune.corpus.readers.jsonl import first_records
@@ -22,8 +23,13 @@ from llmtune.corpus.text import characters_of
 from llmtune.corpus.unopened import not_opened
 from llmtune.errors import LlmtuneError
 from llmtune.extras import have, missing
+from llmtune.machine import Machine
+from llmtune.models.find import find_shape
 
 CHARACTERS_PER_TOKEN = 3.75  # SmolLM2's tokenizer: 3.82 on the PostgreSQL pages, 3.71 on Python's documentation
+# A model that reads: what torch takes, seconds to load it, and rates of its products.
+_MODEL_LIBRARIES, _START_SECONDS = 500 << 20, 10.0
+_BF16_FLOPS_A_CORE, _FP32_FLOPS_A_CORE, _GPU_FLOPS = 3.0e11, 0.9e11, 2.0e13
 _SAMPLED_FILES = 48  # a source
 _SAMPLED_BYTES = 400_000  # of larger files only the first records are read, where they have records
 _CUT = {"jsonl": first_records, "csv": first_rows}
@@ -95,6 +101,29 @@ def estimate(settings: CorpusSettings) -> Estimate:
             result.problems.append(f"source '{name}': {error}")
         result.by_source.append(result.characters - before)
     return result
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a language model that reads the documents takes: bytes of the process, and seconds."""
+
+    memory: int
+    seconds: float
+
+
+def reading_estimate(settings: PerplexitySettings, found: Estimate, machine: Machine) -> Reading:
+    """Of measuring perplexities; a model that is not to be found goes among the problems."""
+    try:
+        shape = find_shape(settings.model)
+    except LlmtuneError as error:
+        found.problems.append(f"filters.perplexity.model: {error}")
+        return Reading(_MODEL_LIBRARIES, 0)
+    tokens = min(found.tokens, found.documents * settings.tokens)
+    cpu = machine.cores * (_BF16_FLOPS_A_CORE if machine.computes_in_bf16 else _FP32_FLOPS_A_CORE)
+    rate = _GPU_FLOPS if machine.accelerators else cpu
+    weights = shape.bytes * (1 if machine.computes_in_bf16 else 2)
+    logits = 10 * settings.tokens * shape.vocab_size  # as the model gives them, and in fp32
+    return Reading(_MODEL_LIBRARIES + weights + logits, _START_SECONDS + 2 * shape.parameters * tokens / rate)
 
 
 def _add(result: Estimate, source: Source, name: str) -> None:

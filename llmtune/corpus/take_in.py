@@ -136,7 +136,11 @@ def way_of_judging(settings: CorpusSettings) -> list[Any]:
     if relevance is not None and relevance.general == "sources":
         learned += settings.sources
     return [
-        settings.model_dump(mode="json", include=set(CorpusSettings.model_fields) - _OF_THE_WHOLE),
+        settings.model_dump(
+            mode="json",
+            include=set(CorpusSettings.model_fields) - _OF_THE_WHOLE,
+            exclude={"filters": {"perplexity"}},
+        ),
         settings.near_duplicates is not None,
         identity_of(compared),
         identity_of(learned),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from llmtune.settings import Settings, folder_of
 
@@ -103,6 +103,14 @@ class ModelReference(Settings):
             return self.known.hub
         parts = self.name.split("/")
         return self.name if self.path is None and len(parts) == 2 and all(parts) else None
+
+
+def _name_or_block(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+# As a setting: a bare name, or a block of it.
+NamedModel = Annotated[ModelReference, BeforeValidator(_name_or_block, json_schema_input_type=str | ModelReference)]
 
 
 def looks_like_path(name: str) -> bool:

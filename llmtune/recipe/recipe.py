@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator
 
 from llmtune.evaluate.gates import PREVIOUS
 from llmtune.evaluate.settings import EvaluateSettings
-from llmtune.models.reference import ModelReference
+from llmtune.models.reference import NamedModel
 from llmtune.recipe.search import SearchSettings
 from llmtune.settings import Settings
 from llmtune.stages.stage import Stage
@@ -28,10 +28,6 @@ class ReportSettings(Settings):
     )
 
 
-def _name_or_block(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
 class Recipe(Settings):
     """A base model, the stages that turn documents into a small model, and how to judge what they make."""
 
@@ -40,7 +36,7 @@ class Recipe(Settings):
         max_length=NAME_LENGTH,
         description="Name of the recipe and of its run folder: letters, digits, '.', '_' and '-'.",
     )
-    model: Annotated[ModelReference, BeforeValidator(_name_or_block)] = Field(
+    model: NamedModel = Field(
         description="The base model: a short name, a folder, a hub id or a .gguf file; or a block with `name`."
     )
     seed: int = Field(0, ge=0, lt=2**32, description="The one source of randomness: split, order, initial adapters.")

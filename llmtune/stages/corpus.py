@@ -41,6 +41,10 @@ class CorpusStage(Stage, CorpusSettings):
         if self.filters.relevance is not None:
             for setting, sources in self.filters.relevance.sources.items():
                 identity["filters"]["relevance"][setting] = identity_of(sources)
+        if self.filters.perplexity is not None:
+            from llmtune.models.find import identity as identity_of_model
+
+            identity["filters"]["perplexity"]["model"] = identity_of_model(self.filters.perplexity.model)
         if self.split.earlier is not None:
             identity["split"]["earlier"] = fingerprint(asdict(splits_of(self.split.earlier)))
         return identity
@@ -67,7 +71,7 @@ class CorpusStage(Stage, CorpusSettings):
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         from llmtune.corpus.engine import workers_for
-        from llmtune.corpus.estimate import estimate
+        from llmtune.corpus.estimate import estimate, reading_estimate
         from llmtune.corpus.mixture import characters_read
         from llmtune.corpus.store import CHARACTERS_PER_SHARD
 
@@ -86,11 +90,12 @@ class CorpusStage(Stage, CorpusSettings):
             tokens={name: round(tokens_of * count) for name, count in characters.items()},
         )
         seconds = found.file_bytes / _FILE_BYTES_PER_SECOND + found.characters / _CHARACTERS_PER_SECOND
+        read = reading_estimate(self.filters.perplexity, found, machine) if self.filters.perplexity else None
         written = min(found.characters, CHARACTERS_PER_SHARD)
         workers = workers_for(self.workers, found.file_bytes) if self.engine == "native" else 0
         return Plan(
             makes=makes,
-            memory=_PROCESS_BYTES
+            memory=(read.memory if read is not None else _PROCESS_BYTES)
             + (workers * _WORKER_BYTES if workers > 1 else 0)
             + _DOCUMENT_BYTES * found.documents
             + found.characters // _CHARACTERS_A_BYTE
@@ -98,7 +103,9 @@ class CorpusStage(Stage, CorpusSettings):
             + 3 * 4 * written,
             disk=3 * size + found.spool,  # as read, as judged, in the splits
             # One file is read by one process.
-            seconds=2 + max(seconds / max(1, workers), found.largest / max(1, found.file_bytes) * seconds),
+            seconds=2
+            + (read.seconds if read is not None else 0)
+            + max(seconds / max(1, workers), found.largest / max(1, found.file_bytes) * seconds),
             notes=(
                 f"about {found.documents:,} documents, {found.characters:,} characters, {found.tokens:,} tokens "
                 "(estimated from file sizes and a few files, before duplicates are dropped)",

@@ -18,6 +18,7 @@ class InstructStage(InstructSettings, Stage):
     """
 
     kind: ClassVar[str] = "instruct"
+    version: ClassVar[int] = 2  # near-copies of training answers are not held out
     makes: ClassVar[str] = "corpus"
     needs: ClassVar[tuple[Need, ...]] = (Need("corpus", "corpus"),)
 

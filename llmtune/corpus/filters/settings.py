@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from llmtune.corpus.filters.expression import compiled
+from llmtune.models.reference import NamedModel
 from llmtune.settings import RecipePath, Settings
 
 if TYPE_CHECKING:
@@ -167,6 +168,24 @@ class RelevanceSettings(Settings):
         return self
 
 
+class PerplexitySettings(Settings):
+    """A band of perplexity under a language model (as CCNet, Wenzek et al. 2020): above it is text that is no language
+    the model knows, below it what it knows by heart or what repeats itself. Measured behind all other filters."""
+
+    model: NamedModel = Field(description="The model to read with; usually the base model that is to be trained.")
+    min: float | None = Field(None, gt=1, description="Least perplexity that a document is kept with.")
+    max: float | None = Field(None, gt=1, description="Greatest perplexity that a document is kept with.")
+    tokens: int = Field(512, ge=16, description="How many tokens are read, from the beginning of each document.")
+
+    @model_validator(mode="after")
+    def _is_a_band(self) -> PerplexitySettings:
+        if self.min is None and self.max is None:
+            raise ValueError("say min, max, or both")
+        if self.min is not None and self.max is not None and self.min >= self.max:
+            raise ValueError(f"min ({self.min:g}) is not below max ({self.max:g})")
+        return self
+
+
 class FilterSettings(Settings):
     """Which documents to leave out, besides those below `min_characters`. All are off until named; `{}` is a filter
     with its published thresholds. Conversations and source code are not held to the form of prose (length,
@@ -178,6 +197,7 @@ class FilterSettings(Settings):
     sentences: SentenceSettings | None = Field(None, description="C4's rules, as far as they fit a domain.")
     languages: LanguageSettings | None = Field(None, description="Languages to keep.")
     relevance: RelevanceSettings | None = Field(None, description="Keep what is like documents of yours.")
+    perplexity: PerplexitySettings | None = Field(None, description="A band of perplexity under a language model.")
     rules: list[Annotated[str, AfterValidator(_rule)]] = Field(
         default_factory=list,
         description="Conditions that every document must meet, such as "
