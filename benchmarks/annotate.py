@@ -23,7 +23,7 @@ from llmtune.annotate.classifier import classifier, features
 from llmtune.annotate.labels import Labels
 from llmtune.annotate.merge import dawid_skene, shares_of
 from llmtune.annotate.suspects import find_suspects
-from llmtune.annotate.tasks import places_of, sample
+from llmtune.annotate.tasks import places_of, shuffled
 from llmtune.corpus.readers.html import page_text
 from llmtune.corpus.store import Document, write_split
 
@@ -127,7 +127,7 @@ def _active(texts: list[str], families: list[str]) -> None:
         with tempfile.TemporaryDirectory() as place:
             corpus = Path(place)
             write_split(corpus, "train", [Document(str(n), texts[n], None, "pages", None, "", str(n)) for n in free])
-            ids = sample(places_of(corpus, "train"), len(free), seed)
+            ids = shuffled(places_of(corpus, "train"), seed)
             for how in ("chance", "margin", "entropy"):
                 known = ids[:20]
                 while True:

@@ -36,10 +36,10 @@ def choose_next(
     seed: int,
 ) -> list[Task]:
     """`number` documents of a split to label next, fewer if it has no more: none that is labelled or shares a group
-    with one that is, one of each group. Of `pool` drawn by chance, the `_CANDIDATES` times `number` that the
-    classifier is least sure about are clustered by k-means, weighted by how unsure it is, and the one nearest to each
-    centre is taken (Zhdanov 2019, "Diverse mini-batch active learning"). Adds to `labels.notes` which labelled
-    documents the corpus does not have, or has with another text.
+    with one that is, one of each group. Of `pool` (`number`, if that is more) drawn by chance, the `_CANDIDATES` times
+    `number` that the classifier is least sure about are clustered by k-means, weighted by how unsure it is, and the one
+    nearest to each centre is taken (Zhdanov 2019, "Diverse mini-batch active learning"). Adds to `labels.notes` which
+    labelled documents the corpus does not have, or has with another text.
 
     by: `margin`, the difference of the two largest probabilities; or `entropy` of all
     """
@@ -60,7 +60,8 @@ def choose_next(
     if not free:
         raise LlmtuneError(f"every group of documents in '{split}' has a label already", where=str(corpus))
     groups = len({place.group for place in free})
-    ids = shuffled(free, seed)[: min(pool, groups)]  # the first of each group stand before the second of any
+    # One of each group at most: the first of each stand before the second of any.
+    ids = shuffled(free, seed)[: min(max(pool, number), groups)]
     tasks = tasks_of(corpus, [split], ids, most_characters)
     of_texts = features([*texts.values(), *(task.text for task in tasks)])
     model = classifier().fit(of_texts[: len(texts)], [given[id] for id in texts])

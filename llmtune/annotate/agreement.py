@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 
@@ -94,5 +94,5 @@ def _pair(votes: Votes, names: Sequence[str], first: str, second: str) -> Pair:
     metrics = need("sklearn.metrics", "Cohen's kappa")
     same = sum(one == other for one, other in both) / len(both)
     # Of one label throughout kappa is 0/0, for which the library warns and gives NaN.
-    kappa = metrics.cohen_kappa_score(*zip(*both, strict=True)) if len({*sum(both, ())}) > 1 else math.nan
+    kappa = metrics.cohen_kappa_score(*zip(*both, strict=True)) if len({*chain.from_iterable(both)}) > 1 else math.nan
     return Pair(first, second, len(both), same, None if math.isnan(kappa) else float(kappa))

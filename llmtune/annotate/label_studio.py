@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from llmtune.annotate.rows import Row
 from llmtune.annotate.tasks import Task
+from llmtune.annotate.visible import visible
 from llmtune.corpus.text import printable
 from llmtune.errors import LlmtuneError
 
@@ -49,6 +50,8 @@ def studio_rows(path: str, tasks: Sequence[Any]) -> Iterator[Row]:
             "text": printable(text) if isinstance(text, str) else None,
         }
         annotations = task.get("annotations") or [{}]
+        if not isinstance(annotations, list):
+            raise LlmtuneError("is not as Label Studio exports it: no list of annotations", where=f"{path}, {where}")
         for annotation in annotations:
             try:
                 label, annotator = _choice(annotation, f"{path}, {where}"), _person(annotation)
@@ -64,9 +67,9 @@ def _choice(annotation: dict[str, Any], where: str) -> str | None:
     chosen = [choice for one in results for choice in one.get("value", {}).get("choices", ())]
     if len(chosen) > 1:
         raise LlmtuneError(
-            f"has several labels: {', '.join(map(str, chosen))}", where=where, fix="choose one label a task"
+            f"has several labels: {visible(', '.join(map(str, chosen)))}", where=where, fix="choose one label a task"
         )
-    return printable(str(chosen[0])).strip() if chosen else None
+    return visible(str(chosen[0]).strip()) if chosen else None
 
 
 def _person(annotation: dict[str, Any]) -> str | None:
@@ -74,4 +77,4 @@ def _person(annotation: dict[str, Any]) -> str | None:
     person = annotation.get("completed_by")
     if isinstance(person, dict):
         person = person.get("email") or person.get("id")
-    return None if person is None else printable(str(person))
+    return None if person is None else visible(str(person))

@@ -12,7 +12,7 @@ from llmtune.annotate.export import ASKED, Asked, read_asked
 from llmtune.annotate.reading import read_rows
 from llmtune.annotate.rows import Row
 from llmtune.annotate.tasks import text_hash
-from llmtune.corpus.text import printable
+from llmtune.annotate.visible import visible
 from llmtune.errors import LlmtuneError
 
 _NAMED = 5  # ids in a message
@@ -78,7 +78,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
     if len({path.resolve() for path in paths}) < len(paths):
         raise LlmtuneError("a file is named twice", where=", ".join(map(str, paths)), fix="name each file once")
     stems = Counter(path.stem for path in paths)
-    return [printable(path.stem if stems[path.stem] == 1 else path.as_posix()) for path in paths]
+    return [visible(path.stem if stems[path.stem] == 1 else path.as_posix()) for path in paths]
 
 
 def _check(path: Path, rows: Sequence[Row], asked: Asked, labels: Labels) -> None:
@@ -129,7 +129,7 @@ def _take_in(
             repeated.append(row.id)
         if (earlier := votes.setdefault(annotator, row.label)) != row.label:
             raise LlmtuneError(
-                f"{annotator} labelled {row.id} twice, as '{earlier}' and as '{row.label}'",
+                f"{annotator} labelled {visible(row.id)} twice, as '{earlier}' and as '{row.label}'",
                 where=f"{path}, {row.where}",
                 fix="keep one of the two",
             )
@@ -141,8 +141,8 @@ def _take_in(
 
 def note_ids(labels: Labels, what: str, ids: list[str]) -> None:
     """Add a note that names the first few ids."""
-    labels.notes.append(f"{what}: {_some(ids)}")
+    labels.notes.append(f"{visible(what)}: {_some(ids)}")
 
 
 def _some(ids: list[str]) -> str:
-    return ", ".join(ids[:_NAMED]) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")
+    return visible(", ".join(ids[:_NAMED])) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")

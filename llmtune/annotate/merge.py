@@ -24,7 +24,7 @@ _STILL = 1e-7  # no probability moves by more: done
 
 @dataclass(frozen=True)
 class Merged:
-    """What several annotators' labels of one id come to. tie: the votes alone have no majority."""
+    """What several annotators' labels of one id come to. tie: no single label has most votes."""
 
     label: str
     probabilities: dict[str, float]

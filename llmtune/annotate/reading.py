@@ -10,6 +10,7 @@ from typing import Any
 from llmtune.annotate.cells import read_table
 from llmtune.annotate.label_studio import studio_rows
 from llmtune.annotate.rows import Row
+from llmtune.annotate.visible import visible
 from llmtune.corpus.text import printable
 from llmtune.errors import LlmtuneError
 
@@ -22,6 +23,7 @@ def read_rows(path: Path) -> list[Row]:
         raise LlmtuneError(
             f"can't be read: {error.strerror}", where=str(path), fix="name a file of labels: .csv, .jsonl or .json"
         ) from error
+    data = _utf8(path, data)
     beginning = data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if beginning == b"[":
         tasks = _json(data, str(path))
@@ -36,6 +38,19 @@ def read_rows(path: Path) -> list[Row]:
     if not rows:
         raise LlmtuneError("holds no rows", where=str(path), fix="name a file with an `id` and a `label` for each row")
     return rows
+
+
+def _utf8(path: Path, data: bytes) -> bytes:
+    """The data in UTF-8, if it begins with the mark of UTF-16 (Excel's "Unicode text", PowerShell's `>`); else as it
+    is."""
+    if data[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        return data
+    try:
+        return data.decode("utf-16").encode()
+    except UnicodeDecodeError as error:
+        raise LlmtuneError(
+            f"is not UTF-16: {error.reason} at byte {error.start + 1}", where=str(path), fix="save it in UTF-8"
+        ) from error
 
 
 def _lines(path: Path, data: bytes) -> Iterator[tuple[int, Any]]:
@@ -59,7 +74,8 @@ def _row(path: Path, where: str, record: Any) -> Row:
     id_column = "document" if "document" in columns else "id"
     if id_column not in columns or "label" not in columns:
         raise LlmtuneError(
-            f"has no column '{'id' if id_column not in columns else 'label'}'; it has: {', '.join(columns) or 'none'}",
+            f"has no column '{'id' if id_column not in columns else 'label'}'; "
+            f"it has: {visible(', '.join(columns)) or 'none'}",
             where=f"{path}, {where}",
             fix="name the columns `id` and `label`",
         )
@@ -75,8 +91,8 @@ def _row(path: Path, where: str, record: Any) -> Row:
         where,
         id,
         None if text is None else printable(str(text)),
-        None if skipped else (_text(label) or None),
-        _text(record.get("annotator")) or None,
+        None if skipped else (visible(_text(label)) or None),
+        visible(_text(record.get("annotator"))) or None,
         _text(record.get("group")) or None,
     )
 

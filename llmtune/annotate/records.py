@@ -12,9 +12,19 @@ from llmtune.files import write_text
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise LlmtuneError if there is something: it may be somebody's labels."""
+    """Raise LlmtuneError if there is something, which may be somebody's labels, or if there can be nothing."""
     if path.exists():
         raise LlmtuneError("is there already, and may hold labels", where=str(path), fix="name a new one")
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    if not nearest.is_dir():
+        raise LlmtuneError(f"can't be made: {nearest} is no folder", where=str(path), fix="name one in a folder")
+
+
+def refuse_records(path: Path) -> None:
+    """Raise LlmtuneError if `write_records` could not write this file."""
+    refuse_existing(path)
+    if path.suffix not in (".jsonl", ".csv"):
+        raise LlmtuneError("ends neither in .jsonl nor in .csv", where=str(path), fix="name the file so")
 
 
 def write_lines(path: Path, records: Sequence[Mapping[str, object]]) -> None:
@@ -24,13 +34,11 @@ def write_lines(path: Path, records: Sequence[Mapping[str, object]]) -> None:
 
 def write_records(path: Path, columns: Sequence[str], records: Sequence[Sequence[object]]) -> None:
     """Write a new `.jsonl` or `.csv` file. In a cell, a mapping becomes `spam: 0.9; ham: 0.1`."""
-    refuse_existing(path)
+    refuse_records(path)
     if path.suffix == ".jsonl":
         write_lines(path, [dict(zip(columns, record, strict=True)) for record in records])
-    elif path.suffix == ".csv":
-        write_table(path, columns, [[_cell(value) for value in record] for record in records])
     else:
-        raise LlmtuneError("ends neither in .jsonl nor in .csv", where=str(path), fix="name the file so")
+        write_table(path, columns, [[_cell(value) for value in record] for record in records])
 
 
 def _cell(value: object) -> object:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Row:
     """One label of one annotator. where: its line or task. label: None if not labelled yet. annotator: None if the
-    file does not say."""
+    file does not say. Labels and annotators are `visible`; ids and texts are as exported."""
 
     where: str
     id: str

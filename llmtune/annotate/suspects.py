@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def find_suspects(labels: Labels, seed: int) -> list[Suspect]:
         raise LlmtuneError("the labelled rows hold no text", fix="keep the column `text`")
     if bare := [id for id in labels.votes if id not in given]:
         note_ids(labels, f"{len(bare)} labelled rows have no text and are not judged", bare)
-    group = {id: labels.groups.get(id, text_hash(labels.texts[id])) for id in given}
+    group = _groups(labels, list(given))
     groups_of: dict[str, set[str]] = defaultdict(set)
     for id, label in given.items():
         groups_of[label].add(group[id])
@@ -68,6 +69,25 @@ def find_suspects(labels: Labels, seed: int) -> list[Suspect]:
         id = ids[index]
         suspects.append(Suspect(id, labels.texts[id], given[id], names[best], float(row[best]), of_label))
     return suspects
+
+
+def _groups(labels: Labels, ids: Sequence[str]) -> dict[str, str]:
+    """The group of each id. Ids share one where `labels` says so, where their texts are the same, and where others
+    link them so: a corpus of several sources may have one text in two groups."""
+    above: dict[str, str] = {}
+
+    def top(name: str) -> str:
+        while (higher := above.setdefault(name, name)) != name:
+            above[name] = above[higher]  # halves the way for the next
+            name = higher
+        return name
+
+    names = {}
+    for id in ids:
+        of_text = text_hash(labels.texts[id])
+        names[id] = labels.groups.get(id, of_text)
+        above[top(of_text)] = top(names[id])
+    return {id: top(name) for id, name in names.items()}
 
 
 def write_suspects(path: Path, suspects: list[Suspect]) -> None:

@@ -52,19 +52,22 @@ def places_of(corpus: Path, split: str) -> Iterator[Place]:
 
 
 def sample(places: Iterable[Place], number: int, seed: int) -> list[str]:
-    """Ids of `number` documents (all, if there are fewer), as if drawn by chance: each source gives its share of them
-    and at least one, and one document of each group goes before the second of any. Documents added to the corpus
-    later move few others into or out of it."""
+    """Ids of `number` documents (all, if there are fewer), as if drawn by chance and in an order by chance: each source
+    gives its share of them and at least one, and one document of each group goes before the second of any. Documents
+    added to the corpus later move few others into or out of it."""
     by_source: dict[str, list[Place]] = defaultdict(list)
     for place in places:
         by_source[place.source].append(place)
     shares = _shares({source: len(of_it) for source, of_it in by_source.items()}, number)
-    return [id for source in sorted(by_source) for id in shuffled(by_source[source], seed)[: shares[source]]]
+    chosen = {id for source, of_it in by_source.items() for id in shuffled(of_it, seed)[: shares[source]]}
+    # By another hash than the one that chose: of a large source only the lowest are taken by that, of one that gives
+    # its single document whatever it has, which would so stand last.
+    return shuffled((one for of_it in by_source.values() for one in of_it if one.id in chosen), seed, "annotate order")
 
 
-def shuffled(places: Iterable[Place], seed: int) -> list[str]:
-    """Ids in an order by a hash of seed and id; the second document of a group behind the first of every other."""
-    order = sorted(places, key=lambda place: seed_of(seed, "annotate", place.id))
+def shuffled(places: Iterable[Place], seed: int, use: str = "annotate") -> list[str]:
+    """Ids in an order by a hash of seed, use and id; the second document of a group behind the first of every other."""
+    order = sorted(places, key=lambda place: seed_of(seed, use, place.id))
     seen: dict[str, int] = defaultdict(int)
     rank: dict[str, int] = {}  # of a document in its group
     for place in order:

@@ -79,6 +79,7 @@ def agreement(
 
     from llmtune.annotate.agreement import agreement_of, confusion
     from llmtune.annotate.labels import read_labels
+    from llmtune.annotate.visible import visible
 
     console, labels = _console(), read_labels(files, export)
     _print_labels(console, labels)
@@ -103,7 +104,7 @@ def agreement(
     console.print(table)
     console.print(f"{len(found.disputed):,} disputed documents:")
     for id in found.disputed[:number]:
-        console.print(f"  {id}: " + ", ".join(f"{who} {label}" for who, label in labels.votes[id].items()))
+        console.print(f"  {visible(id)}: " + ", ".join(f"{who} {label}" for who, label in labels.votes[id].items()))
     if len(found.disputed) > number:
         console.print(f"  and {len(found.disputed) - number:,} more: --number {len(found.disputed)}")
 
@@ -121,7 +122,10 @@ def merge(
     from llmtune.annotate.labels import read_labels
     from llmtune.annotate.merge import merge as merge_labels
     from llmtune.annotate.merge import write_merged
+    from llmtune.annotate.records import refuse_records
+    from llmtune.annotate.visible import visible
 
+    refuse_records(out)
     console, labels = _console(), read_labels(files, export)
     result = merge_labels(labels, method)
     write_merged(out, labels, result)
@@ -129,17 +133,20 @@ def merge(
     for annotator, accuracy in result.accuracy.items():
         console.print(f"{annotator}: right in {accuracy:.1%} of labels, as far as the votes tell")
     ties = [id for id, one in result.merged.items() if one.tie]
-    named = f": {', '.join(ties[:5])}{' …' if len(ties) > 5 else ''}" if ties else ""
-    console.print(f"{len(result.merged):,} labels in {out}; {len(ties):,} without a majority{named}")
+    named = f": {visible(', '.join(ties[:5]))}{' …' if len(ties) > 5 else ''}" if ties else ""
+    console.print(f"{len(result.merged):,} labels in {out}; {len(ties):,} with no single most frequent label{named}")
 
 
 @app.command("errors")
 def errors(file: FileArgument, out: OutFile, export: ExportOption = None, seed: SeedOption = 0) -> None:
     """Find labels that are likely wrong, most suspect first (confident learning)."""
     from llmtune.annotate.labels import read_labels
+    from llmtune.annotate.records import refuse_records
     from llmtune.annotate.suspects import find_suspects, write_suspects
+    from llmtune.annotate.visible import visible
     from llmtune.cli.progress import TerminalMonitor
 
+    refuse_records(out)
     console, labels = _console(), read_labels([file], export)
     with TerminalMonitor() as monitor, monitor.bar("looking for label errors"):
         suspects = find_suspects(labels, seed)
@@ -147,7 +154,7 @@ def errors(file: FileArgument, out: OutFile, export: ExportOption = None, seed: 
     _print_labels(console, labels)
     console.print(f"{len(suspects):,} of {len(labels.votes):,} labels are suspected, in {out}")
     for one in suspects[:5]:
-        console.print(f"  {one.id}: {one.label}, rather {one.suggested} ({one.probability:.0%})")
+        console.print(f"  {visible(one.id)}: {one.label}, rather {one.suggested} ({one.probability:.0%})")
 
 
 @app.command("next")
@@ -161,7 +168,9 @@ def next_(
     by: Annotated[
         Literal["margin", "entropy"], typer.Option(help="How to measure what the classifier is unsure about.")
     ] = "margin",
-    pool: Annotated[int, typer.Option(min=1, help="Of so many documents, drawn by chance, the best are taken.")] = 5000,
+    pool: Annotated[
+        int, typer.Option(min=1, help="Of so many documents (at least --number), drawn by chance, the best are taken.")
+    ] = 5000,
     format: FormatOption = "csv",
     annotators: AnnotatorsOption = 1,
     characters: CharactersOption = 8000,

@@ -109,8 +109,9 @@ def _name_or_block(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+_Name = Annotated[str, Field(min_length=1)]
 # As a setting: a bare name, or a block of it.
-NamedModel = Annotated[ModelReference, BeforeValidator(_name_or_block, json_schema_input_type=str | ModelReference)]
+NamedModel = Annotated[ModelReference, BeforeValidator(_name_or_block, json_schema_input_type=_Name | ModelReference)]
 
 
 def looks_like_path(name: str) -> bool:

@@ -24,11 +24,6 @@ def json_schema() -> dict[str, Any]:
     recipe["properties"]["stages"]["items"] = {
         "oneOf": [_one_key(kind, cls, refs[cls, "validation"]) for kind, cls in kinds.items()]
     }
-    model = recipe["properties"]["model"]
-    recipe["properties"]["model"] = {
-        "anyOf": [{"type": "string", "minLength": 1}, {"$ref": model.pop("$ref")}],
-        **model,
-    }
     return {
         "$schema": DIALECT,
         **_with_underscores(recipe),

@@ -52,6 +52,7 @@ def test_what_is_chosen(corpus: Path) -> None:
     for changes in ({"seed": 1}, {"pool": 12}):
         assert choose_next(corpus, labels, **{**ASKED, **changes}) != tasks
     assert [task.id for task in choose_next(corpus, labels, **{**ASKED, "split": "valid"})] == ["other"]
+    assert len(choose_next(corpus, labels, **{**ASKED, "number": 20, "pool": 5})) == 20
     assert len(choose_next(corpus, labels, **{**ASKED, "number": 500})) == 50  # one of each group without a label
 
 

@@ -28,6 +28,7 @@ ODD = [
     "-list",
     "@here",
     "\tcell",
+    "\n=1+1",
     "＝１",
     "a\nb\r\nc\rd",
     '"',
@@ -57,7 +58,7 @@ def test_no_cell_is_a_formula(tmp_path_factory: pytest.TempPathFactory, rows: li
     write_table(path, ["one", "two"], rows)
     assert path.read_bytes().startswith(b"\xef\xbb\xbf")  # else Excel takes it for its own code page
     cells = [cell for row in csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")) for cell in row]
-    assert not any(cell.startswith(tuple("=+-@\t\r＝＋－＠")) for cell in cells)
+    assert not any(cell.startswith(tuple("=+-@\t\r\n＝＋－＠")) for cell in cells)
     again = [list(row.values()) for _, row in read_table(path, path.read_bytes())]
     assert again == [row for row in rows if any(row)]
 
@@ -77,6 +78,30 @@ def test_tables_as_spreadsheets_save_them(tmp_path: Path, delimiter: str, encodi
         ("a", "Ü, b;\nc", "spam", "line 2"),
         ("b", "x", None, "line 4"),
     ]
+
+
+def test_cells_left_out_at_the_end_of_a_row_are_empty(tmp_path: Path) -> None:
+    (tmp_path / "anna.csv").write_text("id,text,label\na,hello,x\nb,hello\nc\n")
+    rows = read_rows(tmp_path / "anna.csv")
+    assert [(row.id, row.text, row.label) for row in rows] == [
+        ("a", "hello", "x"),
+        ("b", "hello", None),
+        ("c", "", None),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_json_in_utf_16(tmp_path: Path, encoding: str) -> None:
+    for name, text in (
+        ("lines.jsonl", '{"id": "ä", "label": "x"}\r\n'),
+        ("array.json", '[{"id": "ä", "label": "x"}]'),
+        (
+            "studio.json",
+            json.dumps([{"data": {"document": "ä"}, "annotations": [annotation("x")]}], ensure_ascii=False),
+        ),
+    ):
+        (tmp_path / name).write_bytes(f"\ufeff{text}".encode(encoding))
+        assert [(row.id, row.label) for row in read_rows(tmp_path / name)] == [("ä", "x")]
 
 
 def test_files_for_several_annotators_are_the_same(tmp_path: Path) -> None:
@@ -145,6 +170,24 @@ def test_lone_surrogates_are_spelt_out(tmp_path: Path) -> None:
     assert (row.text, row.label) == ("\\ud800", "\\udfff")
 
 
+def test_control_characters_of_labels_and_annotators_are_spelt_out(tmp_path: Path) -> None:
+    """A terminal would act on them. Texts and ids, which must be those exported, stay."""
+    said, spelt = "\x1b[31mred\u202e\x07", "\\x1b[31mred\\u202e\\x07"
+    record = {"id": said, "text": said, "label": f"{said}\n", "annotator": said}
+    (tmp_path / "lines.jsonl").write_text(json.dumps(record))
+    (tmp_path / "table.csv").write_text(f"id,text,label,annotator\n{said},{said},{said},{said}\n")
+    tasks = [{"data": {"document": said, "text": said}, "annotations": [annotation(said, completed_by=said)]}]
+    (tmp_path / "studio.json").write_text(json.dumps(tasks))
+    for name in ("lines.jsonl", "table.csv", "studio.json"):
+        (row,) = read_rows(tmp_path / name)
+        assert (row.id, row.text, row.label, row.annotator) == (said, said, spelt, spelt)
+    for content in (f"id,{said}\na,b\n", f"id,{said},{said}\na,b,c\n"):
+        (tmp_path / "columns.csv").write_text(content)
+        with pytest.raises(LlmtuneError) as raised:
+            read_rows(tmp_path / "columns.csv")
+        assert spelt in raised.value.what
+
+
 @pytest.mark.parametrize(
     ("name", "content", "where", "message"),
     [
@@ -155,12 +198,14 @@ def test_lone_surrogates_are_spelt_out(tmp_path: Path) -> None:
         ("a.csv", b'id,label\na,"b\n', "line 2", "is no CSV: unexpected end of data"),
         ("a.csv", "id,label\nä,b\n".encode("cp1252"), "a.csv", "is not UTF-8: byte 10 is 0xe4"),
         ("a.csv", b"", "a.csv", "holds no rows"),
-        ("a.csv", b"\xff\xfea", "a.csv", "is not UTF-16"),
+        ("a.csv", b"\xff\xfea", "a.csv", "is not UTF-16: truncated data at byte 3"),
+        ("a.csv", b"id,Label,label\na,b,c\n", "line 1", "has several columns 'label'"),
         ("a.jsonl", b'{"id": "a", "label": "x"}\n{"id": \n', "line 2", "is no JSON"),
         ("a.jsonl", b'{"id": "a", "label": ["x", "y"]}\n', "line 1", r'several labels: \["x", "y"\]'),
         ("a.jsonl", b'{"id": "\xe4", "label": "x"}\n', "line 1", "is not UTF-8"),
         ("a.json", b'[{"data": {"text": "x"}}]', "task 1", "has no data.document"),
         ("a.json", b'[{"data": {"document": "a"}, "annotations": [7]}]', "task 1", "is not as Label Studio exports it"),
+        ("a.json", b'[{"data": {"document": "a"}, "annotations": 7}]', "task 1", "is not as Label Studio exports it"),
         ("a.json", b'["x"]', "record 1", "has no column 'id'; it has: none"),
         ("a.json", b"[" * 100_000, "a.json", "is no JSON"),
         ("a.json", json.dumps([{"data": {"document": "a"}, "annotations": [annotation("x", "y")]}]).encode(), "task 1",

@@ -110,6 +110,20 @@ def test_what_is_refused(folder: Path, changes: dict[str, object], message: str,
     assert fix in str(raised.value.fix)
 
 
+def test_control_characters_of_ids_are_spelt_out_where_they_are_told(tmp_path: Path) -> None:
+    tasks = [Task("\x1b[31m", "one", "g"), Task("b", "two", "g")]
+    write_export(tmp_path / "out", tasks, ["x", "y"], "jsonl")
+    path = tmp_path / "out" / "tasks.jsonl"
+    write_lines(path, [{"id": "b", "label": "x"}])
+    assert read_labels([path]).notes == [f"{path}: 1 of 2 exported documents are not in it: \\x1b[31m"]
+    write_lines(path, [{"id": "\x1b[31m", "label": label} for label in "xy"])
+    with pytest.raises(LlmtuneError, match=r"tasks labelled \\x1b\[31m twice"):
+        read_labels([path])
+    other = path.rename(tmp_path / "out" / "\x1b[31m.jsonl")
+    write_lines(other, [{"id": "b", "label": "x"}])
+    assert read_labels([other]).annotators == ["\\x1b[31m"]
+
+
 def test_nothing_labelled_yet(tmp_path: Path) -> None:
     write_export(tmp_path / "out", [Task("a", "one", "g")], ["x", "y"], "csv")
     with pytest.raises(LlmtuneError, match="nothing is labelled yet"):

@@ -110,6 +110,11 @@ def test_ties_of_the_majority_are_told() -> None:
     assert result.accuracy == {"x": 0.75, "y": 0.75, "z": 1.0}
 
 
+def test_most_of_the_votes_need_not_be_half_of_them() -> None:
+    votes = {"a": dict(zip("vwxyz", ("spam", "spam", "ham", "eggs", "tea"), strict=True))}
+    assert not merge(Labels(["eggs", "ham", "spam", "tea"], votes), "majority").merged["a"].tie
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
 def test_written_and_read_again(tmp_path: Path, suffix: str) -> None:
     labels = labels_of(drawn((0.9, 0.8, 0.7), 20, 2, seed=2)[1])
@@ -130,3 +135,12 @@ def test_another_kind_of_file(tmp_path: Path) -> None:
     labels = labels_of(drawn((0.9,), 3, 2, seed=2)[1])
     with pytest.raises(LlmtuneError, match=r"neither in .jsonl nor in .csv"):
         write_merged(tmp_path / "merged.xlsx", labels, merge(labels, "majority"))
+
+
+def test_a_file_below_a_file(tmp_path: Path) -> None:
+    labels = labels_of(drawn((0.9,), 3, 2, seed=2)[1])
+    (tmp_path / "file").touch()
+    for name in ("file/merged.csv", "file/folder/merged.csv"):
+        with pytest.raises(LlmtuneError, match=r"can't be made: .*/file is no folder") as raised:
+            write_merged(tmp_path / name, labels, merge(labels, "majority"))
+        assert raised.value.where == str(tmp_path / name)

@@ -33,7 +33,8 @@ def test_flipped_labels_are_found(tmp_path: Path) -> None:
 
 
 def test_groups_are_never_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong label on two copies: each would be taught by the other, were they not kept together."""
+    """A wrong label on copies: each would be taught by the others, were they not kept together. Two are of one group,
+    and a third of another group has the text of one of them."""
     labels, _ = with_flips(0, 12, seed=2)
     copied = list(labels.votes)[:2]
     sides: list[tuple[set[str], set[str]]] = []
@@ -43,12 +44,17 @@ def test_groups_are_never_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None
             labels.votes[f"{id}~{copy}"] = {"anna": wrong}
             labels.texts[f"{id}~{copy}"] = f"{labels.texts[id]} {copy}"
             labels.groups[f"{id}~{copy}"] = f"group of {id}"
+        labels.votes[f"{id}~again"] = {"anna": wrong}
+        labels.texts[f"{id}~again"] = f"{labels.texts[id]}\n1"
+        labels.groups[f"{id}~again"] = f"another group of {id}"
+    copies = [place for place, id in enumerate(labels.votes) if id.startswith(f"{copied[0]}~")]
 
     def split(self: object, of_texts: object, numbers: list[int], groups: list[str]) -> list[object]:
         parts = original(self, of_texts, numbers, groups)
         found = list(parts)
         for seen, unseen in found:
             sides.append(({groups[place] for place in seen}, {groups[place] for place in unseen}))
+            assert len({place in seen for place in copies}) == 1
         return found
 
     from sklearn.model_selection import StratifiedGroupKFold
@@ -58,7 +64,8 @@ def test_groups_are_never_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None
     find_suspects(labels, seed=0)
     assert len(sides) == 5
     assert all(not seen & unseen for seen, unseen in sides)
-    assert {f"group of {id}" for id in copied} <= set.union(*(unseen for _, unseen in sides))
+    of_copies = {name for _, unseen in sides for name in unseen if "group of" in name}
+    assert {name.removeprefix("another ") for name in of_copies} == {f"group of {id}" for id in copied}
 
 
 def test_rows_without_a_text_are_told() -> None:

@@ -42,6 +42,17 @@ def test_the_same_seed_the_same_documents() -> None:
     assert len(set(before) & set(after)) >= 50
 
 
+def test_those_who_stop_early_have_labelled_of_every_source() -> None:
+    """Of each half of thirty samples: two large sources give about as much, one of a single document is in some."""
+    first: Counter[str] = Counter()
+    for seed in range(30):
+        ids = sample(places(a=300, b=300, c=1), 60, seed)
+        first.update(id[0] for id in ids[:30])
+    assert first["a"] == pytest.approx(450, abs=60)
+    assert first["b"] == pytest.approx(450, abs=60)
+    assert 8 <= first["c"] <= 22
+
+
 def test_one_of_each_group_first() -> None:
     crowd = [Place(f"s/{n}", "s", "one" if n < 50 else str(n)) for n in range(60)]
     assert sum(int(id[2:]) < 50 for id in sample(crowd, 11, seed=0)) == 1

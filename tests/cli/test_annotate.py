@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from llmtune.annotate.records import write_lines
 from llmtune.corpus.store import Document, write_split
 from llmtune.files import write_json
 from tests.annotate.documentation import docstrings
@@ -108,10 +109,27 @@ def test_one_clear_message(llmtune: Call, tmp_path: Path) -> None:
         (("export", corpus, tmp_path / "out", "--labels", "spam"), "'spam' are not two or more different labels"),
         (("export", corpus, tmp_path / "out", "--labels", "a,b", "--split", "test"), "there is no 'test'"),
         (("export", corpus, tmp_path / "out", "--labels", "a,b"), "there is no document to label"),
+        (("export", corpus, tmp_path / "anna.csv" / "out", "--labels", "a,b"), "anna.csv is no folder"),
         (("agreement", tmp_path / "anna.csv"), "is not UTF-8: byte 10 is 0xe4"),
+        # What is wrong with OUT is said before anything else is done.
+        (("errors", tmp_path / "anna.csv", tmp_path / "out.xlsx"), "ends neither in .jsonl nor in .csv"),
+        (("merge", tmp_path / "anna.csv", tmp_path / "out.xlsx"), "ends neither in .jsonl nor in .csv"),
     ):
         done = llmtune("annotate", *arguments)
         assert done.returncode == 1
         assert message in " ".join(done.stderr.split())
         assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_no_control_character_reaches_the_terminal(llmtune: Call, tmp_path: Path) -> None:
+    for name in ("anna", "ben"):
+        rows = [{"id": f"{place}\x1b[31m", "text": "one", "label": f"{name}\x1b[32m"} for place in range(2)]
+        write_lines(tmp_path / f"{name}.jsonl", rows)
+    files = [tmp_path / "anna.jsonl", tmp_path / "ben.jsonl"]
+    for arguments in (("agreement", *files), ("merge", *files, tmp_path / "merged.csv")):
+        done = llmtune("annotate", *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "\x1b" not in done.stdout
+        assert "0\\x1b[31m" in done.stdout
+        assert "anna\\x1b[32m" in done.stdout

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,13 @@ from llmtune.augment.instruct.outline import sections_of
 from llmtune.augment.instruct.settings import InstructSettings
 from llmtune.augment.instruct.sheet import Judged, Sheet, read_sheets, sheet_of, write_sheets
 from llmtune.augment.instruct.tally import Tally, card_of, metrics_of, section_of
+from llmtune.augment.instruct.wording import wording_of
 from llmtune.corpus.dropped import CONTAMINATED
 from llmtune.corpus.dropped import NAME as DROPPED
-from llmtune.corpus.store import SPLITS, Document, Message, read_split, write_split
+from llmtune.corpus.store import SPLITS, Document, Message, named, read_split, write_split
 from llmtune.corpus.text import content_hash
 from llmtune.errors import LlmtuneError
-from llmtune.files import read_json, write_json
+from llmtune.files import content_fingerprint, fingerprint, read_json, write_json
 from llmtune.monitor import Monitor
 
 _REPLIES = "replies.sqlite"
@@ -47,37 +48,37 @@ def instruct(
     corpus: Path, settings: InstructSettings, output: Path, work: Path, seed: int, monitor: Monitor | None = None
 ) -> dict[str, Any]:
     """Write the corpus with the pairs into the folder `output`; returns its metrics. `work` keeps what was made, so
-    that a job that was stopped or killed goes on there and ends in the same bytes.
+    that a job that was stopped or killed goes on there and ends in the same bytes; others may use it too.
 
     Raises LlmtuneError when there are pairs already, or none could be made; Stopped."""
     monitor = monitor or Monitor()
+    if settings.keep_documents:
+        _refuse_pairs(corpus)
     replies = Replies(work / _REPLIES, settings.generate) if settings.generate else None
+    place = work / _name(corpus, settings)
     try:
         if settings.generate and replies:
             ask_for_all(corpus, settings.generate, replies, seed, monitor)
         for split in SPLITS:
-            write_sheets(corpus, split, work / split, partial(_sheet, settings, replies), monitor)
+            write_sheets(corpus, split, place / split, partial(_sheet, settings, replies), monitor)
     finally:
         if replies:
             replies.close()
     card = read_json(corpus / "card.json")
-
-    def sheets() -> Iterator[Sheet]:
-        return chain.from_iterable(read_sheets(work / split) for split in SPLITS)
-
-    choice = Choice(settings, sheets, seed)
     read = card["splits"]["train"].get("characters_read", card["splits"]["train"]["characters"])
-    often, reached = choice.share(read_sheets(work / "train"), read, lambda one: _size(one, settings))
+    choice = Choice(settings, lambda split: read_sheets(place / split), partial(_size, settings), read, seed)
     tally = Tally(settings, seed)
-    _write(corpus, settings, choice, often, work, output, tally)
+    _write(corpus, settings, choice, output, tally)
     if not tally.pairs["train"]:
         raise LlmtuneError(
             f"no pair could be made from the train split: {tally.sentence() or 'its documents have no such structure'}",
             where=str(corpus),
             fix="loosen `instruct`'s settings (rules, min_answer, max_answer), or leave the stage out",
         )
-    if not reached:
-        monitor.note(f"The pairs are read {often:g} times an epoch, and still make less than `share`: {settings.share}")
+    if not choice.reached:
+        monitor.note(
+            f"The pairs are read {choice.often:g} times an epoch, and still make less than `share`: {settings.share}"
+        )
     for split in ("valid", "test"):
         if not (settings.keep_documents or tally.pairs[split]):
             monitor.note(f"The {split} split is empty: no pair could be made from its documents")
@@ -93,11 +94,11 @@ def made_of(document: Document, settings: InstructSettings) -> tuple[Judged, ...
     text = document.text or ""
     if not words.is_english(text):
         return None
-    sections = sections_of(text)
+    sections, wording = sections_of(text), wording_of(text)
     drafts: dict[str, Iterator[Draft]] = {
-        "headings": heading_drafts(sections, text, settings.subject, settings.max_answer),
-        "definitions": definition_drafts(sections, text, settings.subject),
-        "code": code_drafts(sections, text, settings.subject),
+        "headings": heading_drafts(sections, wording, settings.subject, settings.max_answer),
+        "definitions": definition_drafts(sections, wording, settings.subject),
+        "code": code_drafts(sections, wording, settings.subject),
     }
     found = []
     for one in chain.from_iterable(drafts[rule] for rule in settings.rules):
@@ -114,44 +115,40 @@ def _sheet(settings: InstructSettings, replies: Replies | None, document: Docume
     return sheet_of(document, judged)
 
 
-def _write(
-    corpus: Path, settings: InstructSettings, choice: Choice, often: float, work: Path, output: Path, tally: Tally
-) -> None:
+def _write(corpus: Path, settings: InstructSettings, choice: Choice, output: Path, tally: Tally) -> None:
     """The splits on disk."""
-    judged = choice.judged(chain.from_iterable(read_sheets(work / split) for split in SPLITS))
     for split in SPLITS:
-        documents = _originals(corpus, split) if settings.keep_documents else iter(())
-        of_split = islice(judged, sum(1 for _ in read_sheets(work / split)))
-        write_split(output, split, chain(documents, _pairs(split, of_split, settings, often, tally)))
+        documents = read_split(corpus, split) if settings.keep_documents else iter(())
+        write_split(output, split, chain(documents, _pairs(split, settings, choice, tally)))
     for name in (DROPPED, CONTAMINATED):
         if (corpus / name).exists():
             shutil.copyfile(corpus / name, output / name)
 
 
-def _pairs(
-    split: str,
-    judged: Iterable[tuple[Sheet, tuple[Judged, ...]]],
-    settings: InstructSettings,
-    often: float,
-    tally: Tally,
-) -> Iterator[Document]:
+def _pairs(split: str, settings: InstructSettings, choice: Choice, tally: Tally) -> Iterator[Document]:
     """The pairs of a split, told of to the tally."""
-    for sheet, found in judged:
-        made = [(one, None if one.reason else _pair(sheet, one.draft, settings, often)) for one in found]
+    for sheet, found in choice.judged(split):
+        made = [(one, None if one.reason else _pair(sheet, one.draft, settings, choice.often)) for one in found]
         tally.add(split, sheet, made)
         yield from (pair for _, pair in made if pair is not None)
 
 
-def _originals(corpus: Path, split: str) -> Iterator[Document]:
-    """What is in the corpus already."""
-    for document in read_split(corpus, split):
-        if _MARK in document.id:
-            raise LlmtuneError(
-                f"this corpus holds pairs made from its documents already: {document.id}",
-                where=str(corpus),
-                fix="take the corpus from before (`from:`)",
-            )
-        yield document
+def _refuse_pairs(corpus: Path) -> None:
+    """Raises LlmtuneError where the corpus has pairs of ours, which new ones would stand beside."""
+    for split in SPLITS:
+        for identity, _, _ in named(corpus, split):
+            if _MARK in identity:
+                raise LlmtuneError(
+                    f"this corpus holds pairs made from its documents already: {identity}",
+                    where=str(corpus),
+                    fix="take the corpus from before (`from:`)",
+                )
+
+
+def _name(corpus: Path, settings: InstructSettings) -> str:
+    """Of the sheets in the work folder: other documents or settings have others."""
+    told = settings.model_dump(mode="json", include=set(InstructSettings.model_fields))
+    return fingerprint([told, content_fingerprint([corpus])])
 
 
 def _pair(sheet: Sheet, draft: Draft, settings: InstructSettings, often: float) -> Document:
@@ -175,6 +172,6 @@ def _messages(draft: Draft, settings: InstructSettings) -> tuple[Message, ...]:
     return (*system, Message("user", draft.question), Message("assistant", draft.answer))
 
 
-def _size(one: Judged, settings: InstructSettings) -> int:
+def _size(settings: InstructSettings, one: Judged) -> int:
     """Characters of the pair."""
     return sum(len(message.content) for message in _messages(one.draft, settings))

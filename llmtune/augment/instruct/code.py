@@ -14,6 +14,7 @@ from llmtune.augment.instruct.draft import Draft
 from llmtune.augment.instruct.headings import bare
 from llmtune.augment.instruct.outline import Block, Section
 from llmtune.augment.instruct.prose import points_elsewhere, sentences_of, standing_alone
+from llmtune.augment.instruct.wording import Wording
 
 _OPENING = re.compile(
     r"^(?:(?:for (?:example|instance)|as an example|similarly|likewise|alternatively|now|then|next|finally|first|also|"
@@ -50,10 +51,11 @@ _ABOVE = re.compile(
     r"definition|declaration|line|program|call|expression|script|configuration|snippet)s?\b)"
 )
 _LEAST_WORDS, _MOST_WORDS = 3, 24  # of what is asked for
+_LONGEST = 600  # characters of the sentence that asks for it; one that never ends is none
 _LEAST_CODE = 8  # characters
 
 
-def code_drafts(sections: Sequence[Section], text: str, subject: str | None) -> Iterator[Draft]:
+def code_drafts(sections: Sequence[Section], wording: Wording, subject: str | None) -> Iterator[Draft]:
     """A draft of each code block that a sentence leads into, and of each that a paragraph explains."""
     for section in sections:
         blocks = section.blocks
@@ -64,7 +66,7 @@ def code_drafts(sections: Sequence[Section], text: str, subject: str | None) -> 
             behind = blocks[at + 1] if at + 1 < len(blocks) else None
             explained = _explanation(behind)
             leads = before.text.endswith(":") and before.kind in ("prose", "definition")
-            if leads and (draft := _how_to(before, block, explained, section, text, subject)):
+            if leads and (draft := _how_to(before, block, explained, section, wording, subject)):
                 yield draft
             elif explained:
                 yield Draft("code", f"What does this do?\n\n{block.text}", explained, behind.text if behind else "")
@@ -87,7 +89,7 @@ def _explanation(block: Block | None) -> str:
 
 
 def _how_to(
-    before: Block, code: Block, explained: str, section: Section, text: str, subject: str | None
+    before: Block, code: Block, explained: str, section: Section, wording: Wording, subject: str | None
 ) -> Draft | None:
     wanted = _wanted(sentences_of(before.text)[-1].rstrip(": "))
     if wanted is None:
@@ -98,16 +100,18 @@ def _how_to(
     if wanted.startswith("show "):
         asked = "How do I {}?"
     question = asked.format(_mine(wanted))
-    if words.is_name(title, text) and bare(title).casefold() not in wanted.casefold():
+    if words.is_name(title, wording) and bare(title).casefold() not in wanted.casefold():
         question = f"With `{bare(title)}`, {words.lower_first(question)}" if question.endswith("?") else question
-    elif subject is None and title and not words.is_name(title, text):
-        question = f"{question[:-1]} in the context of {words.in_a_sentence(title, text)}{question[-1]}"
+    elif subject is None and title and not words.is_name(title, wording):
+        question = f"{question[:-1]} in the context of {words.in_a_sentence(title, wording)}{question[-1]}"
     answer = code.text + (f"\n\n{explained}" if explained else "")
     return Draft("code", question, answer if alone else "", before.text)
 
 
 def _wanted(sentence: str) -> str | None:
     """What the code is for, as a verb and what it is done to: `add a column to a table`."""
+    if len(sentence) > _LONGEST:
+        return None
     sentence = _OPENING.sub("", sentence, count=1)
     found = next((match[1] for pattern in _VERB_PHRASES if (match := pattern.fullmatch(sentence))), None)
     if found is None and verbs.is_imperative(sentence):

@@ -10,6 +10,7 @@ from llmtune.augment.instruct.draft import Draft
 from llmtune.augment.instruct.headings import within
 from llmtune.augment.instruct.outline import Block, Section
 from llmtune.augment.instruct.prose import standing_alone
+from llmtune.augment.instruct.wording import Wording
 from llmtune.corpus.structure import described, items_of, name_in, rows_of
 
 _NOUNS = re.compile(
@@ -29,13 +30,13 @@ _TERM_WORDS = 4  # of a term in a glossary
 _DISTINCT = 6  # characters of a name that says by itself where it belongs
 
 
-def definition_drafts(sections: Sequence[Section], text: str, subject: str | None) -> Iterator[Draft]:
+def definition_drafts(sections: Sequence[Section], wording: Wording, subject: str | None) -> Iterator[Draft]:
     """A draft of each name that is what is typed, and of each term of a definition list."""
     for section in sections:
         glossary = _GLOSSARY.search(" ".join(section.headings)) is not None
         for block in section.blocks:
             for term, said in _said_in(block):
-                if draft := _draft(term, said, section, glossary, text, subject):
+                if draft := _draft(term, said, section, glossary, wording, subject):
                     yield draft
 
 
@@ -64,19 +65,21 @@ def _is_term(term: str) -> bool:
     return term[:1].isupper() and not term.endswith(":") and len(term.split()) <= _TERM_WORDS and "`" not in term
 
 
-def _draft(term: str, said: str, section: Section, glossary: bool, text: str, subject: str | None) -> Draft | None:
+def _draft(
+    term: str, said: str, section: Section, glossary: bool, wording: Wording, subject: str | None
+) -> Draft | None:
     name = _shown(term)
     if name is None or described(said) is None or (sum(map(str.isalnum, name)) < 2 and not name.startswith("-")):
         return None
-    typed = term.lstrip("* ").startswith(("`", "-")) or (words.is_name(name, text) and not name.isalpha())
+    typed = term.lstrip("* ").startswith(("`", "-")) or (words.is_name(name, wording) and not name.isalpha())
     if not typed and not (glossary and _is_term(term)):
         return None
     noun = _noun(section.heading, term)
-    shown = words.as_code(name) if typed else words.in_a_sentence(name, text)
+    shown = words.as_code(name) if typed else words.in_a_sentence(name, wording)
     spoken = _spoken(shown, said) if typed and name not in said[:_NEAR] else said
     answer, _ = standing_alone(spoken, opens=True)
     does = verbs.does_something(spoken.removeprefix(f"{shown} ")) or verbs.is_imperative(said)
-    question = _question(shown, noun, bool(typed), does, _context(name, section, text, subject))
+    question = _question(shown, noun, bool(typed), does, _context(name, section, wording, subject))
     return Draft("definitions", question, _ended(answer), said)
 
 
@@ -114,9 +117,9 @@ def _noun(heading: str, term: str) -> str | None:
     return singular if _NOUNS.fullmatch(singular) and (singular not in _CALLED or "(" in term) else None
 
 
-def _context(name: str, section: Section, text: str, subject: str | None) -> str:
+def _context(name: str, section: Section, wording: Wording, subject: str | None) -> str:
     """Where the name belongs, unless it says so itself."""
-    context = within([one for one in section.headings if not _GLOSSARY.search(one)], text)
+    context = within([one for one in section.headings if not _GLOSSARY.search(one)], wording)
     distinct = len(name) >= _DISTINCT and re.search(r"\w[_.:]\w|[a-z][A-Z]", name)
     if name.startswith(context.removeprefix(" in ").strip("`").replace("-", " ") + " "):
         return ""

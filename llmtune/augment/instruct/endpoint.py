@@ -11,6 +11,7 @@ import urllib.request
 from typing import Any
 
 from llmtune.augment.instruct.settings import GenerateSettings
+from llmtune.corpus.text import printable
 from llmtune.errors import LlmtuneError
 
 _LONGEST_WAIT = 60.0  # seconds between two tries
@@ -81,9 +82,10 @@ class Endpoint:
         """The text in a reply; empty where it is none of this kind, which the form that is asked for then tells."""
         try:
             value: Any = json.loads(reply)
-            return str(value["choices"][0]["message"]["content"] or "")
-        except (ValueError, KeyError, IndexError, TypeError):
+            content = value["choices"][0]["message"]["content"]
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError):
             return ""
+        return printable(content) if isinstance(content, str) else ""  # what is kept of it must be UTF-8
 
     def _failed(self, trouble: str, fix: str) -> LlmtuneError:
         return LlmtuneError(f"the endpoint does not answer: {trouble}", where=self._url, fix=fix)

@@ -18,6 +18,7 @@ RUBBISH = "reply not in the form asked for"
 REFUSED = "refused by the endpoint"
 TWICE = "asked for twice"
 SAID = "answer given already"
+NEAR = "nearly a training answer"
 MORE = "beyond pairs_per_document"
 SHARE = "beyond the share"
 

@@ -7,20 +7,19 @@ asks for nothing twice and, going on, makes the same pairs.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from llmtune.augment.instruct.draft import GENERATED, Draft
 from llmtune.augment.instruct.endpoint import Endpoint
 from llmtune.augment.instruct.gate import OF_PASSAGE, REFUSED, RUBBISH, UNSUPPORTED, fault
 from llmtune.augment.instruct.outline import sections_of
 from llmtune.augment.instruct.passages import passages_of
+from llmtune.augment.instruct.reply import pairs_in
 from llmtune.augment.instruct.settings import GenerateSettings, InstructSettings
 from llmtune.augment.instruct.sheet import Judged
 from llmtune.augment.instruct.support import support, unsupported
@@ -40,7 +39,6 @@ _OF_PASSAGE = re.compile(
     re.IGNORECASE,
 )
 _LOOK = 1.0  # seconds between two looks whether to stop
-_LIST = re.compile(r"\[.*\]", re.DOTALL)
 
 
 class Replies:
@@ -126,7 +124,7 @@ def generated(document: Document, settings: InstructSettings, replies: Replies) 
     assert settings.generate is not None
     for passage in _passages_of(document, settings.generate):
         reply = replies[passage]
-        pairs = _parsed(reply) if reply is not None else None
+        pairs = pairs_in(reply) if reply is not None else None
         if pairs is None:
             reason = REFUSED if reply is None else RUBBISH
             yield Judged(Draft(GENERATED, "", (reply or "")[: settings.max_answer], passage), reason)
@@ -145,17 +143,6 @@ def _fault(draft: Draft, settings: InstructSettings, least: float) -> str | None
     ):
         return UNSUPPORTED
     return reason
-
-
-def _parsed(reply: str) -> list[tuple[str, str]] | None:
-    """The pairs in a reply; None where it is no list of such."""
-    found = _LIST.search(reply)
-    try:
-        value: Any = json.loads(found[0]) if found else None
-        pairs = [(str(one["question"]).strip(), str(one["answer"]).strip()) for one in value]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return pairs if all(map(all, pairs)) else None
 
 
 def _wanted(passage: str, settings: GenerateSettings) -> str:

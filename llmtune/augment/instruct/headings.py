@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from llmtune.augment.instruct import verbs, words
 from llmtune.augment.instruct.draft import Draft, answer_of
 from llmtune.augment.instruct.outline import Section
+from llmtune.augment.instruct.wording import Wording
 
 # Headings that stand in most documents of a kind and mean something only with what they are below of.
 _OVERVIEW = re.compile(r"description|overview|introduction|summary|about|abstract|background|purpose")
@@ -50,7 +51,7 @@ _NEAR = 40  # characters within which a name stands at the beginning of what is 
 _LONGEST = 90  # characters of a heading that is asked for
 
 
-def heading_drafts(sections: Sequence[Section], text: str, subject: str | None, most: int) -> Iterator[Draft]:
+def heading_drafts(sections: Sequence[Section], wording: Wording, subject: str | None, most: int) -> Iterator[Draft]:
     """A draft of each section that begins with prose, or of a synopsis with its code; answers up to `most`
     characters."""
     for section in sections:
@@ -60,32 +61,32 @@ def heading_drafts(sections: Sequence[Section], text: str, subject: str | None, 
         first = section.blocks[0]
         if _SYNTAX.fullmatch(heading.lower()) and first.kind == "code":
             name = _above(section)
-            if name and words.is_name(name, text):
+            if name and words.is_name(name, wording):
                 yield Draft("headings", f"What is the syntax of {words.as_code(name)}?", first.text, first.text)
             continue
         if first.kind != "prose":
             continue
         answer = answer_of(section.blocks, most)
-        question = _question(section, heading, answer or first.text, text, subject)
+        question = _question(section, heading, answer or first.text, wording, subject)
         if question:
             yield Draft("headings", question, answer, first.text)
 
 
-def context_of(section: Section, text: str) -> str:
+def context_of(section: Section, wording: Wording) -> str:
     """` in `ALTER TABLE``, ` in the context of user management`: what the section stands below; empty of a title."""
-    return within(section.headings[:-1], text)
+    return within(section.headings[:-1], wording)
 
 
-def within(headings: Sequence[str], text: str) -> str:
+def within(headings: Sequence[str], wording: Wording) -> str:
     """The same of the headings above: the nearest that is a name, else the title."""
     if not headings:
         return ""
-    above = next((one for one in reversed(headings) if words.is_name(one, text)), headings[0])
-    if words.is_name(above, text):
+    above = next((one for one in reversed(headings) if words.is_name(one, wording)), headings[0])
+    if words.is_name(above, wording):
         return f" in `{bare(above)}`"
     if "`" in above:
         return f" in {words.lower_first(above)}"
-    return f" in the context of {words.in_a_sentence(above, text)}"
+    return f" in the context of {words.in_a_sentence(above, wording)}"
 
 
 def _above(section: Section) -> str:
@@ -93,11 +94,11 @@ def _above(section: Section) -> str:
     return section.headings[0] if len(section.headings) > 1 else ""
 
 
-def _question(section: Section, heading: str, answer: str, text: str, subject: str | None) -> str | None:
+def _question(section: Section, heading: str, answer: str, wording: Wording, subject: str | None) -> str | None:
     above = _above(section)
     small = heading.lower()
     if above and (_OVERVIEW.fullmatch(small) or small in _ASKED):
-        name = words.as_code(above) if words.is_name(above, text) else words.in_a_sentence(above, text)
+        name = words.as_code(above) if words.is_name(above, wording) else words.in_a_sentence(above, wording)
         if small in _ASKED:
             return _ASKED[small].format(name)
         return f"What does {name} do?" if name.startswith("`") else f"Give me an overview of {name}."
@@ -109,13 +110,13 @@ def _question(section: Section, heading: str, answer: str, text: str, subject: s
     if subject is not None and heading.lower() == subject.lower():
         return None
     if found := _HOW_TO.fullmatch(heading):
-        return f"How do I {words.in_a_sentence(words.lower_first(found[1]), text)}{_weakly(weak, section, text)}?"
+        return f"How do I {words.in_a_sentence(words.lower_first(found[1]), wording)}{_weakly(weak, section, wording)}?"
     if _EXPLAINED.fullmatch(heading):
-        return f"Explain {words.in_a_sentence(words.lower_first(heading), text)}{_weakly(weak, section, text)}."
-    if words.is_name(heading, text):
+        return f"Explain {words.in_a_sentence(words.lower_first(heading), wording)}{_weakly(weak, section, wording)}."
+    if words.is_name(heading, wording):
         return _about_name(heading, answer)
-    context = _weakly(weak, section, text)
-    phrase = words.in_a_sentence(heading, text)
+    context = _weakly(weak, section, wording)
+    phrase = words.in_a_sentence(heading, wording)
     if verbs.is_imperative(heading):
         return words.choice(("How do I {}{}?", "How can I {}{}?"), heading).format(phrase, context)
     if verbs.is_gerund(heading):
@@ -123,14 +124,14 @@ def _question(section: Section, heading: str, answer: str, text: str, subject: s
         return words.choice(asked, heading).format(phrase, context)
     if (found := _IS.match(answer)) and _same(found[2], heading):
         article = f"{found[1].lower()} " if found[1] else ""
-        named = found[2] if words.is_proper(found[2], text) else words.lower_first(found[2])
+        named = found[2] if words.is_proper(found[2], wording) else words.lower_first(found[2])
         return f"What {found[3]} {article}{named}{context}?"
     asked = ("Explain {}{}.", "What should I know about {}{}?", "Give me an overview of {}{}.", "Tell me about {}{}.")
     return words.choice(asked, heading).format(phrase, context)
 
 
-def _weakly(weak: object, section: Section, text: str) -> str:
-    return context_of(section, text) if weak else ""
+def _weakly(weak: object, section: Section, wording: Wording) -> str:
+    return context_of(section, wording) if weak else ""
 
 
 def _about_name(heading: str, answer: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from llmtune.settings import Settings
 
@@ -39,6 +40,21 @@ class GenerateSettings(Settings):
     timeout: float = Field(120, gt=0, description="Seconds to wait for a reply.")
     retries: int = Field(5, ge=0, description="How often a request is sent again, each time after waiting longer.")
     parallel: int = Field(4, ge=1, le=256, description="Requests at a time.")
+
+    @field_validator("url")
+    @classmethod
+    def _can_be_asked(cls, url: str) -> str:
+        if not (url.isascii() and url.isprintable()):
+            raise ValueError("other letters than ASCII's: write those of a host as `xn--…`, those of a path as `%C3%A4`")
+        try:
+            parts = urlsplit(url)
+            host = (parts.hostname or "").encode("idna")  # which refuses an empty or overlong name between two dots
+            known = bool(host) and parts.port != 0  # what is no port is refused as it is read
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError("no address: its host or port cannot be one")
+        return url
 
 
 class InstructSettings(Settings):

@@ -1,6 +1,6 @@
 """Whether an answer says what its passage says, as far as words tell.
 
-    numbers and names   each must stand in the passage
+    numbers and names   each must stand in the passage, as a whole word or with a plural's s
     content words       a share of them must, by their stems: the first letters, so that "indexes" is in "indexing"
 
 That is a check against inventions, not a proof: a "not" more or less is not seen. Names are what is no plain word:
@@ -14,7 +14,8 @@ import re
 from llmtune.corpus.text import UNSPACED
 
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-_TOKEN = re.compile(r"--?\w[\w-]*|[^\W\d]\w*(?:[_./:-]\w+)*")
+_SIGN = rf"[^\W{UNSPACED}]"  # of a word that has an end: PostgreSQL stands without spaces in Japanese too
+_TOKEN = re.compile(rf"--?{_SIGN}(?:{_SIGN}|-)*|(?!\d){_SIGN}+(?:[_./:-]{_SIGN}+)*")
 _WORD = re.compile(rf"[{UNSPACED}]{{2}}|[^\W\d_]{{4,}}")
 _STEM = 5  # letters
 _BEGINS = re.compile(r"(?:^|[.!?:]\s+|\n\s*(?:[-*+•]\s+)?|[“\"(`])$")
@@ -41,7 +42,13 @@ def unsupported(text: str, passage: str) -> set[str]:
     """The names and numbers of a text that the passage does not have."""
     small = passage.casefold()
     numbers = set(_NUMBER.findall(passage))
-    return {one for one in names_and_numbers(text) if (one not in numbers if one[0].isdigit() else one not in small)}
+    return {
+        one for one in names_and_numbers(text) if (one not in numbers if one[0].isdigit() else not _has(small, one))
+    }
+
+
+def _has(passage: str, name: str) -> bool:
+    return re.search(rf"(?<!{_SIGN}){re.escape(name)}s?(?!{_SIGN})", passage) is not None
 
 
 def support(answer: str, passage: str) -> float:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from llmtune.augment.instruct import verbs
+from llmtune.augment.instruct.wording import Wording
 
 _COMMON = re.compile(r"\b(?:the|of|and|to|is|are|that|for|with|this|be|by|as|it|not|can|which|from|when|if|an)\b")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -36,12 +37,12 @@ def is_question(heading: str) -> bool:
     return _QUESTION.fullmatch(heading) is not None
 
 
-def is_name(heading: str, text: str) -> bool:
+def is_name(heading: str, wording: Wording) -> bool:
     """Whether it is what is typed: an identifier, a command. Capitals alone are none (man pages have such headings),
-    unless the text has them as code."""
+    unless the document has them as code."""
     if not _NAME.fullmatch(heading):
         return False
-    return not heading.replace(" ", "").isalpha() or not heading.isupper() or f"`{heading}`" in text
+    return not heading.replace(" ", "").isalpha() or not heading.isupper() or heading in wording.code
 
 
 def as_code(name: str) -> str:
@@ -49,26 +50,22 @@ def as_code(name: str) -> str:
     return name if name.startswith("`") else f"`{name}`"
 
 
-def in_a_sentence(phrase: str, text: str) -> str:
-    """A heading as it stands within a sentence: its capitals go where the text has all of these words in small letters
-    too, or it begins with a verb; of a heading in capitals those of words that stand there alone in capitals."""
-
-    def has(word: str) -> bool:
-        return re.search(rf"(?<![\w`.-]){word}(?![\w`-])", text) is not None
-
+def in_a_sentence(phrase: str, wording: Wording) -> str:
+    """A heading as it stands within a sentence: its capitals go where the document has all of these words in small
+    letters too, or it begins with a verb; of a heading in capitals those of words that the document has so only
+    there."""
     verb, _, rest = phrase.partition(" ")
     if verbs.is_gerund(phrase) or verbs.is_imperative(phrase):
-        return f"{verb.lower()} {in_a_sentence(rest, text)}"
-    if phrase.isupper():  # a heading in capitals; what the text has in capitals as well is an abbreviation
-        return re.sub(r"[A-Z]{2,}", lambda one: one[0] if text.count(one[0]) > 1 else one[0].lower(), phrase)
-    capitals = _CAPITAL.findall(phrase)
-    return _CAPITAL.sub(lambda one: one[0].lower(), phrase) if all(has(word.lower()) for word in capitals) else phrase
+        return f"{verb.lower()} {in_a_sentence(rest, wording)}"
+    if phrase.isupper():  # a heading in capitals; what the document has in capitals as well is an abbreviation
+        return re.sub(r"[A-Z]{2,}", lambda one: one[0] if one[0] in wording.capitals else one[0].lower(), phrase)
+    small = all(word.lower() in wording.small for word in _CAPITAL.findall(phrase))
+    return _CAPITAL.sub(lambda one: one[0].lower(), phrase) if small else phrase
 
 
-def is_proper(phrase: str, text: str) -> bool:
-    """Whether the text has its first word with a capital within a sentence too."""
-    first = re.escape(phrase.split(" ", 1)[0])
-    return re.search(rf"[a-z,;] {first}\b", text) is not None
+def is_proper(phrase: str, wording: Wording) -> bool:
+    """Whether the document has its first word with a capital within a sentence too."""
+    return phrase.split(" ", 1)[0] in wording.proper
 
 
 def lower_first(sentence: str) -> str:

@@ -24,7 +24,7 @@ def facts(number: int) -> str:
 
 
 class Server:
-    """Answers as `say` does: (status, text of the reply). passages: which were asked about, in order."""
+    """Answers as `say` does: (status, text of the reply). asked: the requests about engines, in order; all with `of_all`."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
