@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,17 +58,6 @@ def test_what_is_not_defined() -> None:
     assert (alike.same, alike.pairs[0].kappa, alike.alpha) == (1.0, None, None)
     apart = agreement_of(labels_of(anna="xy..", ben="..xy"))
     assert (apart.same, apart.pairs, apart.alpha) == (None, [], None)
-
-
-def test_many_labels_take_time_in_proportion() -> None:
-    def seconds(items: int) -> float:
-        votes = {str(item): {"anna": "xy"[item % 2], "ben": "xy"[item % 3 == 0]} for item in range(items)}
-        before = time.process_time()
-        assert agreement_of(Labels(["x", "y"], votes)).shared == items
-        return time.process_time() - before
-
-    seconds(10)  # imports
-    assert seconds(100_000) < 12 * seconds(20_000)  # 25 times, were each added to a copy of those before
 
 
 @given(st.lists(st.lists(st.sampled_from("xyz"), min_size=2, max_size=2), min_size=2, max_size=30))
