@@ -147,12 +147,34 @@ def test_samples(place: Path, tmp_path: Path) -> None:
         ({"rules": []}, "nothing to make pairs by"),
         ({"generate": {"url": "localhost", "model": "m"}}, "should match pattern"),
         ({"generate": {"url": "http://me:secret@host/v1", "model": "m"}}, "should match pattern"),
+        *(
+            ({"generate": {"url": url, "model": "m"}}, told)
+            for url, told in (
+                ("http://a..b/v1", "its host or port cannot be one"),
+                (f"http://{'a' * 64}.org/v1", "its host or port cannot be one"),
+                ("http://:8000/v1", "its host or port cannot be one"),
+                ("http://[::1/v1", "its host or port cannot be one"),
+                ("http://localhost:notaport/v1", "its host or port cannot be one"),
+                ("http://localhost:70000/v1", "its host or port cannot be one"),
+                ("http://localhost:8000/ä/v1", "letters of a host as `xn--…`, those of a path as `%C3%A4`"),
+                ("http://łódź.pl/v1", "letters of a host as `xn--…`, those of a path as `%C3%A4`"),
+            )
+        ),
         ({"rules": ["titles"]}, "'headings', 'definitions' or 'code'"),
     ],
 )
 def test_settings_that_do_not_fit_together(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         InstructStage.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8000/v1", "https://api.example.org/a%20b/v1/", "http://[::1]:8000/v1", "http://10.0.0.1"]
+)
+def test_addresses(url: str) -> None:
+    stage = InstructStage.model_validate({"generate": {"url": url, "model": "m"}})
+    assert stage.generate is not None
+    assert stage.generate.url == url
 
 
 def test_plan() -> None:

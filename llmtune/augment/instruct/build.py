@@ -48,7 +48,7 @@ def instruct(
     corpus: Path, settings: InstructSettings, output: Path, work: Path, seed: int, monitor: Monitor | None = None
 ) -> dict[str, Any]:
     """Write the corpus with the pairs into the folder `output`; returns its metrics. `work` keeps what was made, so
-    that a job that was stopped or killed goes on there and ends in the same bytes; others may use it too.
+    that a job that was stopped or killed goes on there and ends in the same bytes; others may use it as well.
 
     Raises LlmtuneError when there are pairs already, or none could be made; Stopped."""
     monitor = monitor or Monitor()

@@ -45,7 +45,7 @@ class GenerateSettings(Settings):
     @classmethod
     def _can_be_asked(cls, url: str) -> str:
         if not (url.isascii() and url.isprintable()):
-            raise ValueError("other letters than ASCII's: write those of a host as `xn--…`, those of a path as `%C3%A4`")
+            raise ValueError("not plain ASCII: write letters of a host as `xn--…`, those of a path as `%C3%A4`")
         try:
             parts = urlsplit(url)
             host = (parts.hostname or "").encode("idna")  # which refuses an empty or overlong name between two dots

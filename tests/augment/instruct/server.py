@@ -24,7 +24,8 @@ def facts(number: int) -> str:
 
 
 class Server:
-    """Answers as `say` does: (status, text of the reply). asked: the requests about engines, in order; all with `of_all`."""
+    """Answers as `say` does: (status, text of the reply). asked: the requests about engines, in order; with
+    `of_all` all."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -36,6 +37,7 @@ class Server:
         self.location = ""  # that it redirects to
         self.seconds = 0.0  # that each request takes
         self.of_all = False  # whether `say` is asked for the held-out documents too
+        self.bare = False  # whether the text is all that it replies, and no JSON around it
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -56,7 +58,8 @@ class Server:
                     time.sleep(outer.seconds)
                     status, text = outer.say(passage, outer.asked.count(passage))
                     outer._at_a_time -= 1
-                reply = json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
+                message = {"role": "assistant", "content": text}
+                reply = (text if outer.bare else json.dumps({"choices": [{"message": message}]})).encode()
                 with suppress(OSError):  # who asked may have gone
                     self.send_response(status)
                     self.send_header("Location", outer.location)

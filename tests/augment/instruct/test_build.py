@@ -172,6 +172,17 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(tmp_path: Path, monkey
     assert hashes(tmp_path / "killed" / "output") == hashes(whole)
 
 
+def test_a_work_folder_serves_other_settings_and_other_documents(tmp_path: Path) -> None:
+    """None gets the pairs of another."""
+    for number, (subject, documents) in enumerate([("MyBase", DOCUMENTS), ("Other", DOCUMENTS), ("Other", [page(9)])]):
+        corpus_of(tmp_path / "corpus", documents)
+        fresh, again = tmp_path / f"fresh{number}", tmp_path / f"again{number}"
+        settings = InstructSettings(subject=subject)
+        expected = instruct(tmp_path / "corpus", settings, fresh, tmp_path / f"work{number}", 3)
+        assert instruct(tmp_path / "corpus", settings, again, tmp_path / "work", 3) == expected
+        assert hashes(again) == hashes(fresh)
+
+
 def test_what_cannot_be_done_is_told(tmp_path: Path) -> None:
     output, _ = made(tmp_path)
     with pytest.raises(LlmtuneError, match="holds pairs made from its documents already"):

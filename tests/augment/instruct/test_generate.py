@@ -82,6 +82,38 @@ def test_rubbish_and_refusals_are_counted_and_nothing_else_is_lost(tmp_path: Pat
     assert (dropped[gate.RUBBISH], dropped[gate.REFUSED], dropped[gate.OF_PASSAGE]) == (3, 1, 1)
 
 
+def test_what_is_no_utf8_costs_nothing_but_itself(tmp_path: Path, server: Server) -> None:
+    """Half a surrogate pair, as models cut emoji: in the reply, and escaped in the JSON in it."""
+    speaking = {"question": "What does engine 1 \ud83d hold?", "answer": "It holds the 101 pages of engine 1 \ud83d."}
+    odd = {0: pairs_about(facts(0)) + " \ud83d", 1: json.dumps([speaking])}
+    server.say = lambda passage, _: (200, odd.get(number_in(passage), pairs_about(passage)))
+    output, metrics = made(tmp_path, server, min_support=0)
+    assert len(answers(output)) == 7
+    assert metrics["pairs_dropped"] == {gate.UNSUPPORTED: 8}
+    asked = len(server.asked)
+    assert made(tmp_path, server, min_support=0.1)[1] == metrics  # going on, from the replies that are kept
+    assert len(server.asked) == asked
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_brackets_without_end_are_rubbish(tmp_path: Path, server: Server, bare: bool) -> None:
+    """As the reply of the model, and of the server."""
+    server.bare, server.of_all = bare, True
+    server.say = lambda passage, _: (200, '[{"a":' * 20_000 if bare else '[{"a":' * 20_000 + "]")
+    with pytest.raises(LlmtuneError, match=f"[0-9]+ × {gate.RUBBISH}"):
+        made(tmp_path, server)
+
+
+def test_pairs_that_are_there_already_are_told_before_anything_is_sent(tmp_path: Path, server: Server) -> None:
+    output, _ = made(tmp_path / "first", server)
+    server.asked.clear()
+    (tmp_path / "second").mkdir()
+    output.rename(tmp_path / "second" / "corpus")
+    with pytest.raises(LlmtuneError, match="holds pairs made from its documents already"):
+        made(tmp_path / "second", server, model="other")
+    assert server.asked == []
+
+
 def test_what_fails_for_a_while_is_asked_again(tmp_path: Path, server: Server) -> None:
     server.say = lambda passage, time: (503 if time < 3 else 200, pairs_about(passage))
     output, _ = made(tmp_path, server, retries=2)
@@ -169,12 +201,21 @@ PASSAGE = "`work_mem` sets the memory of a sort. The default is 4 MB. In Postgre
         ("It is changed by `maintenance_work_mem`.", {"maintenance_work_mem"}, 0, 1),
         ("The default is 4 MB in MySQL.", {"mysql"}, 0, 1),
         ("Oracle has another default.", set(), 0, 0.5),
+        ("It is set by Work or by the DEFAULTS.", {"work", "defaults"}, 0, 1),  # within other words of the passage
+        ("Sorts of POSTGRESQL, with no Ann, in SQL.", {"ann", "sql"}, 0, 1),
         ("Elephants gather around muddy rivers every summer evening.", set(), 0, 0.1),
     ],
 )
 def test_the_measure_of_support(answer: str, missing: set[str], least: float, most: float) -> None:
     assert unsupported(answer, PASSAGE) == missing
     assert least <= support(answer, PASSAGE) <= most
+
+
+def test_a_name_among_words_without_spaces() -> None:
+    """And one in the plural."""
+    assert unsupported("速いのは work_memとSQLです。", "work_memはSQLの設定です。") == set()
+    assert unsupported("速いのは MySQLです。", "work_memはSQLの設定です。") == {"mysql"}
+    assert unsupported("There is an API for it.", "All APIs are here.") == set()
 
 
 def test_names_and_numbers() -> None:
