@@ -27,20 +27,25 @@ quantize: {method: round, group_size: 32, scales: largest}
 export: {id: gguf, format: gguf, type: q4_0, from: quantize}
 """
 SPLIT = """moe: {method: split, experts: 6, active: 2, shared: 2, calibration: {rows: 8, tokens: 128}}
-distill: {tokens: 2048, row_tokens: 128, batch_tokens: 512, lr: 6e-4, validation: {rows: 4}}
+distill: {tokens: 4096, row_tokens: 128, batch_tokens: 512, lr: 2e-4, validation: {rows: 4}}
 """
 HEAD = "seed: 3\nevaluate: {tokens: 1000, general: null, questions: 0, knowledge: 0, speed: false}"
 
-# Mean loss of a text under each of the checkpoints, by transformers alone.
+# Mean loss of the pages' beginnings under each of the checkpoints, by transformers alone. Many pages and not one:
+# which pages there are, and on which side of the split, differs from one release of Python to the next.
 LOSSES = """
-import json, sys, torch, transformers
-text = open(sys.argv[1]).read()
+import json, pathlib, sys, torch, transformers
+pages = [page.read_text() for page in sorted(pathlib.Path(sys.argv[1]).glob("*.txt"))[::2]]
 found = []
 for folder in sys.argv[2:]:
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    ids = transformers.AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt").input_ids[:, :256]
-    with torch.no_grad():
-        found.append({"loss": model(ids, labels=ids).loss.item(), "type": model.config.model_type})
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    losses = []
+    for page in pages:
+        ids = tokenizer(page, return_tensors="pt").input_ids[:, :256]
+        with torch.no_grad():
+            losses.append(model(ids, labels=ids).loss.item())
+    found.append({"loss": sum(losses) / len(losses), "type": model.config.model_type})
 assert not any(name.split(".")[0] == "llmtune" for name in sys.modules)
 print(json.dumps(found))
 """
@@ -101,12 +106,11 @@ def test_a_split_model_recovers_and_transformers_alone_loads_it(road: CommandLin
     assert done.returncode == 0, done.stdout + done.stderr
     found = records(road, "split")
     folders = [str(artifact(road, found[name])) for name in ("train", "moe", "distill")]
-    page = road.folder / "docs" / "truth.txt"
     run = subprocess.run(
-        [sys.executable, "-c", LOSSES, str(page), *folders],
+        [sys.executable, "-c", LOSSES, str(road.folder / "docs"), *folders],
         capture_output=True, text=True, timeout=300, cwd=road.folder,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
     dense, split, recovered = json.loads(run.stdout)
     assert split["type"] == recovered["type"] == "qwen2_moe"
-    assert dense["loss"] < recovered["loss"] < split["loss"] - 0.05
+    assert dense["loss"] < recovered["loss"] < split["loss"] - 0.1
