@@ -54,8 +54,7 @@ def find_emails(text: str) -> Iterator[tuple[int, int]]:
         end = found.start() + 1 + len(domain)
         if _EXAMPLES.fullmatch(domain) or _REMOTE.match(text, end) or text.startswith("(", end):
             continue
-        word = re.split(r"[\s<>\"'(]", before)[-1]
-        if "://" in word:
+        if "://" in before and "://" in re.split(r"[\s<>\"'(]", before)[-1]:
             continue
         name = local[0].lstrip(".'-")
         start = found.start() - len(name)

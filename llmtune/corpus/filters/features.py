@@ -14,7 +14,7 @@ from llmtune.corpus.text import UNSPACED
 # Fenced code of Markdown, to the fence that closes it or to the end.
 _FENCED = re.compile(r"^[ \t]*(`{3,}+|~{3,}+)[^\n]*\n(?:.*?^[ \t]*\1[`~]*[ \t]*$|.*\Z)\n?", re.MULTILINE | re.DOTALL)
 _TABLE_RULES = re.compile(r"^[ \t|:-]+$\n?|\|", re.MULTILINE)  # lines of dashes too
-_HEADING = re.compile(r"^#{1,6} ", re.MULTILINE)
+_HEADING = re.compile(r"\n#{1,6} ")
 _LETTER = re.compile(r"[^\W\d_]")
 _WORD = re.compile(r"\w")
 _UNSPACED = re.compile(f"([{UNSPACED}])")
@@ -51,7 +51,7 @@ class View:
             text = _FENCED.sub("", text)
         if "|" in text:
             text = _TABLE_RULES.sub(" ", text)
-        return _HEADING.sub("", text).strip()
+        return _HEADING.sub("\n", f"\n{text}").strip()
 
     @cached_property
     def lower_text(self) -> str:
@@ -99,10 +99,22 @@ class View:
         return len(self.all_paragraphs)
 
     @cached_property
+    def _kinds_of_words(self) -> tuple[int, int, int]:
+        """(words with a letter, words with a letter or digit, characters of the latter)."""
+        with_letter = with_either = characters = 0
+        for word, count in self._distinct.items():
+            letter = word.isalpha() or _LETTER.search(word)  # most are letters alone, which is told the faster
+            if letter or _WORD.search(word):
+                with_letter += count if letter else 0
+                with_either += count
+                characters += count * len(word)
+        return with_letter, with_either, characters
+
+    @property
     def mean_word_length(self) -> float:
         """Of words with a letter or digit; 0 where there are none."""
-        found = [(len(word), count) for word, count in self._distinct.items() if _WORD.search(word)]
-        return sum(size * count for size, count in found) / sum(count for _, count in found) if found else 0.0
+        _, words, characters = self._kinds_of_words
+        return characters / words if words else 0.0
 
     @cached_property
     def symbol_ratio(self) -> float:
@@ -126,16 +138,15 @@ class View:
         """Share of capitals among the letters."""
         return sum(map(str.isupper, self.prose)) / max(sum(map(str.isalpha, self.prose)), 1)
 
-    @cached_property
+    @property
     def alphabetic_ratio(self) -> float:
         """Share of words that hold a letter."""
-        found = sum(count for word, count in self._distinct.items() if _LETTER.search(word))
-        return found / max(len(self.prose_words), 1)
+        return self._kinds_of_words[0] / max(len(self.prose_words), 1)
 
     @cached_property
     def unique_ratio(self) -> float:
         """Different words per word, case aside."""
-        return len(set(map(str.lower, self._distinct))) / max(len(self.prose_words), 1)
+        return len(self._lower_words) / max(len(self.prose_words), 1)
 
     @cached_property
     def stop_words(self) -> int:
@@ -149,7 +160,7 @@ class View:
 
     @cached_property
     def _lower_words(self) -> set[str]:
-        return set(self.prose.lower().split())
+        return set(map(str.lower, self._distinct))
 
     @cached_property
     def bullet_ratio(self) -> float:
@@ -159,6 +170,8 @@ class View:
     @cached_property
     def ellipsis_ratio(self) -> float:
         """Share of lines that end with an ellipsis."""
+        if not any(map(self.prose.__contains__, _ELLIPSES)):
+            return 0.0
         return sum(line.endswith(_ELLIPSES) for line in self.all_lines) / max(self.lines, 1)
 
     @cached_property
