@@ -1,7 +1,6 @@
 """The macros of mdoc(7), in which BSD's manual pages are written → text.
 
-A line calls a macro, whose arguments may call others (`.Op Fl f Ar file` is `[-f file]`); the words that come out are
-joined by single spaces, punctuation to what stands before it.
+Blocks (sections, lists, displays) are told here, what stands in a line by mdoc_line.py.
 """
 
 from __future__ import annotations
@@ -9,42 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from llmtune.corpus.readers.man_macros import table_rows
+from llmtune.corpus.readers.mdoc_line import CLOSING, MACROS, Manners, line_text
 from llmtune.corpus.readers.roff import Call
 from llmtune.corpus.readers.roff_blocks import Blocks
-
-_ENCLOSED = {
-    **dict.fromkeys(("Op", "Bq"), "[]"),
-    "Pq": "()",
-    "Aq": "<>",
-    "Brq": "{}",
-    "Dq": "“”",
-    "Sq": "‘’",
-    "Qq": '""',
-    "Ql": "``",
-}
-_OPENED = {  # name: (what opens it, its end, what closes it)
-    "Oo": ("[", "Oc", "]"),
-    "Bo": ("[", "Bc", "]"),
-    "Po": ("(", "Pc", ")"),
-    "Ao": ("<", "Ac", ">"),
-    "Bro": ("{", "Brc", "}"),
-    "Do": ("“", "Dc", "”"),
-    "So": ("‘", "Sc", "’"),
-    "Qo": ('"', "Qc", '"'),
-    "Fo": ("", "Fc", ""),
-    "Xo": ("", "Xc", ""),
-    "Eo": ("", "Ec", ""),
-}
-_CLOSES = {end: closing for _, end, closing in _OPENED.values()}
-# macros that only say what a word is
-_WORDS_LISTED = "Ad An Ar Cd Cm Dv Em Er Ev Fa Ft Ic Li Ms Nd No Pa Sy Tn Va Vt Sx Mt Ux Lb Lk In St"
-_WORDS = frozenset(_WORDS_LISTED.split())
-_SYSTEMS = {"Bx": "BSD", "Fx": "FreeBSD", "Nx": "NetBSD", "Ox": "OpenBSD", "Dx": "DragonFly", "Bsx": "BSD/OS"}
-_SYSTEMS |= {"At": "AT&T UNIX", "Ux": "UNIX"}
-_CLOSING, _OPENING = frozenset(".,:;)]?!"), frozenset("([")
-_CALLABLE = frozenset({*_ENCLOSED, *_OPENED, *_CLOSES, *_WORDS, *_SYSTEMS, "Fl", "Xr", "Fn", "Nm", "Ns", "Pf", "Ap"})
-_CALLABLE |= {"Ta", "Bsx"}
-_CALLABLE -= {"Nd", "Lb"}
 
 
 def mdoc_text(events: Iterator[str | Call]) -> str:
@@ -55,13 +21,11 @@ def mdoc_text(events: Iterator[str | Call]) -> str:
 class _Page:
     def __init__(self) -> None:
         self._blocks = Blocks()
-        self._name = ""
+        self._manners = Manners()
         self._lists: list[str] = []  # kinds of the lists that are open
         self._numbers: list[int] = []
         self._rows: list[list[str]] = []
         self._displays: list[bool] = []  # whether each that is open holds code
-        self._spaced = True
-        self._in_synopsis = False
         self._reference: list[str] | None = None
         self._term: list[str] | None = None  # of an item whose term goes on until .Xc
 
@@ -75,7 +39,7 @@ class _Page:
                 _BLOCKS[event.name](self, event.arguments)
             elif event.name.startswith("%") and self._reference is not None:
                 self._reference.append(" ".join(event.arguments))
-            elif event.name in _CALLABLE or event.name in _WORDS:
+            elif event.name in MACROS:
                 self._inline(event.name, list(event.arguments))
         return self._blocks.result()
 
@@ -84,13 +48,13 @@ class _Page:
             self._term.append(text)
         elif self._lists and self._lists[-1] == "column" and self._rows and not self._displays:
             self._rows[-1][-1] += f" {text}"
-        elif text in _CLOSING:
+        elif text in CLOSING:
             self._blocks.joined(text)
         else:
             self._blocks.text(text)
 
     def _inline(self, name: str, arguments: list[str]) -> None:
-        if self._in_synopsis and name in ("Nm", "Ft", "Fn", "Fo", "In", "Vt") and self._term is None:
+        if self._manners.in_synopsis and name in ("Nm", "Ft", "Fn", "Fo", "In", "Vt") and self._term is None:
             self._blocks.line()
         text = self._words([name, *arguments])
         if name == "Xo" or (name == "Xc" and self._term is None):
@@ -104,93 +68,13 @@ class _Page:
 
     def _words(self, words: list[str]) -> str:
         """The text of a macro and those that its arguments call."""
-        out: list[str] = []
-        closing: list[str] = []
-        glued = False
-        behind: list[str] = []  # punctuation at the end of the line stands behind what encloses it
-        while len(words) > 1 and words[-1] in _CLOSING:
-            behind.insert(0, words.pop())
-
-        def add(part: str, glue: bool = False) -> None:
-            nonlocal glued
-            if out and (glued or glue or not self._spaced or part in _CLOSING or out[-1] in _OPENING):
-                out[-1] += part
-            else:
-                out.append(part)
-            glued = part in _OPENING
-
-        at = 0
-        while at < len(words):
-            word = words[at]
-            at += 1
-            if word not in _CALLABLE and not (at == 1 and word in _WORDS):
-                add(word)
-            elif word in _ENCLOSED:
-                add(_ENCLOSED[word][0])
-                glued = True
-                closing.append(_ENCLOSED[word][1])
-            elif word in _OPENED:
-                if _OPENED[word][0]:
-                    add(_OPENED[word][0])
-                    glued = True
-                if word == "Fo" and at < len(words):
-                    add(f"{words[at]}(")
-                    at += 1
-            elif word in _CLOSES:
-                add(")" if word == "Fc" else _CLOSES[word], glue=True)
-            elif word == "Fl":
-                flags = 0
-                while at < len(words) and words[at] not in _CALLABLE and words[at] not in _CLOSING | {"|"}:
-                    add(f"-{words[at]}")
-                    at, flags = at + 1, flags + 1
-                if not flags:
-                    add("-")
-                    glued = at < len(words) and words[at] in _CALLABLE and words[at] not in ("Ns", "Ar", "Op")
-            elif word == "Ar" and (at == len(words) or words[at] in _CALLABLE | _CLOSING):
-                add("file ...")
-            elif word == "Nm":
-                if at < len(words) and words[at] not in _CALLABLE | _CLOSING:
-                    self._name = self._name or words[at]
-                else:
-                    add(self._name)
-            elif word == "Xr" and at < len(words):
-                section = at + 1 < len(words) and words[at + 1][:1].isdigit()
-                add(f"{words[at]}({words[at + 1]})" if section else words[at])
-                at += 1 + section
-            elif word == "Fn" and at < len(words):
-                taken = [part for part in words[at + 1 :] if part not in _CLOSING and part not in _CALLABLE]
-                add(f"{words[at]}({', '.join(taken)})")
-                at += 1 + len(taken)
-            elif word == "In" and at < len(words):
-                add(f"#include <{words[at]}>" if self._in_synopsis else f"<{words[at]}>")
-                at += 1
-            elif word == "Fa" and self._spaced:
-                while at < len(words) and words[at] not in _CALLABLE:
-                    add(words[at])
-                    at += 1
-            elif word == "Lk" and at < len(words):
-                add(words[at + 1] if at + 1 < len(words) and words[at + 1] not in _CLOSING else words[at])
-                at += 1 + (at + 1 < len(words) and words[at + 1] not in _CLOSING)
-            elif word in ("Ns", "Ap", "Pf"):
-                if word == "Ap":
-                    add("'", glue=True)
-                elif word == "Pf" and at < len(words):
-                    add(words[at])
-                    at += 1
-                glued = True
-            elif word in _SYSTEMS:
-                add(_SYSTEMS[word])
-            elif word == "Ta":
-                add("\t")
-        for mark in [*reversed(closing), *behind]:
-            add(mark, glue=True)
-        return " ".join(out)
+        return line_text(words, self._manners)
 
     def _title(self, arguments: tuple[str, ...]) -> None:
         self._blocks.heading(1, f"{arguments[0]}({arguments[1]})" if len(arguments) > 1 else " ".join(arguments))
 
     def _section(self, arguments: tuple[str, ...]) -> None:
-        self._in_synopsis = arguments[:1] == ("SYNOPSIS",)
+        self._manners.in_synopsis = arguments[:1] == ("SYNOPSIS",)
         self._blocks.heading(2, " ".join(arguments))
 
     def _subsection(self, arguments: tuple[str, ...]) -> None:
@@ -258,7 +142,7 @@ class _Page:
             self._rows[-1].append(self._words(list(arguments)))
 
     def _spacing(self, arguments: tuple[str, ...]) -> None:
-        self._spaced = arguments[:1] != ("off",)
+        self._manners.spaced = arguments[:1] != ("off",)
 
     def _reference_begins(self, arguments: tuple[str, ...]) -> None:
         self._reference = []
@@ -268,11 +152,11 @@ class _Page:
         self._reference = None
 
     def _exit(self, arguments: tuple[str, ...]) -> None:
-        name = arguments[1] if len(arguments) > 1 else self._name
+        name = arguments[1] if len(arguments) > 1 else self._manners.name
         self._blocks.text(f"The {name} utility exits 0 on success, and >0 if an error occurs.")
 
     def _returns(self, arguments: tuple[str, ...]) -> None:
-        name = arguments[1] if len(arguments) > 1 else self._name
+        name = arguments[1] if len(arguments) > 1 else self._manners.name
         self._blocks.text(
             f"The {name}() function returns the value 0 if successful; otherwise the value -1 is returned and the "
             "global variable errno is set to indicate the error."
