@@ -83,9 +83,8 @@ class _Line:
 
     def _call(self, macro: str) -> None:
         if macro in _ENCLOSED:
-            opening, closing = _ENCLOSED[macro]
-            self._open(opening)
-            self._closing.append(closing)
+            self._open(_ENCLOSED[macro][0])
+            self._closing.append(_ENCLOSED[macro][1])
         elif macro in _CLOSES:
             self._add(_CLOSES[macro], glue=True)
         elif macro in _SYSTEMS:
