@@ -3,6 +3,7 @@
     take_in (take_in.py)     files → documents, portion by portion (portions.py): read, cleaned, kept or left out
                              (judge.py), set down in the work folder, with what they are compared by (sketch.py)
     sort_out (duplicates.py) exact duplicates, near-duplicates, parts of one another, groups
+    take_out (repeated.py)   what earlier documents have already, if asked for; then sort_out again
     split_groups (split.py)  group → train, valid or test
     mix (mixture.py)         how often a training reads the documents of each source
     _write                   work folder → the corpus of `store.py`; then `card.json`, `samples.json` (card.py)
@@ -30,8 +31,8 @@ from llmtune.corpus.contamination import EvaluationTexts
 from llmtune.corpus.dropped import CONTAMINATED, DropLog, read_dropped
 from llmtune.corpus.dropped import NAME as DROPPED
 from llmtune.corpus.drops import LINK, Drops
-from llmtune.corpus.duplicates import Entry, group_alone, sort_out
-from llmtune.corpus.earlier import keep_splits, splits_of
+from llmtune.corpus.duplicates import Clusters, Entry, Shortened, group_alone, sort_out
+from llmtune.corpus.earlier import Earlier, Placed, keep_splits, splits_of
 from llmtune.corpus.intake import read_all
 from llmtune.corpus.judge import Judge
 from llmtune.corpus.mixture import Mixed, mix
@@ -85,11 +86,19 @@ def build_corpus(
     sketches = [portion.sketch for portion in portions]
     if settings.filters.perplexity is not None:
         drop_outside(entries, portions, settings.filters.perplexity, shelf.folder, monitor)
-    known = read_all(settings.known_sources, "known", monitor)
-    found = sort_out(entries, sketches, settings, monitor, known)
+    earlier = splits_of(settings.split.earlier) if settings.split.earlier is not None else Earlier()
+
+    def sort(shortened: Shortened | None = None) -> Clusters:
+        known = read_all(settings.known_sources, "known", monitor)
+        is_old = Placed(earlier, entries).is_old
+        return sort_out(entries, sketches, settings, monitor, known, is_old, shortened)
+
+    found = sort()
     if settings.repeated_paragraphs is not None:
-        take_out(entries, taken, settings, changes, monitor)
-    splits = _split(entries, settings, seed, monitor)
+        # What goes by the splits goes first, so that no paragraph goes with it. What is left of two can be the same.
+        keep_splits(entries, Placed(earlier, entries), settled=False)
+        sort(take_out(entries, taken, settings, changes, monitor))
+    splits = _split(entries, settings, seed, Placed(earlier, entries), monitor)
     mixture = mix(entries, splits, settings, seed)
     _tell_mixture(mixture, names, monitor)
     output.mkdir(parents=True, exist_ok=True)
@@ -132,15 +141,16 @@ def _entries(portion: Judged) -> Iterator[Entry]:
         yield Entry(id, sha256, portion.number, characters, size, licence, group_alone(sha256))
 
 
-def _split(entries: list[Entry], settings: CorpusSettings, seed: int, monitor: Monitor) -> dict[str, str]:
+def _split(
+    entries: list[Entry], settings: CorpusSettings, seed: int, placed: Placed, monitor: Monitor
+) -> dict[str, str]:
     """group → split. Says so when a split that was asked for stays empty."""
-    earlier = settings.split.earlier
-    placed = keep_splits(entries, splits_of(earlier)) if earlier is not None else {}
+    kept = keep_splits(entries, placed)
     groups: dict[str, int] = {}
     for entry in entries:
         if entry.left_out is None:
             groups[entry.group] = groups.get(entry.group, 0) + entry.characters
-    splits = split_groups(groups, settings.split, seed, placed)
+    splits = split_groups(groups, settings.split, seed, kept)
     for split, share in (("test", settings.split.test), ("valid", settings.split.valid)):
         if share > 0 and split not in splits.values():
             monitor.note(
@@ -186,7 +196,7 @@ def _write(
                         placed = with_columns(
                             table.take(chosen), group=[entry.group for entry in of_split], repeats=often
                         )
-                        if words is not None and any(entry.repeated for entry in of_split):
+                        if words is not None and any(entry.repeated is not None for entry in of_split):
                             pairs = zip(documents_of(placed), of_split, strict=True)
                             placed = table_of(shortened(document, entry, words) for document, entry in pairs)
                         writers[split].add(placed, np.array([entry.characters for entry in of_split], np.int64))

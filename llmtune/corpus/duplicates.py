@@ -7,8 +7,9 @@ groups     from a lower similarity on, and documents that hold parts of one anot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from llmtune.corpus.drops import EXACT, KNOWN, NEAR
 from llmtune.corpus.near import PERMUTATIONS, Signatures, Sketcher, clusters, copies, group_threshold
 from llmtune.corpus.parts import Paragraphs
 from llmtune.corpus.settings import CorpusSettings
-from llmtune.corpus.shingles import hashed
+from llmtune.corpus.shingles import Hashes, hashed
 from llmtune.corpus.sketch import compared_by
 from llmtune.corpus.store import Document
 from llmtune.corpus.text import compared_text
@@ -30,7 +31,8 @@ _GROUP_DIGITS = 16  # hex digits of the SHA-256 that name a group: 64 bits
 @dataclass(slots=True)
 class Entry:
     """What is remembered of a document between reading and writing. left_out: the reason and detail for which it is not
-    in the corpus after all. repeated: hashes of paragraphs that an earlier one has too, and that are taken out."""
+    in the corpus after all. repeated: hashes of paragraphs that an earlier one has too, and that are taken out; sizes
+    and hash are those without them."""
 
     id: str
     sha256: str
@@ -40,12 +42,22 @@ class Entry:
     licence: str | None
     group: str
     left_out: tuple[str, str] | None = None
-    repeated: frozenset[int] = frozenset()
+    repeated: Hashes | None = None
 
 
 def group_alone(sha256: str) -> str:
     """The group of a document that is like no other."""
     return sha256[:_GROUP_DIGITS]
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """Documents that are shorter by now (repeated.py), and what they are compared by. numbers: of their entries, in
+    order."""
+
+    numbers: NDArray[np.int64]
+    signatures: Signatures
+    paragraphs: Paragraphs
 
 
 @dataclass(frozen=True)
@@ -63,9 +75,12 @@ def sort_out(
     settings: CorpusSettings,
     monitor: Monitor,
     known: Iterable[Document] = (),
+    is_old: Callable[[Entry], bool] = lambda _: False,
+    shortened: Shortened | None = None,
 ) -> Clusters:
-    """Mark duplicates and give groups. sketches: files of the documents' (sketch.py), in their order. known: documents
-    that are elsewhere already; copies of them are marked too."""
+    """Mark duplicates and give groups; documents that have one group already keep one. sketches: files of the
+    documents' (sketch.py), in their order; shortened: those that are others by now. known: documents that are elsewhere
+    already; copies of them are marked too. is_old: of an earlier corpus: not left out as the copy of a new document."""
     threshold = settings.near_duplicates
     known_sketcher = Sketcher() if threshold is not None else None
     first: dict[str, tuple[str, str]] = {}  # sha256 → reason, id
@@ -89,16 +104,17 @@ def sort_out(
         return Clusters()
     sketched = [number for number, entry in enumerate(entries) if entry.left_out is None]  # by row of the signatures
     signatures, paragraphs = _of(sketches, np.array([entry.left_out is None for entry in entries], bool))
+    if shortened is not None:
+        stay = np.isin(shortened.numbers, sketched)
+        rows = np.searchsorted(sketched, shortened.numbers[stay])
+        signatures[rows] = shortened.signatures[stay]
+        paragraphs = paragraphs.replaced(rows, shortened.paragraphs.of(np.flatnonzero(stay)))
     known_rows: set[int] = set()
     for row, number, similarity in _known_copies(known_sketcher.signatures(), signatures, threshold, monitor):
         entries[sketched[row]].left_out = (KNOWN, _like(known_ids[number], similarity))
         known_rows.add(row)
-    found = _group(entries, sketched, signatures, known_rows, paragraphs, settings, threshold, monitor)
-    if settings.repeated_paragraphs is not None:
-        stay = [row for row, number in enumerate(sketched) if entries[number].left_out is None]
-        for place, hashes in paragraphs.of(np.array(stay, np.int64)).later():
-            entries[sketched[stay[place]]].repeated = frozenset(hashes.tolist())
-    return found
+    mine = [entries[number] for number in sketched]
+    return _group(mine, signatures, known_rows, paragraphs, settings, threshold, monitor, is_old)
 
 
 def _of(sketches: Iterable[Path], wanted: NDArray[np.bool_]) -> tuple[Signatures, Paragraphs]:
@@ -122,26 +138,37 @@ def _like(id: str, similarity: float) -> str:
 
 def _group(
     entries: list[Entry],
-    sketched: list[int],
     signatures: Signatures,
     known_rows: set[int],
     paragraphs: Paragraphs,
     settings: CorpusSettings,
     threshold: float,
     monitor: Monitor,
+    is_old: Callable[[Entry], bool],
 ) -> Clusters:
-    """Give every cluster one group, named by the smallest hash in it, and mark the copies where they are dropped."""
-    found = clusters(signatures, group_threshold(threshold), monitor, paragraphs.related())
+    """Give every cluster one group, named by the smallest hash in it, and mark the copies where they are dropped.
+    entries: of the rows of the signatures."""
+    related = chain(paragraphs.related(), _of_one_group(entries))
+    found = clusters(signatures, group_threshold(threshold), monitor, related)
     for cluster in found:
-        group = min(entries[sketched[row]].group for row in cluster)
+        group = min(entries[row].group for row in cluster)
         for row in cluster:
-            entries[sketched[row]].group = group
+            entries[row].group = group
         if settings.near_duplicate_action == "drop":
             rest = [row for row in cluster if row not in known_rows]  # what is dropped itself is no original
+            rest.sort(key=lambda row: not is_old(entries[row]))
             for row, original, similarity in copies(signatures, rest, threshold, monitor):
-                entries[sketched[row]].left_out = (NEAR, _like(entries[sketched[original]].id, similarity))
+                entries[row].left_out = (NEAR, _like(entries[original].id, similarity))
     sizes = [len(cluster) for cluster in found]
     return Clusters(len(sizes), sum(sizes), max(sizes, default=0))
+
+
+def _of_one_group(entries: list[Entry]) -> Iterator[tuple[int, int]]:
+    """Pairs of rows that have one group."""
+    first: dict[str, int] = {}
+    for row, entry in enumerate(entries):
+        if (other := first.setdefault(entry.group, row)) != row:
+            yield other, row
 
 
 def _known_copies(

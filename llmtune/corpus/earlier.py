@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,15 +19,33 @@ from llmtune.errors import BadArtifact
 
 @dataclass(frozen=True)
 class Earlier:
-    """The splits of an earlier corpus, by the hash of a document and by its id: a clean-up that looks at the whole
-    source, or an edit, can give a document another hash."""
+    """The splits of an earlier corpus. by_hash: of its documents; by_id: the same with their hashes, for an edit, or a
+    clean-up that looks at the whole source, can give a document another hash."""
 
     by_hash: dict[str, str] = field(default_factory=dict)
-    by_id: dict[str, str] = field(default_factory=dict)
+    by_id: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+class Placed:
+    """Which of the documents of a corpus, as they are now, stood in an earlier one."""
+
+    def __init__(self, earlier: Earlier, entries: Iterable[Entry]) -> None:
+        # An id says nothing where its text has another by now, as in a file that grew at its beginning.
+        present = {entry.sha256 for entry in entries}
+        self._by_hash = earlier.by_hash
+        self._by_id = {id: split for id, (sha256, split) in earlier.by_id.items() if sha256 not in present}
+
+    def by_hash(self, entry: Entry) -> str | None:
+        """The split that the text stood in."""
+        return self._by_hash.get(entry.sha256)
 
     def split_of(self, entry: Entry) -> str | None:
         """The split that a document stood in; None: it is new."""
-        return self.by_hash.get(entry.sha256) or self.by_id.get(entry.id)
+        return self.by_hash(entry) or self._by_id.get(entry.id)
+
+    def is_old(self, entry: Entry) -> bool:
+        """Whether it stood in the earlier corpus."""
+        return self.split_of(entry) is not None
 
 
 def splits_of(path: Path) -> Earlier:
@@ -40,33 +59,38 @@ def splits_of(path: Path) -> Earlier:
                 table = pq.read_table(shard, columns=["sha256", "id"])
             except (OSError, pa.ArrowException) as error:
                 raise BadArtifact(f"damaged corpus shard: {error}", where=str(shard)) from error
-            found.by_hash.update(dict.fromkeys(table["sha256"].to_pylist(), split))
-            found.by_id.update(dict.fromkeys(table["id"].to_pylist(), split))
+            for sha256, id in zip(table["sha256"].to_pylist(), table["id"].to_pylist(), strict=True):
+                found.by_hash[sha256] = split
+                found.by_id[id] = sha256, split
     return found
 
 
-def keep_splits(entries: list[Entry], earlier: Earlier) -> dict[str, str]:
+def keep_splits(entries: Sequence[Entry], placed: Placed, settled: bool = True) -> dict[str, str]:
     """group → split, for the groups with documents of the earlier corpus.
 
     A new document that is near-duplicate to documents of two splits would be a leak on either side: it is dropped, and
-    the others' group is parted. Changes `entries`."""
+    the others' group is parted. Where ids and texts tell of different splits, the texts do, unless they are not
+    `settled` yet. Changes `entries`."""
     members: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         members[entry.group].append(entry)
-    placed: dict[str, str] = {}
+    found: dict[str, str] = {}
     for group, of_group in members.items():
-        known = [(entry, split) for entry in of_group if (split := earlier.split_of(entry))]
+        known = [(entry, split) for entry in of_group if (split := placed.split_of(entry))]
+        if settled and len({split for _, split in known}) > 1:
+            known = [(entry, split) for entry in of_group if (split := placed.by_hash(entry))] or known
         splits = sorted({split for _, split in known})
         if len(splits) == 1:
-            placed[group] = splits[0]
+            found[group] = splits[0]
         elif splits:
             for entry in of_group:
-                entry.left_out = entry.left_out or (BETWEEN, f"like documents of {' and '.join(splits)}")
+                entry.group = group_alone(entry.sha256)
+                if entry.left_out is None and not any(entry is one for one, _ in known):
+                    entry.left_out = (BETWEEN, f"like documents of {' and '.join(splits)}")
             for entry, split in known:
                 entry.group = min(group_alone(other.sha256) for other, of_other in known if of_other == split)
-                entry.left_out = None  # they stood beside each other before; a new one is no reason to drop them
-                placed[entry.group] = split
-    return placed
+                found[entry.group] = split
+    return found
 
 
 def _corpus_at(path: Path) -> Path:
@@ -78,6 +102,8 @@ def _corpus_at(path: Path) -> Path:
             told = json.loads(record.read_text(encoding="utf-8"))
         except ValueError as error:
             raise BadArtifact(f"damaged record of a stage: {error}", where=str(record)) from error
+        if not isinstance(told, dict):
+            raise BadArtifact("damaged record of a stage: it is no object", where=str(record))
         corpus = path.parent / ".artifacts" / str(told.get("artifact"))
         if told.get("kind") == "corpus" and (corpus / "card.json").is_file():
             return corpus

@@ -55,14 +55,15 @@ class Paragraphs:
             int(starts[-1]),
         )
 
-    def later(self) -> Iterator[tuple[int, NDArray[np.uint64]]]:
-        """(number, hashes) of each document that has paragraphs which one before it has too."""
-        order = np.lexsort((self.owners, self.hashes))
-        hashes = self.hashes[order]
-        repeats = order[1:][hashes[1:] == hashes[:-1]]
-        repeats = repeats[np.argsort(self.owners[repeats], kind="stable")]
-        owners, starts = np.unique(self.owners[repeats], return_index=True)
-        yield from zip(owners.tolist(), np.split(self.hashes[repeats], starts[1:]), strict=False)
+    def replaced(self, rows: NDArray[np.int64], others: Paragraphs) -> Paragraphs:
+        """With those of `others` for some of the documents, in their order."""
+        stay = ~np.isin(self.owners, rows)
+        return Paragraphs(
+            np.concatenate([self.hashes[stay], others.hashes]),
+            np.concatenate([self.sizes[stay], others.sizes]),
+            np.concatenate([self.owners[stay], rows[others.owners].astype(np.uint32)]),
+            self.documents,
+        )
 
     def related(self) -> Iterator[tuple[int, int]]:
         """Pairs of documents, by number, that share at least SHARED of the shorter one's paragraphs."""

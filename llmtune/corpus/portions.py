@@ -28,6 +28,7 @@ from llmtune.corpus.dropped import NAME as DROPPED
 from llmtune.corpus.dropped import DropLog
 from llmtune.corpus.intake import Intake, raw_documents
 from llmtune.corpus.judge import Judge, reject
+from llmtune.corpus.readers import FORMATS
 from llmtune.corpus.readers.reader import UNREADABLE, Rejected
 from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.shelf import made
@@ -222,10 +223,11 @@ def judge_portion(judge: Judge, item: tuple[Portion, Facts, Path], monitor: Moni
                 if isinstance(cleaned, Rejected):
                     intake.drops.add(row.id, cleaned.reason, cleaned.detail)
                 elif (document := judge(cleaned, row.id, portion.source, intake)) is not None:
+                    sketch.add(document, FORMATS[cleaned.format].code)
                     yield document
 
         with DropLog(folder / DROPPED) as intake.drops.log:
-            intake.kept = write_split(folder, KEPT, sketch.pass_on(documents()))
+            intake.kept = write_split(folder, KEPT, documents())
         sketch.save(folder / _SKETCH)
         write_json(folder / _RECORD, {"intake": intake.to_json()})
 

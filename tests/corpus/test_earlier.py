@@ -87,6 +87,9 @@ def test_a_run_stands_for_its_corpus(build: Build, folder: Path, tmp_path: Path)
     assert len(splits_of(run).by_hash) == len(splits_of(run).by_id) == 20
     with pytest.raises(BadArtifact, match="is no corpus, nor a run"):
         splits_of(folder)
+    (run / "01-corpus" / "stage.json").write_text("[]")
+    with pytest.raises(BadArtifact, match="damaged record of a stage"):
+        splits_of(run)
 
 
 def test_the_earlier_splits_are_part_of_the_identity(build: Build, folder: Path) -> None:
@@ -126,6 +129,65 @@ def test_older_documents_outlive_a_new_one_between_them(build: Build, folder: Pa
     assert "texts/large.txt" in {document.id for document in first.splits["train"]}
     (folder / "+first.txt").write_text(f"{changed(large, 0.01, draw)}\n\n{first.splits['test'][0].text}")
     again = build([{"path": folder}], split={"valid": 0.2, "test": 0.2, "earlier": first.folder})
+    assert {document.id for document in again.documents} == {document.id for document in first.documents}
+
+
+def grown(folder: Path, text: str) -> None:
+    (folder.parent / "more").mkdir()
+    (folder.parent / "more" / "join.txt").write_text(text)
+
+
+@pytest.mark.parametrize("why", ["exact duplicate", "known document", "repeated paragraphs"])
+def test_what_is_left_out_for_another_reason_stays_out(build: Build, tmp_path: Path, why: str) -> None:
+    """A new document between two splits brings nothing back with it."""
+    draw = random.Random(5)
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    paragraphs = [[random_text(60, draw).replace("\n", " ") for _ in range(8)] for _ in range(30)]
+    for number, of_page in enumerate(paragraphs):
+        (folder / f"{number:02d}.txt").write_text("\n\n".join(of_page))
+    (folder / "zz.txt").write_text("\n\n".join(of_page[3] for of_page in paragraphs[:8]))
+    split = {"valid": 0.2, "test": 0.2}
+    first = build([{"path": folder}], split=split)
+    sides = {document.id: side for side, documents in first.splits.items() for document in documents}
+    (quoting,) = [document for document in first.documents if document.id == "pages/zz.txt"]
+    other = next(one for one in first.documents if sides[one.id] not in (sides[quoting.id], "valid"))
+    sources = [{"path": folder}, {"path": tmp_path / "more"}]
+    grown(folder, f"{quoting.text}\n\n{other.text}")
+    more = {}
+    if why == "exact duplicate":
+        (tmp_path / "more" / "copy.txt").write_text(quoting.text or "")
+    elif why == "known document":
+        (tmp_path / "known.txt").write_text(quoting.text or "")
+        more = {"known": [tmp_path / "known.txt"]}
+    else:
+        more = {"repeated_paragraphs": 20}
+    again = build(sources, split={**split, "earlier": first.folder}, **more)
+    # Where `zz` is not in the corpus at all, what holds it is between nothing.
+    assert again.metrics["dropped"] == {why: 1} | ({} if why == "known document" else {"between splits": 1})
+    assert all(document.text for document in again.documents)
+    left = "".join(document.text or "" for document in again.documents)
+    assert all(paragraph in left for of_page in paragraphs for paragraph in of_page)  # none went with `join`
+
+
+def test_records_that_take_the_ids_of_others_are_new(tmp_path: Path) -> None:
+    """A file that grows at its beginning: near-copies of documents of training take their ids, and join them."""
+    draw = random.Random(6)
+    old = [(f"{number}", random_text(120, draw)) for number in range(60)]
+    write_records(tmp_path / "log.jsonl", old)
+    before = made(tmp_path / "first", [tmp_path / "log.jsonl"])
+    trained = [(family, text) for family, text in old if before[text] == "train"][:15]
+    write_records(tmp_path / "log.jsonl", [(family, changed(text, 0.06, draw)) for family, text in trained] + old)
+    after = made(tmp_path / "second", [tmp_path / "log.jsonl"], earlier=tmp_path / "first")
+    assert {text: after[text] for text in before} == before
+    assert {after[text] for text in after if text not in before} == {"train"}
+
+
+def test_an_old_document_is_no_copy_of_a_new_one(build: Build, folder: Path) -> None:
+    """Whatever their order."""
+    first = build([{"path": folder}])
+    (folder / "+new.txt").write_text(changed((folder / "05.txt").read_text(), 0.02, random.Random(1)))
+    again = build([{"path": folder}], split={"earlier": first.folder})
     assert {document.id for document in again.documents} == {document.id for document in first.documents}
 
 

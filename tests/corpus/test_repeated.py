@@ -6,13 +6,14 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from llmtune.corpus.dropped import NAME, read_dropped
-from llmtune.corpus.parts import Parts, paragraphs_of
+from llmtune.corpus.parts import Paragraphs, Parts, paragraphs_of
 from llmtune.corpus.repeated import without_repeated
 from llmtune.corpus.settings import CorpusSettings
 from llmtune.corpus.shingles import hashed
@@ -46,8 +47,10 @@ def test_what_goes_and_what_stays() -> None:
         len(f"{first}{second}\n"),
     )
     assert without_repeated(f"Title\n\n{first}", hashes, 10) == (f"Title\n\n{first}", 0)
-    opening = int(paragraphs_of(hashed(f"```\n{first}"))[0][0])
-    assert without_repeated(fenced, frozenset([opening]), 9) == (fenced, 0)  # a fence is not left open
+    assert without_repeated(fenced, hashes, 9) == (fenced, 0)
+    open_ended = f"~~~~\n~~~\n\n{first}"
+    assert without_repeated(open_ended, hashes, 9) == (open_ended, 0)
+    assert without_repeated(f"{fenced}\n\n{first}", hashes, 9) == (fenced, len(first))
 
 
 def test_each_paragraph_stands_once(build: Build, tmp_path: Path) -> None:
@@ -103,16 +106,91 @@ def test_a_document_with_nothing_new_is_left_out(build: Build, tmp_path: Path) -
     assert built.metrics["dropped"] == {"repeated paragraphs": 1}
 
 
-def test_of_each_paragraph_all_but_the_first() -> None:
-    """By hand: documents 0 to 3 with paragraphs A, AB, BC, A."""
+def test_paragraphs_of_some_documents_are_replaced() -> None:
+    """By hand: documents 0 to 3 with paragraphs A, AB, BC, A; of which 1 comes to have C alone and 3 none."""
     texts = {"A": "a " * 9, "B": "b " * 9, "C": "c " * 9}
-    collected = Parts()
-    for letters in ("A", "AB", "BC", "A"):
-        collected.add(hashed("\n\n".join(texts[letter] for letter in letters)))
     number = {int(paragraphs_of(hashed(text))[0][0]): letter for letter, text in texts.items()}
-    found = {row: {number[one] for one in hashes.tolist()} for row, hashes in collected.paragraphs().later()}
-    assert found == {1: {"A"}, 2: {"B"}, 3: {"A"}}
-    assert list(Parts().paragraphs().later()) == []
+
+    def collected(*documents: str) -> Paragraphs:
+        parts = Parts()
+        for letters in documents:
+            parts.add(hashed("\n\n".join(texts[letter] for letter in letters)))
+        return parts.paragraphs()
+
+    found = collected("A", "AB", "BC", "A").replaced(np.array([1, 3]), collected("C", ""))
+    owned = sorted(
+        (owner, number[one]) for owner, one in zip(found.owners.tolist(), found.hashes.tolist(), strict=True)
+    )
+    assert owned == [(0, "A"), (1, "C"), (2, "B"), (2, "C")]
+    assert found.sizes.tolist() == [17] * 4
+    assert found.documents == 4
+
+
+def pages(folder: Path, seed: int, count: int = 90) -> list[str]:
+    """Files of four paragraphs of sixty words; the first paragraph of each."""
+    rng = random.Random(seed)
+    folder.mkdir()
+    for number in range(count):
+        paragraphs = [random_text(60, rng).replace("\n", " ") for _ in range(4)]
+        (folder / f"{number:02d}.txt").write_text("\n\n".join(paragraphs))
+    return [path.read_text().split("\n\n")[0] for path in sorted(folder.iterdir())]
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [("{short}\n\n{quoted}", "exact duplicate"), ("Page {number}\n\n{short}\n\n{quoted}", "near-duplicate")],
+)
+def test_what_is_the_same_without_them_is_a_copy(build: Build, tmp_path: Path, form: str, reason: str) -> None:
+    """Documents that share short paragraphs only, and else quote others: what is left of them is not parted by the
+    split."""
+    firsts = pages(tmp_path / "pages", 1)
+    short = "\n\n".join(
+        f"{name}: as it is on all of them" for name in ("Tool", "Version", "Author", "Platform", "Licence")
+    )
+    for number in range(8):
+        quoted = "\n\n".join(firsts[8 * number : 8 * number + 8])
+        text = form.format(number=number, short=short, quoted=quoted)
+        (tmp_path / "pages" / f"z{number}.txt").write_text(text)
+    source = [{"path": tmp_path / "pages"}]
+    split = {"valid": 0.2, "test": 0.2}
+    assert build(source, split=split).metrics["dropped"] == {}  # they are different documents
+    built = build(source, split=split, repeated_paragraphs=20)
+    assert set(built.metrics["dropped"]) == {reason}
+    sides = [side for side, found in built.splits.items() for one in found if one.id.startswith("pages/z")]
+    assert len(sides) == 8 - built.metrics["dropped"][reason] < 8
+    assert len(set(sides)) == 1
+
+
+def test_who_is_left_out_hands_on_what_it_had_first(build: Build, tmp_path: Path) -> None:
+    """The first to have `mine` has nothing else that is new, and too little of it."""
+    firsts = pages(tmp_path / "pages", 2, 20)
+    mine = " ".join(f"word{number}" for number in range(25))
+    (tmp_path / "pages" / "y.txt").write_text("\n\n".join([*firsts[:10], mine]))
+    (tmp_path / "pages" / "z.txt").write_text("\n\n".join([random_text(200, random.Random(9)), mine]))
+    built = build([{"path": tmp_path / "pages"}], repeated_paragraphs=20, min_characters=300)
+    assert built.metrics["dropped"] == {"repeated paragraphs": 1}
+    assert [document.id for document in built.documents if mine in (document.text or "")] == ["pages/z.txt"]
+
+
+def test_code_stays(build: Build, tmp_path: Path) -> None:
+    """Methods that differ in a sign alone, which the comparison of words does not see."""
+    rng = random.Random(3)
+    (tmp_path / "code").mkdir()
+    method = "    def price(self, rows, rate, member):\n        total = 0\n" + "".join(
+        f"        total += rows[{number}].price * rows[{number}].count\n" for number in range(6)
+    )
+    texts = {}
+    for sign in "+-":
+        own = method.replace("+=", f"{sign}=")
+        texts[f"code/{sign}.py"] = f'"""{random_text(60, rng)}."""\n\nclass Basket:\n\n{own}\n    items = ()\n'
+        texts[f"code/{sign}.md"] = f"{random_text(60, rng)}\n\n```python\nclass Basket:\n\n{own}\n    items = ()\n```\n"
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    built = build([{"path": tmp_path / "code"}], repeated_paragraphs=8, clean={"boilerplate": None})
+    for document in built.documents:
+        assert document.text is not None
+        assert texts[document.id].strip() in document.text
+    assert len(built.documents) == 4
 
 
 def test_it_asks_for_near_duplicates() -> None:
