@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+# As the system and SQLite put it.
+_SIGNS_DISK_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+
 
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries (names, renames) to disk."""
@@ -116,7 +119,7 @@ def is_disk_full(error: BaseException) -> bool:
         return True
     said = str(error)
     short_write = isinstance(error, OSError) and error.errno is None and " requested and " in said
-    return short_write or "No space left on device" in said or "Disk quota exceeded" in said
+    return short_write or any(sign in said for sign in _SIGNS_DISK_FULL)
 
 
 def sha256_file(path: Path) -> str:

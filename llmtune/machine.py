@@ -8,12 +8,18 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from llmtune.errors import CannotRunHere
 
 # CPU features that make products in bf16 faster than in fp32 (the last is ARM's). Without them bf16 is computed by
 # converting back and forth: right, but four to ten times slower.
 BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
+# Operations a second of matrix products that plans count on: of one core by number format, and of one GPU, which was
+# not measured. Large products alone reached 460e9 (bf16) and 106e9 (fp32) on a core with AVX512-BF16. Training has
+# rates that were measured in it (training/estimate.py).
+_CORE_RATE = {"bf16": 3.0e11, "fp32": 0.9e11, "fp64": 0.2e11}
+_GPU_RATE = 5.0e13
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 
@@ -45,6 +51,14 @@ class Machine:
     def computes_in_bf16(self) -> bool:
         """Whether bf16 is at least as fast as fp32 here."""
         return bool(self.accelerators) or self.cpu_has_bf16
+
+    def rate(self, precision: Literal["bf16", "fp32"]) -> float:
+        """Operations a second that a plan counts on where models run here: on a GPU, else on all cores."""
+        return _GPU_RATE if self.accelerators else self.cpu_rate(precision)
+
+    def cpu_rate(self, precision: Literal["bf16", "fp32", "fp64"]) -> float:
+        """The same for products that stay on the cores, whatever else there is."""
+        return self.cores * _CORE_RATE[precision]
 
     def disk_free(self, folder: Path) -> int:
         """Bytes free on the file system that holds `folder` (or its nearest existing parent)."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from llmtune.files import made_whole
+from llmtune.files import is_disk_full, made_whole
 
 
 def test_made_once_and_left_alone_afterwards(tmp_path: Path) -> None:
@@ -52,3 +54,13 @@ def test_a_lock_s_holder_removes_what_a_kill_has_left(tmp_path: Path) -> None:
     made_whole(tmp_path / "made", lambda to: None, alone=True)
     assert not left.exists()
     assert others.exists()
+
+
+def test_a_full_disk_in_the_words_of_sqlite() -> None:
+    with closing(sqlite3.connect(":memory:")) as base:
+        base.execute("PRAGMA max_page_count = 2")
+        base.execute("CREATE TABLE some (text TEXT)")
+        with pytest.raises(sqlite3.OperationalError) as full:
+            base.execute("INSERT INTO some VALUES (?)", ("x" * 100_000,))
+    assert is_disk_full(full.value)
+    assert not is_disk_full(sqlite3.OperationalError("database is locked"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,14 @@ def test_peaks_are_bytes_of_this_process_and_of_children_that_ended() -> None:
     if sys.platform == "linux":
         assert 120 << 20 < (mark or 0) <= 1.01 * largest  # the kernel counts by the way
         assert (machine.high_water_mark() or 0) == pytest.approx(own, rel=0.05)
+
+
+def test_rates_by_hand() -> None:
+    """Four cores: 4 × 300, 90 and 20 thousand million; a GPU has one rate, and leaves the cores theirs."""
+    cores = machine.Machine(4, 1, frozenset(), ())
+    gpu = dataclasses.replace(cores, accelerators=(machine.Accelerator("A", 1, (9, 0)),))
+    assert (cores.rate("bf16"), cores.rate("fp32"), cores.cpu_rate("fp64")) == (1.2e12, 3.6e11, 8e10)
+    assert (gpu.rate("bf16"), gpu.rate("fp32"), gpu.cpu_rate("fp32")) == (5e13, 5e13, 3.6e11)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtune.compress.prune_target import Target, Wish, layers_in_a_pass, target_of
+from llmtune.compress.prune_estimate import layers_in_a_pass
+from llmtune.compress.prune_target import Target, Wish, target_of
 from llmtune.compress.quantize import Calibration
 from llmtune.compress.structure import Structure, find_structure, pruned_config
 from llmtune.errors import NotFinite
@@ -43,22 +44,16 @@ def prune(
     work: folder where finished choices are kept, so that it goes on there after a kill; the bytes come out the same
     Raises LlmtuneError when the model cannot be pruned so, Stopped at a safe point.
     """
-    from llmtune.compress.calibration import calibration_rows
-    from llmtune.models.load import load_to_run, load_tokenizer
+    from llmtune.models.load import load_to_run
 
     monitor = monitor or Monitor()
     before = read_shape(checkpoint)
-    target = target_of(before, find_structure(before), wish)
+    stored = find_structure(before)
+    target = target_of(before, stored, wish)
     for note in target.notes:
         monitor.note(note)
-    tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
-    rows = calibration_rows(
-        calibration.corpus, tokenizer, calibration.rows, calibration.tokens, calibration.seed, monitor
-    )
-    if len(rows) < calibration.rows:
-        monitor.note(
-            f"calibration: the corpus gives {len(rows)} rows of {calibration.tokens} tokens, not {calibration.rows}"
-        )
+    # Where nothing goes, nothing is compared: the model is only written, in bf16 as always.
+    rows = _text(checkpoint, calibration, trust_remote_code, monitor) if target.leaves_out(stored) else []
     model: Any = load_to_run(checkpoint, trust_remote_code=trust_remote_code)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     structure = find_structure(ModelShape(model.config.to_dict(), shapes, 0))  # by the names that the model itself has
@@ -83,6 +78,22 @@ def prune(
         "output_error": _mean([one.error for one in narrowed.values()], 0.0),
         "calibration_tokens": sum(row.numel() for row in rows),
     }
+
+
+def _text(checkpoint: Path, calibration: Calibration, trust_remote_code: bool, monitor: Monitor) -> list[Tensor]:
+    """The rows on which layers and neurons are compared."""
+    from llmtune.compress.calibration import calibration_rows
+    from llmtune.models.load import load_tokenizer
+
+    tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
+    rows = calibration_rows(
+        calibration.corpus, tokenizer, calibration.rows, calibration.tokens, calibration.seed, monitor
+    )
+    if len(rows) < calibration.rows:
+        monitor.note(
+            f"calibration: the corpus gives {len(rows)} rows of {calibration.tokens} tokens, not {calibration.rows}"
+        )
+    return rows
 
 
 def _choose_layers(

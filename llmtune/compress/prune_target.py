@@ -1,7 +1,4 @@
-"""What a pruning comes to before it is done: layers and width that stay, memory and time. Imports no torch.
-
-Seconds are first values from matmul rates, as in `estimate.py`.
-"""
+"""What a wish comes to before anything is pruned: layers and width that stay. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,17 +7,9 @@ from dataclasses import dataclass
 
 from llmtune.compress.structure import Structure, layers_problem, pruned_shape, width_problem
 from llmtune.errors import LlmtuneError
-from llmtune.machine import Machine
 from llmtune.models.shape import ModelShape
 
 MULTIPLE = 64  # of neurons: what quantizers' groups and matrix kernels fit
-MOMENTS_BYTES = 2 << 30  # that the second moments of the layers of one pass may take, at least one layer's
-_LIBRARIES = 450 << 20
-_START_SECONDS = 15.0
-_BF16_FLOPS_A_CORE = 3.0e11
-_FP32_FLOPS_A_CORE = 0.9e11
-_FP64_FLOPS_A_CORE = 0.2e11
-_GPU_FLOPS = 5.0e13
 
 
 @dataclass(frozen=True)
@@ -44,6 +33,10 @@ class Target:
     layers: int
     width: int
     notes: tuple[str, ...] = ()
+
+    def leaves_out(self, structure: Structure) -> bool:
+        """Whether anything of such a model goes."""
+        return self.layers < structure.layers or self.width < structure.width
 
 
 def target_of(shape: ModelShape, structure: Structure, wish: Wish) -> Target:
@@ -114,54 +107,3 @@ def _width_for(shape: ModelShape, structure: Structure, layers: int, share: floa
 
 def _number(asked: int | float, of: int) -> int:
     return asked if isinstance(asked, int) else math.floor(asked * of + 0.5)
-
-
-def layers_in_a_pass(width: int) -> int:
-    """How many layers' second moments are taken in one pass over the text: a matter of memory alone, and the same on
-    every machine."""
-    return max(1, MOMENTS_BYTES // (4 * width**2))
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Peak bytes of the process; bytes of the work folder; seconds."""
-
-    memory: int
-    work: int
-    seconds: float
-
-
-def estimate(
-    shape: ModelShape,
-    structure: Structure,
-    target: Target,
-    smaller: ModelShape,
-    tokens: int,
-    row: int,
-    machine: Machine,
-) -> Estimate:
-    """Of pruning a model to the shape `smaller`, with so many tokens of calibration text in rows of `row` tokens."""
-    narrower, fewer = target.width < structure.width, target.layers < structure.layers
-    each = 2 if machine.computes_in_bf16 else 4
-    together = min(target.layers, layers_in_a_pass(structure.width))
-    moments = 4 * structure.width**2 if narrower else 0
-    down = shape.hidden_size * target.width if narrower else 0  # weights that the kept neurons go to, in a layer
-    # The model and what is left of it, in bf16; moments of the layers of a pass, or, in fp64, what one layer is solved
-    # from; the new weights of all layers, in fp32; what a row of text takes on its way through a layer.
-    memory = _LIBRARIES + each * shape.parameters + 4 * smaller.parameters
-    memory += together * moments + 10 * moments + 4 * target.layers * down
-    memory += 4 * row * (4 * shape.hidden_size + 4 * structure.width)
-    body = shape.parameters - shape.vocab_size * shape.hidden_size * (1 if shape.tied else 2)
-    passes = int(fewer) + (math.ceil(target.layers / together) if narrower else 0)
-    forward = 2.0 * tokens * body * passes
-    sums = 2.0 * tokens * structure.width**2 * target.layers if narrower else 0.0
-    solving = (
-        2.0 * (target.width**3 / 3 + 2 * shape.hidden_size * structure.width**2) * target.layers if narrower else 0.0
-    )
-    if machine.accelerators:
-        seconds = (forward + sums) / _GPU_FLOPS
-    else:
-        rate = _BF16_FLOPS_A_CORE if each == 2 else _FP32_FLOPS_A_CORE
-        seconds = (forward / rate + sums / _FP32_FLOPS_A_CORE) / machine.cores
-    seconds += _START_SECONDS + solving / (_FP64_FLOPS_A_CORE * machine.cores)
-    return Estimate(memory, 4 * target.layers * down, math.ceil(seconds))

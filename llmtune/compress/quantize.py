@@ -113,8 +113,8 @@ def _by_group(
     import torch
 
     from llmtune.compress.calibration import calibration_rows
-    from llmtune.compress.estimate import bytes_in_work
     from llmtune.compress.groupwise import check_family, quiet, round_to_codes
+    from llmtune.compress.quantize_estimate import bytes_in_work
     from llmtune.models.load import load_model, load_tokenizer
 
     check_family(read_json(checkpoint / "config.json").get("model_type", ""))

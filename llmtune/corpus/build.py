@@ -70,7 +70,7 @@ def build_corpus(
     monitor = monitor or Monitor()
     names = source_names(settings.sources)
     shelf = shelf_for(work, cache if settings.reuse else None)
-    way = way_of_judging(settings) if shelf.lasting else []  # before what is compared with is read
+    way = way_of_judging(settings)  # before what is compared with is read
     judge = Judge(settings, _evaluation_texts(settings.decontaminate, monitor))
     taken = take_in(judge, names, shelf, way, monitor)
     drops, changes = Drops(settings.samples), Changes(settings.samples)
@@ -86,10 +86,11 @@ def build_corpus(
     sketches = [portion.sketch for portion in portions]
     if settings.filters.perplexity is not None:
         drop_outside(entries, portions, settings.filters.perplexity, shelf.folder, monitor)
+    shelf.tidy()
     earlier = splits_of(settings.split.earlier) if settings.split.earlier is not None else Earlier()
 
     def sort(shortened: Shortened | None = None) -> Clusters:
-        known = read_all(settings.known_sources, "known", monitor)
+        known = read_all(settings.known_sources, "known", monitor, settings.clean)
         is_old = Placed(earlier, entries).is_old
         return sort_out(entries, sketches, settings, monitor, known, is_old, shortened)
 

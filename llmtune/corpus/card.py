@@ -14,7 +14,7 @@ from llmtune.corpus.filters.features import View
 from llmtune.corpus.filters.language import language_of
 from llmtune.corpus.near import group_threshold
 from llmtune.corpus.settings import CorpusSettings
-from llmtune.corpus.store import SCHEMA, SPLITS, Document, read_split
+from llmtune.corpus.store import SCHEMA, SPLITS, chosen
 from llmtune.corpus.take_in import Taken
 from llmtune.corpus.text import document_text
 from llmtune.extras import have
@@ -33,6 +33,16 @@ class Kept:
     bytes: int
     licence: str | None
     group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What is kept of a document that was drawn. text: its beginning; language: ISO 639, "no prose" where there is too
+    little to tell, None where it was not looked at."""
+
+    entry: Kept
+    text: str
+    language: str | None
 
 
 def card_of(
@@ -113,39 +123,36 @@ def metrics_of(card: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def drawn_from(kept: list[Kept], corpus: Path, samples: int, seed: int) -> list[tuple[Kept, Document]]:
-    """Documents drawn by hash, so that they are spread over the corpus: the first `samples` to be shown, and enough to
-    tell the languages by."""
+def drawn_from(kept: list[Kept], corpus: Path, samples: int, seed: int) -> list[Drawn]:
+    """Documents drawn by hash, so that they are spread over the corpus: the first `samples` to be shown, and the first
+    hundred to tell the languages by, where py3langid is installed. No more than one is held whole."""
     order = sorted(kept, key=lambda entry: hashlib.sha256(f"{seed}\0{entry.id}".encode()).digest())
-    wanted = {entry.id: place for place, entry in enumerate(order[: max(samples, _TELLING)])}
-    found: dict[str, Document] = {}
-    for split in sorted({entry.split for entry in order[: len(wanted)]}):
-        found |= {document.id: document for document in read_split(corpus, split) if document.id in wanted}
-    return [(entry, found[entry.id]) for entry in order[: len(wanted)]]
+    telling = {entry.id for entry in order[:_TELLING]} if have("py3langid") else set()
+    order = order[: max(samples, len(telling))]
+    texts: dict[str, str] = {}
+    languages: dict[str, str] = {}
+    for split in sorted({entry.split for entry in order}):
+        for document in chosen(corpus, split, {entry.id for entry in order if entry.split == split}):
+            text = document_text(document)
+            texts[document.id] = text[:EXCERPT]
+            if document.id in telling:
+                languages[document.id] = language_of(View(document.id, "", "", text)) or "no prose"
+    return [Drawn(entry, texts[entry.id], languages.get(entry.id)) for entry in order]
 
 
-def samples_of(drawn: list[tuple[Kept, Document]], drops: Drops, changes: Changes) -> dict[str, Any]:
+def samples_of(drawn: list[Drawn], drops: Drops, changes: Changes) -> dict[str, Any]:
     """A few documents, a few dropped ones, and a few before and after the clean-up."""
-    in_order = sorted(drawn, key=lambda one: SPLITS.index(one[0].split))
+    in_order = sorted(drawn, key=lambda one: SPLITS.index(one.entry.split))
     shown = [
-        {
-            "id": entry.id,
-            "split": entry.split,
-            "characters": entry.characters,
-            "text": document_text(document)[:EXCERPT],
-        }
-        for entry, document in in_order
+        {"id": one.entry.id, "split": one.entry.split, "characters": one.entry.characters, "text": one.text}
+        for one in in_order
     ]
     return {"kept": shown, "dropped": drops.shown(), "cleaned": changes.shown()}
 
 
-def languages_of(drawn: list[tuple[Kept, Document]]) -> dict[str, int]:
-    """language (ISO 639, "no prose" where there is too little) → documents among those drawn; {} where py3langid is
-    not installed."""
-    if not have("py3langid"):
-        return {}
-    views = [View(entry.id, "", "", document_text(document)) for entry, document in drawn]
-    found = Counter(language_of(view) or "no prose" for view in views)
+def languages_of(drawn: list[Drawn]) -> dict[str, int]:
+    """language → documents among those that were looked at for it."""
+    found = Counter(one.language for one in drawn if one.language is not None)
     return dict(sorted(found.items(), key=lambda one: (-one[1], one[0])))
 
 

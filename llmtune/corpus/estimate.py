@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import math
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from llmtune.corpus.earlier import splits_of
 from llmtune.corpus.filters import modules_of
 from llmtune.corpus.filters.settings import PerplexitySettings
-from llmtune.corpus.readers import FORMATS, reader_of
+from llmtune.corpus.intake import raw_documents
+from llmtune.corpus.readers import FORMATS
 from llmtune.corpus.readers.delimited import first_rows
 from llmtune.corpus.readers.jsonl import first_records
-from llmtune.corpus.readers.reader import RawDocument, Rejected, Unreadable
+from llmtune.corpus.readers.reader import RawDocument, Rejected
 from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.sources import FileOf, files_of, source_names
 from llmtune.corpus.text import characters_of
@@ -24,12 +25,11 @@ from llmtune.corpus.unopened import not_opened
 from llmtune.errors import LlmtuneError
 from llmtune.extras import have, missing
 from llmtune.machine import Machine
+from llmtune.models.families import encoder_problem
 from llmtune.models.find import find_shape
 
 CHARACTERS_PER_TOKEN = 3.75  # SmolLM2's tokenizer: 3.82 on the PostgreSQL pages, 3.71 on Python's documentation
-# A model that reads: what torch takes, seconds to load it, and rates of its products.
-_MODEL_LIBRARIES, _START_SECONDS = 500 << 20, 10.0
-_BF16_FLOPS_A_CORE, _FP32_FLOPS_A_CORE, _GPU_FLOPS = 3.0e11, 0.9e11, 2.0e13
+_MODEL_LIBRARIES, _START_SECONDS = 500 << 20, 10.0  # a model that reads: what torch takes, and seconds to load it
 _SAMPLED_FILES = 48  # a source
 _SAMPLED_BYTES = 400_000  # of larger files only the first records are read, where they have records
 _CUT = {"jsonl": first_records, "csv": first_rows}
@@ -79,13 +79,11 @@ def estimate(settings: CorpusSettings) -> Estimate:
             compared[f"filters.relevance.{setting}"] = sources
     for setting, sources in compared.items():
         try:
-            for source in sources:
-                modules = {
-                    module for file in files_of(source) if file.format for module in FORMATS[file.format].modules
-                }
-                result.problems += [
-                    str(missing(module, f"reading `{setting}`")) for module in modules if not have(module)
-                ]
+            formats = {file.format for source in sources for file in files_of(source) if file.format}
+            modules = {module for format in formats for module in FORMATS[format].modules}
+            result.problems += [
+                str(missing(module, f"reading `{setting}`")) for module in sorted(modules) if not have(module)
+            ]
         except LlmtuneError as error:
             result.problems.append(f"{setting}: {error}")
     if settings.split.earlier is not None:
@@ -112,15 +110,16 @@ class Reading:
 
 
 def reading_estimate(settings: PerplexitySettings, found: Estimate, machine: Machine) -> Reading:
-    """Of measuring perplexities; a model that is not to be found goes among the problems."""
+    """Of measuring perplexities; a model that is not to be found, or predicts no text, goes among the problems."""
     try:
         shape = find_shape(settings.model)
     except LlmtuneError as error:
         found.problems.append(f"filters.perplexity.model: {error}")
         return Reading(_MODEL_LIBRARIES, 0)
+    if problem := encoder_problem(shape.config, "`filters.perplexity`"):
+        found.problems.append(f"filters.perplexity.model: {problem}")
     tokens = min(found.tokens, found.documents * settings.tokens)
-    cpu = machine.cores * (_BF16_FLOPS_A_CORE if machine.computes_in_bf16 else _FP32_FLOPS_A_CORE)
-    rate = _GPU_FLOPS if machine.accelerators else cpu
+    rate = machine.rate("bf16" if machine.computes_in_bf16 else "fp32")
     weights = shape.bytes * (1 if machine.computes_in_bf16 else 2)
     logits = 10 * settings.tokens * shape.vocab_size  # as the model gives them, and in fp32
     return Reading(_MODEL_LIBRARIES + weights + logits, _START_SECONDS + 2 * shape.parameters * tokens / rate)
@@ -159,24 +158,29 @@ def _sample(files: list[FileOf], source: Source) -> tuple[int, int, int]:
     """(documents, characters, bytes) of a few dozen files of one format, spread evenly over those that are small
     enough; of large files of records the first of them."""
     usable = [file for file in files if file.bytes > 0 and (file.bytes <= _SAMPLED_BYTES or file.format in _CUT)]
-    step = max(1, len(usable) // _SAMPLED_FILES)
+    step = max(1, math.ceil(len(usable) / _SAMPLED_FILES))
     documents = characters = size = 0
-    for file in usable[::step][:_SAMPLED_FILES]:
-        found: Iterable[RawDocument | Rejected] = ()
+    for file in usable[::step]:
+        found: Iterable[RawDocument | Rejected] = raw_documents(file, source)
         read = file.bytes
-        try:
-            if file.bytes > _SAMPLED_BYTES:
-                found, read = _CUT[str(file.format)](file.path, source, _SAMPLED_BYTES)
-            else:
-                found = reader_of(str(file.format)).read(file.path, source)
-            for raw in found:
-                if not isinstance(raw, Rejected):
-                    documents += 1
-                    characters += characters_of(raw.text, raw.messages)
-        except (Unreadable, OSError, EOFError, zlib.error):
-            pass  # counts as bytes without text, as it will in the corpus
+        if file.bytes > _SAMPLED_BYTES:
+            found, read = _beginning(file, source)
+        for raw in found:
+            if not isinstance(raw, Rejected):
+                documents += 1
+                characters += characters_of(raw.text, raw.messages)
         size += read
     return documents, characters, size
+
+
+def _beginning(file: FileOf, source: Source) -> tuple[list[RawDocument | Rejected], int]:
+    """The first records of a large file, and how many bytes they took; none of one that cannot be read."""
+    try:
+        return _CUT[str(file.format)](file.path, source, _SAMPLED_BYTES)
+    except LlmtuneError:
+        raise
+    except Exception:  # whatever it is, it counts as bytes without text, as it will in the corpus (intake.py)
+        return [], file.bytes
 
 
 def _parquet_rows(files: list[FileOf]) -> int:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from llmtune.corpus.clean.boilerplate import Boilerplate
 from llmtune.corpus.clean.changes import Changes
+from llmtune.corpus.clean.hyphens import Hyphens
+from llmtune.corpus.clean.settings import CleanSettings
+from llmtune.corpus.clean.source import FirstLook, SecondLook
 from llmtune.corpus.clean.unicode import cleaned
 from llmtune.corpus.drops import FORMAT, Drops
 from llmtune.corpus.readers import actual_format, reader_of
@@ -95,9 +99,13 @@ def everything(source: Source, every: int = 1) -> Iterator[tuple[FileOf, RawDocu
                     yield one, raw
 
 
-def read_all(sources: Sequence[Source], setting: str, monitor: Monitor) -> Iterator[Document]:
-    """The documents of sources that are only compared with, cleaned. Raises LlmtuneError for what cannot be read: it
+def read_all(
+    sources: Sequence[Source], setting: str, monitor: Monitor, clean: CleanSettings | None = None
+) -> Iterator[Document]:
+    """The documents of sources that are only compared with, in clean Unicode; clean: by which they are cleaned like
+    those of the corpus, as far as that needs no more than the document. Raises LlmtuneError for what cannot be read: it
     could not be kept out either. setting: that names the sources, for the error."""
+    look = _look_alone(clean) if clean is not None else None
     for source, name in zip(sources, source_names(sources), strict=True):
         for file, raw in everything(source):
             monitor.safe_point()
@@ -108,5 +116,14 @@ def read_all(sources: Sequence[Source], setting: str, monitor: Monitor) -> Itera
                     where=printable(f"{setting}: {id}"),
                     fix="repair it, or name only what can be read",
                 )
-            text, messages = cleaned(raw)
-            yield Document(id, text, messages, name, None, content_hash(text, messages), group="")
+            seen = look(id, raw) if look is not None else raw
+            if isinstance(seen, RawDocument):  # else no copy of it comes in either, for its personal data
+                text, messages = cleaned(seen)
+                yield Document(id, text, messages, name, None, content_hash(text, messages), group="")
+
+
+def _look_alone(clean: CleanSettings) -> Callable[[str, RawDocument], RawDocument | Rejected]:
+    """The clean-up but for boilerplate and broken words, for which a whole source is asked."""
+    clean, changes = clean.model_copy(update={"boilerplate": None, "hyphens": False}), Changes(0)
+    first, second = FirstLook(clean, changes), SecondLook(clean, changes, Boilerplate([], []), Hyphens({}))
+    return lambda id, raw: second(id, first(id, raw))

@@ -52,7 +52,7 @@ _ONE_IN = 16
 @dataclass(frozen=True)
 class Portion:
     """Some files of a source. number: of the source in the recipe; name: of the source; folder: what was read of it;
-    contents: what stands for that of each file where it goes into a cache, else empty."""
+    contents: what stands for that of each file, if they are on this disk, else empty."""
 
     source: Source
     number: int
@@ -117,7 +117,7 @@ def portions_of(files: Sequence[FileOf]) -> list[tuple[FileOf, ...]]:
 # --- first: read ----------------------------------------------------------------------------------------------------
 def read_portion(settings: CorpusSettings, portion: Portion, monitor: Monitor) -> None:
     """Read a portion's files, unless that is done. Raises LlmtuneError where the recipe says `on_error: fail`,
-    Disturbed where files that go into a cache changed meanwhile."""
+    Disturbed where files on this disk changed meanwhile."""
 
     def make(folder: Path) -> None:
         intake = Intake.of(portion.name, settings.samples)

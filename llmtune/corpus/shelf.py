@@ -1,7 +1,7 @@
 """Where finished portions stand: in the work folder of one build, or in a cache for the builds to come.
 
-In the cache a portion is known by what it was made of: names and contents of its files, settings, versions. A corpus of
-more documents, or with other filters, then finds there what has not changed. Several builds may share a cache.
+A portion is known by what it was made of: names and contents of its files, settings, versions. A corpus of more
+documents, or with other filters, then finds in the cache what has not changed. Several builds may share a cache.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ _UNUSED = 30 * 24 * 3600  # seconds after which what nobody used goes
 _ABANDONED = 24 * 3600  # seconds after which what somebody began goes
 # What reads and judges, apart from this package.
 _PACKAGES = (
-    "chardet", "chardetng-py", "docutils", "ftfy", "mammoth", "phonenumbers", "py3langid", "pyarrow", "pypdfium2",
-    "python-pptx", "python-stdnum", "rensa", "selectolax",
+    "chardet", "chardetng-py", "docutils", "ftfy", "lxml", "mammoth", "phonenumbers", "py3langid", "pyarrow",
+    "pypdfium2", "python-pptx", "python-stdnum", "rensa", "selectolax", "xxhash",
 )  # fmt: skip
 
 
@@ -37,13 +38,13 @@ class Shelf:
     folder: Path
     lasting: bool
 
-    def place(self, number: str, made_of: Any) -> Path:
-        """Where a portion stands. number: of it in this build; made_of: all that decides what it holds (JSON)."""
-        return self.folder / (fingerprint([versions(), made_of]) if self.lasting else number)
+    def place(self, made_of: Any) -> Path:
+        """Where a portion stands. made_of: all that decides what it holds (JSON)."""
+        return self.folder / fingerprint([versions(), made_of])
 
     def tidy(self) -> None:
-        """Of a cache: let go what no build has used for a month, and what one began and left. The clock decides nothing
-        but how long that is."""
+        """Of a cache: let go what no build has used for a month, and what one began and left; to be called when this
+        build has used what it needs. The clock decides nothing but how long that is."""
         if not self.lasting:
             return
         now = time.time()
@@ -69,11 +70,12 @@ def shelf_for(work: Path, cache: Path | None) -> Shelf:
 
 def made(place: Path, make: Callable[[Path], None]) -> None:
     """Let `make(temporary)` fill what is to stand at a place, unless it stands there already, whole."""
+    was_there = place.exists()
     if _is_whole(place):
-        with suppress(OSError):  # somebody else's
-            os.utime(place)
+        mark_used(place)
         return
-    discard(place)
+    if was_there:  # else another build may have made it since it was looked at
+        discard(place, unless=_is_whole)
 
     def make_and_list(folder: Path) -> None:
         make(folder)
@@ -83,22 +85,35 @@ def made(place: Path, make: Callable[[Path], None]) -> None:
     made_whole(place, make_and_list)
 
 
-def discard(place: Path) -> None:
-    """Remove a place so that at no moment a part of it can be taken for the whole."""
-    if place.exists():
-        going = place.with_name(f".{place.name}.{os.getpid()}.old")
-        shutil.rmtree(going, ignore_errors=True)
+def mark_used(place: Path) -> None:
+    """Say that a build uses what stands at a place, for a month from now."""
+    with suppress(OSError):  # somebody else's
+        os.utime(place)
+
+
+def discard(place: Path, unless: Callable[[Path], bool] = lambda _: False) -> None:
+    """Remove a place so that at no moment a part of it can be taken for the whole. unless: asked once it is out of
+    reach of other builds, which may have put something else there; what it is true of goes back."""
+    going = place.with_name(f".{place.name}.{os.getpid()}.old")
+    shutil.rmtree(going, ignore_errors=True)
+    try:
         place.rename(going)
-        shutil.rmtree(going, ignore_errors=True)
+    except FileNotFoundError:  # another build was quicker
+        return
+    if unless(going):
+        with suppress(OSError):  # a third one has made it by now
+            going.rename(place)
+    shutil.rmtree(going, ignore_errors=True)
 
 
-def versions() -> list[str]:
+@cache
+def versions() -> tuple[str, ...]:
     """Of what reads and judges documents; packages that are not there read and judge nothing."""
     found = [f"{sys.version_info.major}.{sys.version_info.minor}", str(VERSION)]
     for package in _PACKAGES:
         with suppress(PackageNotFoundError):
             found.append(f"{package} {version(package)}")
-    return found
+    return tuple(found)
 
 
 def _is_whole(place: Path) -> bool:

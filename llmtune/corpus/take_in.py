@@ -13,8 +13,6 @@ from llmtune.corpus.engine import Engine, engine_of
 from llmtune.corpus.intake import Intake
 from llmtune.corpus.judge import Judge
 from llmtune.corpus.portions import (
-    KEPT,
-    READ,
     Facts,
     Judged,
     Portion,
@@ -52,7 +50,7 @@ class Taken:
 
 def take_in(judge: Judge, names: Sequence[str], shelf: Shelf, way: list[Any], monitor: Monitor) -> list[Taken]:
     """Read and judge the sources that the judge's settings name, onto the shelf. names: of the sources; way:
-    `way_of_judging` before the judge was made, where the shelf is a lasting one.
+    `way_of_judging` before the judge was made.
 
     Raises LlmtuneError when a source is missing, or cannot be read and the recipe says `on_error: fail`; Disturbed when
     a worker is killed, or files change; Stopped."""
@@ -75,21 +73,19 @@ def take_in(judge: Judge, names: Sequence[str], shelf: Shelf, way: list[Any], mo
         count_words = partial(_counted, engine, of_source, monitor)
         for portion, facts in zip(of_source, settle(of_source, settings, count_words), strict=True):
             told = [facts.repeated.tolist(), facts.kept.tolist(), facts.words]
-            number = f"{portion.folder.name.removesuffix(READ)}{KEPT}"
             made_of = [portion.folder.name, portion.source.licence, told, way]
-            items.append((portion, facts, shelf.place(number, made_of)))
+            items.append((portion, facts, shelf.place(made_of)))
     judged: list[list[Judged]] = [[] for _ in names]
     with monitor.bar("cleaning", count, "files") as bar:
         for portion, made in zip(portions, engine.map(judge_portion, judge, items, monitor), strict=True):
             judged[made.number].append(made)
             bar.advance(len(portion.files))
-    if shelf.lasting and way != way_of_judging(settings):
+    if way != way_of_judging(settings):
         for made in (made for done in judged for made in done):
             discard(made.folder)
         raise Disturbed(
             "texts that documents are compared with changed meanwhile", where="corpus", fix="run the same command again"
         )
-    shelf.tidy()
     taken: list[Taken] = []
     for name, files, done in zip(names, found, judged, strict=True):
         intake = Intake.of(name, settings.samples)
@@ -108,7 +104,7 @@ def _counted(
 def _portions(settings: CorpusSettings, number: int, name: str, files: Sequence[FileOf], shelf: Shelf) -> list[Portion]:
     """The portions of one source."""
     source = settings.sources[number]
-    contents = contents_of(source, files) if shelf.lasting else []
+    contents = contents_of(source, files)
     way: list[Any] = [
         source.model_dump(mode="json", exclude=_NOT_OF_READING),
         kind_of_place(source, files),
@@ -117,14 +113,13 @@ def _portions(settings: CorpusSettings, number: int, name: str, files: Sequence[
     ]
     portions = []
     start = 0
-    for count, together in enumerate(portions_of(files)):
+    for together in portions_of(files):
         of_portion = contents[start : start + len(together)]
         start += len(together)
         # Of a store's files, sizes and checksums are all there is to look at.
         checked = tuple(of_portion) if isinstance(source.path, Path) else ()
-        made_of = [way, [[file.name, content] for file, content in zip(together, of_portion, strict=shelf.lasting)]]
-        place = shelf.place(f"{number:03d}-{count:05d}-{READ}", made_of)
-        portions.append(Portion(source, number, name, together, place, checked))
+        made_of = [way, [[file.name, content] for file, content in zip(together, of_portion, strict=True)]]
+        portions.append(Portion(source, number, name, together, shelf.place(made_of), checked))
     return portions
 
 

@@ -20,8 +20,11 @@ MEASURED_ON = {
     "own_accuracy": "own_questions_text",
 }
 
-# Figure of a token → the field with the number of tokens.
-PER_TOKEN = {"domain_perplexity": "domain_tokens", "general_perplexity": "general_tokens"}
+# Figure of a token → the fields with the number of tokens, and with what a byte costs.
+PER_TOKEN = {
+    "domain_perplexity": ("domain_tokens", "domain_bits_per_byte"),
+    "general_perplexity": ("general_tokens", "general_bits_per_byte"),
+}
 
 
 def same_text(metric: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
@@ -35,14 +38,21 @@ def same_text(metric: str, first: Mapping[str, Any], second: Mapping[str, Any]) 
 def in_tokens_of(metric: str, scores: Mapping[str, Any], reference: Mapping[str, Any]) -> float | None:
     """A figure of a model as it compares with that of `reference`; None where it was not measured.
 
-    A perplexity is one of tokens, and a model with another tokenizer cuts the same text into others: exp(loss of the
-    whole text / tokens of the reference) is the perplexity of its text in tokens of the reference. Every other figure
-    stays as it is."""
+    A perplexity is one of tokens, and a model with another tokenizer cuts the same text into others, with another first
+    one, which no model predicts. So what a byte costs is what compares: a model to which it costs r times as much as to
+    the reference, whose perplexity is p, has p^r in tokens of the reference. Every other figure stays as it is."""
     value = scores.get(metric)
-    if value is None:
-        return None
-    tokens = PER_TOKEN.get(metric, "")
-    mine, other = scores.get(tokens), reference.get(tokens)
-    if not mine or not other or mine == other or not same_text(metric, scores, reference):
-        return float(value)
-    return math.exp(min(math.log(value) * mine / other, 700.0))
+    if value is None or not other_tokens(metric, scores, reference):
+        return value
+    _, bits = PER_TOKEN[metric]
+    try:
+        return float(reference[metric] ** (scores[bits] / reference[bits]))
+    except OverflowError:
+        return math.inf
+
+
+def other_tokens(metric: str, scores: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
+    """Whether a figure of tokens was measured on the same text in others."""
+    tokens, bits = PER_TOKEN.get(metric, ("", ""))
+    needed = all(row.get(field) for row in (scores, reference) for field in (metric, tokens, bits))
+    return needed and scores[tokens] != reference[tokens] and same_text(metric, scores, reference)

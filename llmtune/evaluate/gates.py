@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmtune.errors import LlmtuneError
-from llmtune.evaluate.comparable import in_tokens_of, same_text
+from llmtune.evaluate.comparable import in_tokens_of, other_tokens, same_text
 
 # What a gate can ask for: field of the scores → in words.
 METRICS = {
@@ -99,15 +99,19 @@ def check(gates: Sequence[Gate], subject: str, scores_by_stage: Mapping[str, Map
 
 
 def _check(gate: Gate, subject: str, scores: Mapping[str, Mapping[str, Any]]) -> GateResult:
-    value = scores.get(subject, {}).get(gate.metric)
+    # As the scorecard shows them: perplexities in tokens of the first.
+    first = next(iter(scores), "")
+    shown = {name: in_tokens_of(gate.metric, row, scores[first]) for name, row in scores.items()}
+    value = shown.get(subject)
     if value is None:
         return GateResult(gate, None, None, False, f"{gate.metric} of {subject} was not measured")
-    other, bound, units = gate.of, gate.number, ""
+    units = f" (in tokens of {first})" if other_tokens(gate.metric, scores[subject], scores[first]) else ""
+    other, bound = gate.of, gate.number
     if gate.previous:
         before = list(scores)[: list(scores).index(subject)]
         other = before[-1] if before else None
     if gate.previous or gate.of is not None:
-        reference = scores.get(other, {}).get(gate.metric) if other else None
+        reference = shown.get(other) if other else None
         if reference is None:
             missing = f"{gate.metric} of {other or 'a model before'} was not measured"
             return GateResult(gate, value, None, False, f"{missing}, so {gate.metric} of {subject} cannot be compared")
@@ -115,9 +119,6 @@ def _check(gate: Gate, subject: str, scores: Mapping[str, Mapping[str, Any]]) ->
             differs = f"{gate.metric} of {subject} and of {other} were measured on different text"
             return GateResult(gate, value, None, False, f"{differs}, so they cannot be compared")
         bound = gate.number * max(reference, 0)  # what is below chance is no better than guessing
-        there = in_tokens_of(gate.metric, scores[subject], scores[str(other)])
-        if there is not None and there != value:
-            value, units = there, f" (in tokens of {other})"
     ok = _COMPARE[gate.compare](value, bound)
     against = f" = {gate.number:g} of {other}" if other else ""
     verdict = "is" if ok else "is not"

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from llmtune.evaluate.comparable import PER_TOKEN, in_tokens_of, same_text
+from llmtune.evaluate.comparable import PER_TOKEN, in_tokens_of, other_tokens, same_text
 from llmtune.evaluate.intervals import paired_ratio, sign_test
 from llmtune.evaluate.settings import CHOICES
 from llmtune.words import human_bytes
@@ -85,15 +85,10 @@ class Scorecard:
     @property
     def note(self) -> str:
         """What a reader must know of the figures; "" where there is nothing."""
-        name, first = next(iter(self.scores.items()))
-        others = any(
-            row.get(field) and first.get(field) and row[field] != first[field] and same_text(metric, row, first)
-            for row in self.scores.values()
-            for metric, field in PER_TOKEN.items()
-        )
-        return (
-            f"Perplexities of models with other tokens are in tokens of {name}, over the same text." if others else ""
-        )
+        for name, first in list(self.scores.items())[:1]:
+            if any(other_tokens(metric, row, first) for row in self.scores.values() for metric in PER_TOKEN):
+                return f"Perplexities of models with other tokens are in tokens of {name}, over the same text."
+        return ""
 
     def table(self) -> Table:
         """For the terminal: a line a figure, a column a model, so that it fits a narrow one."""
@@ -118,8 +113,8 @@ def _shown(cell: Cell, colour: str) -> str:
 
 def _cell(column: Column, row: Mapping[str, Any], first: Mapping[str, Any], previous: Mapping[str, Any]) -> Cell:
     text = column.show(in_tokens_of(column.field, row, first)) + _interval(column, row)
-    ratio = _ratio(column, row, first) if row is not first else None
-    before = _ratio(column, row, previous)
+    ratio = _ratio(column, row, first, first) if row is not first else None
+    before = _ratio(column, row, previous, first)
     shown = f"{before:.2f} ×" if before is not None else ""
     if ratio is None:
         return Cell(text, "", "", shown)
@@ -128,9 +123,9 @@ def _cell(column: Column, row: Mapping[str, Any], first: Mapping[str, Any], prev
     return Cell(text, f"{ratio:.2f} ×" + _interval_of_ratio(column, row, first), tone, shown)
 
 
-def _ratio(column: Column, row: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
-    """A figure over another model's; None where one is missing, or they were not measured on the same text."""
-    value, reference = in_tokens_of(column.field, row, other), other.get(column.field)
+def _ratio(column: Column, row: Mapping[str, Any], other: Mapping[str, Any], first: Mapping[str, Any]) -> float | None:
+    """A figure over another model's, as both are shown; None where one is missing, or the texts were others."""
+    value, reference = (in_tokens_of(column.field, one, first) for one in (row, other))
     if value is None or reference is None or reference <= 0 or not same_text(column.field, row, other):
         return None
     return float(value) / float(reference)

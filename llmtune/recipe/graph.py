@@ -151,7 +151,7 @@ def _inputs(stage: Stage, earlier: Sequence[Node], later: Sequence[str]) -> tupl
         if source is None:
             faults.append((setting, _unknown(name, earlier, later)))
             continue
-        need = next((need for need in takers if need.name not in inputs and _fits(need, source)), None)
+        need = next((need for need in takers if need.name not in inputs and _fits(need, source, earlier)), None)
         if need is None:
             faults.append((setting, _unfit(stage, takers, source, setting)))
         else:
@@ -159,17 +159,27 @@ def _inputs(stage: Stage, earlier: Sequence[Node], later: Sequence[str]) -> tupl
     for need in needs:
         if need.name in inputs:
             continue
-        last = next((node for node in reversed(earlier) if _fits(need, node)), None)
+        last = next((node for node in reversed(earlier) if _fits(need, node, earlier)), None)
         if last is not None:
             inputs[need.name] = last.id
         elif not need.optional and not faults:
             faults.append((None, _absent(stage, need, earlier)))
+    for setting, need in by_setting.items() if not faults else ():
+        alike = next(
+            (other for other in needs if other != need and inputs.get(need.name) == inputs.get(other.name)), None
+        )
+        if need.name in inputs and alike is not None:
+            text = f"the {need.name} would be '{inputs[need.name]}', which '{stage.id}' takes as its {alike.name}"
+            faults.append((setting, f"{text}; name another stage or model by `{setting}:`"))
     return inputs, faults
 
 
-def _fits(need: Need, node: Node) -> bool:
+def _fits(need: Need, node: Node, earlier: Sequence[Node]) -> bool:
+    """Whether a stage can take what this node makes. earlier: the nodes before the stage."""
     kind = node.stage.kind
-    return node.stage.makes == need.kind and (not need.made_by or kind in need.made_by) and kind not in need.not_made_by
+    if node.stage.makes != need.kind or (need.made_by and kind not in need.made_by) or kind in need.not_made_by:
+        return False
+    return not need.untouched_by or not {one.stage.kind for one in needed_for(earlier, node.id)} & {*need.untouched_by}
 
 
 def _unknown(name: str, earlier: Sequence[Node], later: Sequence[str]) -> str:

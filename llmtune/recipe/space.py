@@ -69,10 +69,12 @@ def watched_stage(recipe: Recipe) -> str | None:
     return next((node.id for node in reversed(nodes) if isinstance(node.stage, LaunchedStage)), None)
 
 
-def is_whole(key: str, recipe: Recipe) -> bool:
-    """Whether a field takes whole numbers and no others."""
+def is_whole(key: str, dimension: Dimension, recipe: Recipe) -> bool:
+    """Whether the values of a field are whole numbers: it takes no others, or its range is written in them, as
+    `keep_layers: {low: 20, high: 28}`, where 1 is a layer and 1.0 all of them."""
     kinds = _kinds_at(key, recipe)
-    return int in kinds and float not in kinds
+    numbers = [number for number in (dimension.low, dimension.high, dimension.step) if number is not None]
+    return int in kinds and (float not in kinds or (bool(numbers) and not any(isinstance(n, float) for n in numbers)))
 
 
 def _objective_problem(recipe: Recipe) -> str | None:
@@ -157,11 +159,15 @@ def _without_effect(key: str, recipe: Recipe, needed: set[str]) -> str | None:
 
 def _form_problem(key: str, dimension: Dimension, recipe: Recipe) -> str | None:
     assert recipe.search is not None
-    whole = is_whole(key, recipe)
-    if dimension.choices is None and not {int, float} & set(_kinds_at(key, recipe)):
+    kinds, whole = set(_kinds_at(key, recipe)), is_whole(key, dimension, recipe)
+    if dimension.choices is None and not {int, float} & kinds:
         return "the field takes no numbers, so it has no range; expected choices: […]"
-    if whole and any(isinstance(number, float) for number in (dimension.low, dimension.high, dimension.step)):
-        return "the field takes whole numbers; write low, high and step as such"
+    numbers = [number for number in (dimension.low, dimension.high, dimension.step) if number is not None]
+    if int in kinds and any(isinstance(number, float) for number in numbers):
+        if float not in kinds:
+            return "the field takes whole numbers; write low, high and step as such"
+        if any(isinstance(number, int) for number in numbers):
+            return "a whole number is something else here than a share; write low, high and step all as one of the two"
     if recipe.search.sampler == "grid" and dimension.points(whole) is None:
         return "a grid needs a step here, or choices: […]; any number will do between low and high"
     return None

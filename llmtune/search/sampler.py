@@ -34,7 +34,7 @@ class Space:
     def __init__(self, recipe: Recipe) -> None:
         assert recipe.search is not None
         self.settings, self.seed = recipe.search, recipe.seed
-        self.whole = {key: is_whole(key, recipe) for key in self.settings.space}
+        self.whole = {key: is_whole(key, dimension, recipe) for key, dimension in self.settings.space.items()}
         self.distributions = {
             key: _distribution(dimension, self.whole[key]) for key, dimension in self.settings.space.items()
         }

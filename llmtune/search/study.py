@@ -102,6 +102,7 @@ class Study:
     def _fingerprint(self, nodes: Sequence[PlannedNode]) -> str:
         """Of all that decides which trials there are and what they come to, but for their number."""
         settings = self.space.settings.model_dump(mode="json", exclude={"trials"})
+        settings["order"] = list(self.space.settings.space)  # in which values are drawn, and a grid is gone through
         return fingerprint({"search": settings, "seed": self.recipe.seed, "base": nodes[-1].fingerprint})
 
     def _trials(self) -> FrozenTrial:

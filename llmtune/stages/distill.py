@@ -22,17 +22,18 @@ class DistillStage(TrainStage):
     is how to get back what pruning or splitting into experts took. Both have one tokenizer."""
 
     kind: ClassVar[str] = "distill"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 100 * TrainStage.version + 1  # its loop is that of a training
     needs: ClassVar[tuple[Need, ...]] = (
         *TrainStage.needs,
-        Need("teacher", "checkpoint", not_made_by=("prune", "moe", "distill", "quantize"), setting="teacher"),
+        Need("teacher", "checkpoint", untouched_by=("prune", "moe", "distill", "quantize"), setting="teacher"),
     )
     not_identity: ClassVar[frozenset[str]] = TrainStage.not_identity | {"teacher"}
 
     teacher: str | ModelReference | None = Field(
         None,
         description="Whom to learn from: the id of an earlier stage (`base` is the base model), or a block `{name: …}` "
-        "that names another model; default: the last checkpoint that was not pruned, split, distilled or quantized.",
+        "that names another model; default: the last checkpoint that was not pruned, split, distilled or quantized, and "
+        "is not made from one that was.",
     )
     temperature: float = Field(
         1.0, ge=1, le=20, description="Softens the predictions of both: higher ones show more of the unlikely tokens."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,7 +11,7 @@ from pydantic import Field, model_validator
 from llmtune.artifacts import Artifact
 from llmtune.machine import Machine
 from llmtune.section import Chart, Section
-from llmtune.stages.quantize import CalibrationSettings
+from llmtune.stages.calibration import CalibrationSettings, problems_and_notes
 from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
 
 if TYPE_CHECKING:
@@ -89,19 +90,16 @@ class MoeStage(Stage):
         from llmtune.models.moe.estimate import estimate
         from llmtune.models.moe.target import active_parameters, conversion_problem, moe_shape
 
-        shape = inputs["checkpoint"].shape
-        if shape is None:
-            return Plan(Forecast("checkpoint", bytes=inputs["checkpoint"].bytes), memory=0, disk=0)
-        if problem := conversion_problem(shape, self.layout()):
-            return Plan(Forecast("checkpoint", shape.bytes, shape), memory=0, disk=0, problems=(problem,))
-        made = moe_shape(shape, self.layout())
-        problems, text = [], self.text()
+        before, text = inputs["checkpoint"], self.text()
+        shape, problems, notes = before.shape, list[str](), list[str]()
         if self.method == "split":
-            available = inputs["corpus"].tokens.get("train")
-            if available is not None and available < text.tokens:
-                problems.append(
-                    f"the train split holds about {available} tokens, less than one row of calibration text"
-                )
+            problems, notes = problems_and_notes(text, inputs["corpus"], shape)
+        unconverted = Plan(Forecast("checkpoint", before.bytes, shape), memory=0, disk=before.bytes)
+        if shape is None:
+            return replace(unconverted, notes=tuple(notes), problems=tuple(problems))
+        if problem := conversion_problem(shape, self.layout()):
+            return replace(unconverted, notes=tuple(notes), problems=(*problems, problem))
+        made = moe_shape(shape, self.layout())
         tokens = text.rows * text.tokens if self.method == "split" else 0
         need = estimate(shape, made, self.layout(), tokens, machine)
         return Plan(
@@ -109,7 +107,7 @@ class MoeStage(Stage):
             memory=need.memory,
             disk=need.disk,
             seconds=need.seconds,
-            notes=(f"{active_parameters(made):,} of {made.parameters:,} weights are active for a token",),
+            notes=(*notes, f"{active_parameters(made):,} of {made.parameters:,} weights are active for a token"),
             problems=tuple(problems),
         )
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from llmtune.artifacts import Artifact
 from llmtune.errors import LlmtuneError
 from llmtune.machine import Machine
-from llmtune.stages.quantize import CalibrationSettings
+from llmtune.stages.calibration import CalibrationSettings, problems_and_notes
 from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
 
 if TYPE_CHECKING:
@@ -69,20 +69,12 @@ class PruneStage(Stage):
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         """The exact shape of the result, from that of the model; memory and time from its size and the text's."""
-        from llmtune.compress.prune_target import estimate, target_of
+        from llmtune.compress.prune_estimate import estimate
+        from llmtune.compress.prune_target import target_of
         from llmtune.compress.structure import find_structure, pruned_shape
-        from llmtune.training.estimate import row_problem
 
-        shape, notes, problems = inputs["checkpoint"].shape, list[str](), list[str]()
-        text = self.calibration
-        available = inputs["corpus"].tokens.get("train")
-        if available is not None and available < text.tokens:
-            problems.append(f"the train split holds about {available} tokens, less than one row of calibration text")
-        elif available is not None and available < text.rows * text.tokens:
-            asked = text.rows * text.tokens
-            notes.append(f"the train split holds about {available} tokens, the calibration asks for {asked}")
-        if shape is not None and (too_long := row_problem(text.tokens, shape)):
-            problems.append(too_long.replace("row_tokens", "calibration.tokens"))
+        shape, text = inputs["checkpoint"].shape, self.calibration
+        problems, notes = problems_and_notes(text, inputs["corpus"], shape)
         size = inputs["checkpoint"].bytes
         unknown = Plan(Forecast("checkpoint", bytes=size), memory=0, disk=size)
         if shape is None:
@@ -92,6 +84,8 @@ class PruneStage(Stage):
             target = target_of(shape, structure, self._wish())
         except LlmtuneError as error:
             return replace(unknown, problems=(*problems, str(error)))
+        if not target.leaves_out(structure):
+            problems, notes = [], ["nothing is left out, so no text is read"]
         # Which layers stay is not known yet; of all models known here they are of one shape.
         smaller = pruned_shape(shape, structure, range(target.layers), target.width)
         need = estimate(shape, structure, target, smaller, text.rows * text.tokens, text.tokens, machine)

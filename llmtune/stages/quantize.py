@@ -11,7 +11,7 @@ from llmtune.artifacts import Artifact
 from llmtune.errors import LlmtuneError
 from llmtune.extras import have, missing
 from llmtune.machine import Machine
-from llmtune.settings import Settings
+from llmtune.stages.calibration import CalibrationSettings, problems_and_notes
 from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
 
 if TYPE_CHECKING:
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
 _CHECKPOINT = Need("checkpoint", "checkpoint", not_made_by=("quantize",))
 _CORPUS = Need("corpus", "corpus")
-
-
-class CalibrationSettings(Settings):
-    """The text that weights are fitted to, from the corpus' train split."""
-
-    rows: int = Field(64, ge=1, description="Rows of text.")
-    tokens: int = Field(512, ge=16, description="Tokens in a row.")
-    seed: int | None = Field(None, description="Draws the documents; default: the recipe's seed.")
 
 
 class QuantizeStage(Stage):
@@ -85,6 +77,10 @@ class QuantizeStage(Stage):
         """Only GPTQ takes a corpus."""
         return (_CHECKPOINT, _CORPUS) if self.method == "gptq" else (_CHECKPOINT,)
 
+    def text(self) -> CalibrationSettings:
+        """The calibration text of gptq with its defaults."""
+        return self.calibration or CalibrationSettings()
+
     def grid(self) -> Grid | None:
         """The grid of gptq and round with its defaults; None for bitsandbytes."""
         from llmtune.compress.grid import Grid
@@ -99,7 +95,6 @@ class QuantizeStage(Stage):
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         """Exact bytes from the shape; memory and time from the size of the model and of the calibration text."""
-        from llmtune.compress.estimate import bytes_in_work, estimate
         from llmtune.compress.grid import (
             check_group_size,
             conv1d_problem,
@@ -108,18 +103,22 @@ class QuantizeStage(Stage):
             linears,
             quantized_shape,
         )
+        from llmtune.compress.quantize_estimate import bytes_in_work, estimate
         from llmtune.models.families import CONV1D_FAMILIES, encoder_problem
 
         problems = [
             str(missing(module, f"quantize by {self.method}")) for module in self._modules() if not have(module)
         ]
         notes: list[str] = []
+        shape = inputs["checkpoint"].shape
         if self.method == "gptq" and "corpus" not in inputs:
             problems.append("gptq needs a corpus for its calibration text; use method round where there is none")
-        shape = inputs["checkpoint"].shape
+        elif self.method == "gptq":
+            of_text, notes = problems_and_notes(self.text(), inputs["corpus"], shape)
+            problems += of_text
         if shape is None:
             forecast = Forecast("checkpoint", bytes=inputs["checkpoint"].bytes)
-            return Plan(forecast, memory=0, disk=forecast.bytes, problems=tuple(problems))
+            return Plan(forecast, memory=0, disk=forecast.bytes, notes=tuple(notes), problems=tuple(problems))
         grid = self.grid()
         rounded = linears(shape, self.ignore)
         if encoder := encoder_problem(shape.config, "`quantize`"):
@@ -137,23 +136,16 @@ class QuantizeStage(Stage):
                 problems.append(str(error))
             if grid.bits == 3:
                 notes.append("3-bit checkpoints load in transformers; vLLM has no kernel of that width")
-        calibration = self.calibration or CalibrationSettings()
-        tokens = calibration.rows * calibration.tokens if self.method == "gptq" else 0
-        available = inputs["corpus"].tokens.get("train") if tokens and "corpus" in inputs else None
-        if available is not None and available < calibration.tokens:
-            problems.append(f"the train split holds about {available} tokens, less than one row of calibration text")
-        elif available is not None and available < tokens:
-            notes.append(f"the train split holds about {available} tokens, the calibration asks for {tokens}")
+        calibrated = self.method == "gptq"
+        rows = self.text().rows if calibrated else 0
         weight_bytes = forecast_bytes(shape, self.method, grid, self.ignore)
-        need = estimate(
-            shape, rounded, self.method, grid, calibration.rows if tokens else 0, calibration.tokens, machine
-        )
+        need = estimate(shape, rounded, self.method, grid, rows, self.text().tokens, machine)
         quantized = quantized_shape(shape, weight_bytes, self.method, grid)
         forecast = Forecast("checkpoint", bytes=weight_bytes, shape=quantized)
         notes.append(f"{8 * weight_bytes / shape.parameters:.2f} bits a weight in all")
         # GPTQ keeps its finished layers, dequantized, until it is done.
-        width = bytes_in_work(grid, bool(tokens), machine)
-        work = sum(width * size[0] * size[1] for size in rounded.values()) if tokens else 0
+        width = bytes_in_work(grid, calibrated, machine)
+        work = sum(width * size[0] * size[1] for size in rounded.values()) if calibrated else 0
         return Plan(
             forecast,
             memory=need.memory,
@@ -169,7 +161,7 @@ class QuantizeStage(Stage):
 
         calibration = None
         if self.method == "gptq":
-            text = self.calibration or CalibrationSettings()
+            text = self.text()
             seed = context.seed if text.seed is None else text.seed
             calibration = Calibration(inputs["corpus"].folder, text.rows, text.tokens, seed)
         trust = bool(inputs["checkpoint"].metrics.get("trust_remote_code"))

@@ -26,21 +26,24 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Need:
     """One input of a stage. `optional`: the stage runs without it. `made_by`: only artifacts of these stage kinds;
-    `not_made_by`: never those (an export to GGUF does not start from a quantized checkpoint). `setting`: the stage's
-    setting that can name the stage to take it from (`teacher: train`), which `from:` then does not."""
+    `not_made_by`: never those (an export to GGUF does not start from a quantized checkpoint); `untouched_by`: nor
+    anything made from what those made. `setting`: the stage's setting that can name the stage to take it from
+    (`teacher: train`), which `from:` then does not; it is another artifact than those."""
 
     name: str
     kind: str
     optional: bool = False
     made_by: tuple[str, ...] = ()
     not_made_by: tuple[str, ...] = ()
+    untouched_by: tuple[str, ...] = ()
     setting: str | None = None
 
     def in_words(self, emphasis: str = "") -> str:
         """`a checkpoint not made by quantize (optional)`; emphasis: put around the kind."""
         made = f" made by {' or '.join(self.made_by)}" if self.made_by else ""
         unmade = f" not made by {' or '.join(self.not_made_by)}" if self.not_made_by else ""
-        return f"a {emphasis}{self.kind}{emphasis}{made}{unmade}" + (" (optional)" if self.optional else "")
+        touched = f" that no {' or '.join(self.untouched_by)} has touched" if self.untouched_by else ""
+        return f"a {emphasis}{self.kind}{emphasis}{made}{unmade}{touched}" + (" (optional)" if self.optional else "")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from llmtune.machine import Machine
 from llmtune.stages.stage import Context, Forecast, Need, Plan, Stage
 
 _LIBRARIES = 500 << 20
+_COUNTING = 300 << 20  # 2 MB of text while it is tokenized
 _START_SECONDS = 15.0
 _TOKENS_A_SECOND = 3.0e5  # through the tokenizer, four times
 # Heaps' law, tokens seen three times ≈ K · √tokens, and what is left when it is to be oftener: of SmolLM2's on the
@@ -43,7 +44,7 @@ class TrimVocabularyStage(Stage):
 
     def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
         """How many tokens stay is estimated from the size of the corpus; memory and time from the model's and its."""
-        from llmtune.compress.vocabulary import trimmed_shape, trimming_problem
+        from llmtune.compress.trim_vocabulary import trimmed_shape, trimming_problem
 
         before = inputs["checkpoint"]
         if before.shape is None:
@@ -51,22 +52,24 @@ class TrimVocabularyStage(Stage):
         if problem := trimming_problem(before.shape):
             return Plan(before, memory=0, disk=before.bytes, problems=(problem,))
         vocabulary = before.shape.vocab_size
+        note = "how many tokens stay is not known before the corpus is made"
         if tokens := inputs["corpus"].tokens.get("train") or 0:
             often = _HEAPS * math.sqrt(tokens) * (self.min_count / 3) ** -_RARER
             vocabulary = min(_LEAST + round(often), vocabulary)
+            share = trimmed_shape(before.shape, vocabulary).parameters / before.shape.parameters
+            note = f"about {vocabulary:,} tokens stay, and with them {share:.0%} of the parameters"
         after = trimmed_shape(before.shape, vocabulary)
-        share = after.parameters / before.shape.parameters
         return Plan(
             Forecast("checkpoint", bytes=after.bytes, shape=after),
-            memory=_LIBRARIES + 2 * before.shape.bytes,
+            memory=_LIBRARIES + max(_COUNTING, 2 * before.shape.bytes),
             disk=after.bytes,
             seconds=_START_SECONDS + tokens / _TOKENS_A_SECOND,
-            notes=(f"about {vocabulary:,} tokens stay, and with them {share:.0%} of the parameters",),
+            notes=(note,),
         )
 
     def run(self, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Trim into `context.output`."""
-        from llmtune.compress.vocabulary import trim_vocabulary
+        from llmtune.compress.trim_vocabulary import trim_vocabulary
 
         trust = bool(inputs["checkpoint"].metrics.get("trust_remote_code"))
         metrics = trim_vocabulary(
@@ -74,6 +77,7 @@ class TrimVocabularyStage(Stage):
             context.output,
             corpus=inputs["corpus"].folder,
             at_least=self.min_count,
+            work=context.work,
             trust_remote_code=trust,
             monitor=context.monitor,
         )

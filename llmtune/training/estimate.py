@@ -113,8 +113,9 @@ def estimate(
     )
 
 
-def row_problem(row_tokens: int, shape: ModelShape) -> str | None:
-    """Why rows of so many tokens do not go into a model with a table of positions; None when they do."""
+def row_problem(row_tokens: int, shape: ModelShape, setting: str = "row_tokens") -> str | None:
+    """Why rows of so many tokens do not go into a model with a table of positions; None when they do. setting: what
+    says how many."""
     tables = ("wpe.weight", "embed_positions.weight", "position_embeddings.weight")
     rows = [size[0] for name, size in shape.tensors.items() if name.endswith(tables)]
     positions = min(rows) - first_position(shape.config) if rows else row_tokens
@@ -122,7 +123,7 @@ def row_problem(row_tokens: int, shape: ModelShape) -> str | None:
         positions = min(positions, shape.context_length)
     if row_tokens <= positions:
         return None
-    return f"row_tokens {row_tokens} is more than the {positions} positions that this model has weights for; lower it"
+    return f"{setting} {row_tokens} is more than the {positions} positions that this model has weights for; lower it"
 
 
 def teacher_problems(settings: TrainSettings, student: ModelShape, teacher: ModelShape) -> list[str]:

@@ -101,7 +101,7 @@ def _tokenize_missing(
     documents = islice(read_split(corpus, split), done, None)
     number = len(parts)
     with monitor.bar(f"tokenize {split}", count(corpus, split), "documents", done) as bar:
-        for part in _batches(documents, PART_CHARACTERS):
+        for part in batches(documents, PART_CHARACTERS):
             made_whole(folder / f"{number:05d}", partial(_write_part, part, tokenizer, monitor, bar, bare))
             deque(part, maxlen=0)  # where another process has made it meanwhile: the next one begins behind it
             number += 1
@@ -132,7 +132,7 @@ def _write_part(
     lengths: list[int] = [0]
     chats: list[bool] = []
     kind = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
-    for batch in map(list, _batches(documents, BATCH_CHARACTERS)):
+    for batch in map(list, batches(documents, BATCH_CHARACTERS)):
         monitor.safe_point()
         found = tokenize_bare(batch, tokenizer) if bare else [Tokens(*one) for one in tokenize(batch, tokenizer)]
         for document, (ids, targets, starts) in zip(batch, found, strict=True):
@@ -216,7 +216,7 @@ def frame_of(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     return [], []
 
 
-def _batches(documents: Iterator[Document], characters: int) -> Iterator[Iterator[Document]]:
+def batches(documents: Iterator[Document], characters: int) -> Iterator[Iterator[Document]]:
     """Consecutive runs of documents, each closed by the document that reaches `characters`; read each before the
     next. Where they are closed depends on the documents alone."""
 

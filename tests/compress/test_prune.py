@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from llmtune.compress.layers import influences, least
 from llmtune.compress.neurons import narrow
@@ -88,6 +89,18 @@ def test_all_kept_is_the_same_model(family: str, pruned: Pruned, tmp_path: Path)
     assert metrics["score_kept"] == 1
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
         assert (made / name).read_bytes() == (checkpoint / name).read_bytes()
+
+
+def test_no_text_is_read_where_nothing_goes(tmp_path: Path) -> None:
+    """Not even looked for; the checkpoint comes out in bf16 all the same."""
+    checkpoint = tiny_checkpoint(tmp_path / "model", "llama")
+    (tmp_path / "out").mkdir()
+    nowhere = Calibration(tmp_path / "no corpus", 4, 48, 7)
+    metrics = prune(checkpoint, tmp_path / "out", wish=Wish(1.0), calibration=nowhere, work=tmp_path / "work")
+    assert (metrics["calibration_tokens"], metrics["parameters_kept"]) == (0, 1)
+    before, after = (load_file(folder / "model.safetensors") for folder in (checkpoint, tmp_path / "out"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name].bfloat16(), after[name]) for name in before)
 
 
 def deaf(model: Any, dead: list[list[int]]) -> Any:

@@ -54,6 +54,22 @@ def test_without_looking_for_near_copies_only_the_same_text_is_known(build: Buil
     assert len(built.documents) == 4
 
 
+def test_the_same_text_is_known_as_it_was_before_the_clean_up(build: Build, places: tuple[Path, Path]) -> None:
+    """With personal data, and decoded by the wrong encoding."""
+    old, new = places
+    dirty = {
+        "mail": "\nWrite to anna@acme-corp.com or mary@acme-corp.com today.",
+        "wrong": "\nDas ist fÃ¼r die LÃ¶sung der Aufgabe.",
+    }
+    for name, more in dirty.items():
+        for folder in (old, new):
+            (folder / f"{name}.txt").write_text(f"{(old / '05.txt').read_text()}{more}")
+    built = build([{"path": new}], known=[old], near_duplicates=None)
+    assert {document.id for document in built.documents} == {
+        "new/near.txt", *(f"new/fresh-{number}.txt" for number in range(3)),
+    }  # fmt: skip
+
+
 def test_known_documents_are_part_of_the_identity(places: tuple[Path, Path]) -> None:
     old, new = places
     stage = CorpusStage.model_validate({"sources": [{"path": new}], "known": [old]})

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 from docutils import core, nodes
 
+from llmtune.corpus.estimate import estimate
 from llmtune.corpus.readers import reader_of
 from llmtune.corpus.readers.reader import RawDocument
 from llmtune.corpus.readers.rst import rst_text
-from llmtune.corpus.settings import Source
+from llmtune.corpus.settings import CorpusSettings, Source
+
+from .conftest import Build
 
 PAGE = """:orphan:
 :Author: somebody
@@ -203,3 +207,13 @@ def test_the_reader(tmp_path: Path) -> None:
     path = tmp_path / "a.rst"
     path.write_text("Title\n#####\n\nWürde und Höhe", encoding="cp1252")
     assert list(reader_of("rst").read(path, Source(path=path))) == [RawDocument(text="# Title\n\nWürde und Höhe")]
+
+
+def test_lists_nested_too_deeply_cost_their_file(build: Build, folder: Path) -> None:
+    """docutils would end the process."""
+    (folder / "deep.rst").write_text("\n".join("   " * depth + "* x" for depth in range(300)))
+    assert estimate(CorpusSettings(sources=[{"path": folder}])).documents == 20
+    card = json.loads((build([{"path": folder}]).folder / "card.json").read_text())
+    (dropped,) = card["dropped_named"]["damaged file"]
+    assert dropped["id"] == "texts/deep.rst"
+    assert dropped["detail"].startswith("docutils: RecursionError")

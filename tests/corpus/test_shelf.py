@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from llmtune.corpus import portions
+from llmtune.corpus import portions, shelf
 from llmtune.corpus.build import build_corpus
 from llmtune.corpus.settings import CorpusSettings
-from llmtune.corpus.shelf import Shelf, made
+from llmtune.corpus.shelf import Shelf, made, versions
+from llmtune.corpus.store import SPLITS, read_split
 from llmtune.errors import Disturbed, LlmtuneError
 
 from .conftest import random_text
@@ -182,12 +183,60 @@ def test_seeds_that_change_count(grown: Grown, tmp_path: Path) -> None:
 
 
 def test_what_nobody_uses_goes_after_a_month(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, lasting=True)
+    cache = Shelf(tmp_path, lasting=True)
     made(tmp_path / "used", lambda folder: None)
     ages = {"used": 40, "recent": 20, "old": 40, ".begun.1.tmp": 2, ".beginning.2.tmp": 0}
     for name, days in ages.items():
         (tmp_path / name).mkdir(exist_ok=True)
         os.utime(tmp_path / name, (time.time() - days * 86_400,) * 2)
     made(tmp_path / "used", lambda folder: None)
-    shelf.tidy()
+    cache.tidy()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".beginning.2.tmp", "recent", "used"]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_another_build_makes_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    """It makes the place in the moment after it was found missing, or damaged."""
+    place = tmp_path / "place"
+    really = shelf._is_whole
+
+    def looked_at(folder: Path) -> bool:
+        monkeypatch.setattr(shelf, "_is_whole", really)
+        found = really(folder)
+        made(folder, lambda new: (new / "by").write_text("another") and None)
+        return found
+
+    if damaged:
+        place.mkdir()
+    monkeypatch.setattr(shelf, "_is_whole", looked_at)
+    made(place, lambda new: (new / "by").write_text("this one") and None)
+    assert (place / "by").read_text() == "another"
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+
+
+def test_a_work_folder_gives_back_no_other_documents(tmp_path: Path) -> None:
+    """Neither those of files as they were, nor those of other settings."""
+    texts, random_ = tmp_path / "texts", random.Random(1)
+    texts.mkdir()
+
+    def build(**settings: Any) -> set[str]:
+        output = tmp_path / "out"
+        shutil.rmtree(output, ignore_errors=True)
+        asked = CorpusSettings(sources=[{"path": texts}], workers=1, **settings)
+        build_corpus(asked, output, tmp_path / "work", 7)
+        return {document.text or "" for split in SPLITS for document in read_split(output, split)}
+
+    for words in (60, 80):
+        for number in range(4):
+            (texts / f"{number}.txt").write_text(random_text(words, random_))
+        assert build() == {path.read_text() for path in texts.iterdir()}
+    (texts / "0.txt").write_text("A short one.")
+    assert len(build(min_characters=1)) == 4
+    assert len(build(min_characters=100)) == 3
+
+
+def test_versions_are_of_all_that_reads() -> None:
+    found = {line.split()[0] for line in versions()}
+    assert {"docutils", "lxml", "pyarrow", "selectolax", "xxhash"} <= found

@@ -120,10 +120,20 @@ def test_an_accuracy_is_a_share() -> None:
 
 
 def test_perplexities_of_other_tokens_are_those_of_one_text() -> None:
-    """100 tokens at perplexity 10 are the text that 50 tokens have at perplexity 100."""
-    base = {"domain_perplexity": 90.0, "domain_tokens": 50, "domain_text": "aa"}
-    trimmed = {"domain_perplexity": 10.0, "domain_tokens": 100, "domain_text": "aa"}
-    gates = [parse_gate("domain_perplexity", text) for text in ("<= 1.0 of base", "<= 1.2 of base", "<= 11")]
-    found = check(gates, "trimmed", {"base": base, "trimmed": trimmed})
-    assert [(one.ok, round(float(one.value or 0), 6)) for one in found] == [(False, 100), (True, 100), (True, 10)]
-    assert [("(in tokens of base)" in one.sentence) for one in found] == [True, True, False]
+    """A byte that costs half as much has the square root of the perplexity, whatever the tokens."""
+    base = {"domain_perplexity": 100.0, "domain_bits_per_byte": 2.0, "domain_tokens": 50, "domain_text": "aa"}
+    trimmed = {"domain_perplexity": 4.0, "domain_bits_per_byte": 1.0, "domain_tokens": 90, "domain_text": "aa"}
+    tuned = {"domain_perplexity": 8.0, "domain_bits_per_byte": 1.5, "domain_tokens": 90, "domain_text": "aa"}
+    scores = {"base": base, "trimmed": trimmed, "tuned": tuned}
+    texts = ("<= 0.09 of base", "<= 0.11 of base", "<= 9", "<= 11")
+    found = check([parse_gate("domain_perplexity", text) for text in texts], "trimmed", scores)
+    assert [(one.ok, round(float(one.value or 0), 6)) for one in found] == [
+        (False, 10),
+        (True, 10),
+        (False, 10),
+        (True, 10),
+    ]
+    assert all("(in tokens of base)" in one.sentence for one in found)
+    (one,) = check([parse_gate("domain_perplexity", "<= 3.2 of trimmed")], "tuned", scores)  # 31.6 of 10, not 8 of 4
+    assert (one.ok, round(float(one.bound or 0), 6)) == (True, 32)
+    assert "(in tokens" not in check([parse_gate("domain_perplexity", "<= 100")], "base", scores)[0].sentence

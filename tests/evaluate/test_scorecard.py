@@ -88,8 +88,13 @@ def test_from_the_third_model_on_the_one_before_is_compared_with_too() -> None:
 
 
 def test_a_perplexity_of_other_tokens_is_shown_in_those_of_the_first_model() -> None:
-    base = {"domain_perplexity": 200.0, "domain_tokens": 50, "domain_text": "aa"}
-    trimmed = {"domain_perplexity": 10.0, "domain_tokens": 100, "domain_text": "aa"}
-    assert cells(base, trimmed, "domain_perplexity")[1] == Cell("100.00", "0.50 ×", "good")
-    assert "in tokens of base" in Scorecard({"base": base, "tuned": trimmed}).note
+    """A byte that costs half as much has the square root of the perplexity; ratios are of what is shown."""
+    base = {"domain_perplexity": 100.0, "domain_bits_per_byte": 2.0, "domain_tokens": 50, "domain_text": "aa"}
+    trimmed = {"domain_perplexity": 4.0, "domain_bits_per_byte": 1.0, "domain_tokens": 90, "domain_text": "aa"}
+    worse = {"domain_perplexity": 8.0, "domain_bits_per_byte": 1.5, "domain_tokens": 90, "domain_text": "aa"}
+    assert cells(base, trimmed, "domain_perplexity")[1] == Cell("10.00", "0.10 ×", "good")
+    card = Scorecard({"base": base, "trimmed": trimmed, "worse": worse})
+    assert card.rows()[2][1][0] == Cell("31.62", "0.32 ×", "good", "3.16 ×")
+    assert "in tokens of base" in card.note
     assert Scorecard({"base": base, "tuned": base | {"domain_perplexity": 150.0}}).note == ""
+    assert Scorecard({}).note == ""

@@ -141,8 +141,14 @@ ROAD = "name: a\nmodel: b\nstages:\n" + CORPUS % "" + "  - train\n  - quantize\n
 
 
 def test_the_teacher_is_the_last_checkpoint_that_lost_nothing(load: Load) -> None:
-    wiring = wired(load(ROAD % "from: train"))
-    assert wiring["distill"] == {"checkpoint": "train", "corpus": "corpus", "teacher": "train"}
+    road = ROAD % "teacher: base" + "  - train: {id: on}\n  - distill\n"
+    assert wired(load(road))["distill-2"] == {"checkpoint": "on", "corpus": "corpus", "teacher": "train"}
+
+
+@pytest.mark.parametrize("settings", ["from: train", "from: train, teacher: train"])
+def test_nobody_learns_from_itself(load: Load, settings: str) -> None:
+    with pytest.raises(RecipeError, match="the teacher would be 'train', which 'distill' takes as its checkpoint"):
+        load(ROAD % settings)
 
 
 def test_a_setting_names_an_input(load: Load) -> None:
@@ -179,7 +185,7 @@ def test_a_teacher_from_elsewhere_is_nobody_elses_input(
         ("teacher: corpus", "'corpus' (corpus) makes a corpus; 'teacher' of 'distill' takes a checkpoint"),
         (
             "teacher: quantize",
-            "'quantize' (quantize) makes a checkpoint; 'teacher' of 'distill' takes a checkpoint not",
+            "'quantize' (quantize) makes a checkpoint; 'teacher' of 'distill' takes a checkpoint that no",
         ),
         ("teacher: distill", "'distill' is not made yet at this stage"),
     ],

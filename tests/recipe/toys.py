@@ -61,6 +61,7 @@ class ToyTrain(_Toy):
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
     adapter: ToyAdapter | None = Field(None, description="Null: train every weight.")
     compile: bool = Field(False, description="Use torch.compile.")
+    warmup: int | float = Field(0.1, ge=0, description="Steps, or their share.")
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="Numbers of the forward pass.")
 
     @model_validator(mode="after")
@@ -106,7 +107,7 @@ class ToyDistill(_Toy):
     makes: ClassVar[str] = "checkpoint"
     needs: ClassVar[tuple[Need, ...]] = (
         *ToyTrain.needs,
-        Need("teacher", "checkpoint", not_made_by=("distill", "quantize"), setting="teacher"),
+        Need("teacher", "checkpoint", untouched_by=("distill", "quantize"), setting="teacher"),
     )
     teacher: str | ModelReference | None = Field(None, description="Whom to learn from.")
 

@@ -49,6 +49,11 @@ WRONG = {
         MINIMIZE,
         "3:5: search.space.train.adapter.rank: the field takes whole numbers; write low, high and step as such",
     ),
+    "counts and shares in one range": (
+        "    train.warmup: {low: 0.5, high: 2}\n",
+        MINIMIZE,
+        "3:5: search.space.train.warmup: a whole number is something else here than a share; write low, high and step",
+    ),
     "a range of words": (
         "    train.precision: {low: 1, high: 2}\n",
         MINIMIZE,
@@ -140,13 +145,14 @@ def test_values_that_do_not_always_go_together_are_a_matter_of_trials(load: Call
     assert load(block(space))
 
 
-def test_the_kind_of_range_is_the_fields_and_not_the_way_it_is_written(load: Callable[..., object]) -> None:  # noqa: F811
+def test_the_kind_of_range_is_the_fields_or_that_of_its_numbers(load: Callable[..., object]) -> None:  # noqa: F811
     recipe = load(
         block(
             "    corpus.near_duplicates: {low: 0, high: 1}\n"
             "    train.adapter.rank: {low: 2, high: 9, step: 3}\n"
             "    train.tokens: {low: 10, high: 1000, log: true}\n"
             "    seed: {low: 1, high: 3}\n"
+            "    train.warmup: {low: 1, high: 4}\n"
         )
     )
     kinds = {key: repr(one) for key, one in Space(recipe).distributions.items()}  # type: ignore[arg-type]
@@ -155,7 +161,10 @@ def test_the_kind_of_range_is_the_fields_and_not_the_way_it_is_written(load: Cal
         "train.adapter.rank": "IntDistribution(high=8, log=False, low=2, step=3)",
         "train.tokens": "IntDistribution(high=1000, log=True, low=10, step=1)",
         "seed": "IntDistribution(high=3, log=False, low=1, step=1)",
+        "train.warmup": "IntDistribution(high=4, log=False, low=1, step=1)",
     }
+    shares = load(block("    train.warmup: {low: 0.1, high: 0.4, step: 0.1}\n", MINIMIZE + "  sampler: grid\n"))
+    assert Space(shares)._grid() == {"train.warmup": [0.1, 0.2, 0.3, 0.4]}  # type: ignore[arg-type]
 
 
 def test_a_resolved_recipe_keeps_its_search(load: Callable[..., object], write: Callable[..., object]) -> None:  # noqa: F811

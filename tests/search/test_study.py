@@ -192,6 +192,17 @@ def test_another_search_sets_the_study_aside_and_takes_from_the_store(
     assert sorted(path.name for path in aside.parent.iterdir()) == ["001-trials", "002-trials"]
 
 
+def test_a_grid_in_another_order_is_another_study(bench: Bench, moments: Moments) -> None:
+    """One that went on in it would try some points twice and others never."""
+    search = "\n  space:\n{space}  minimize: learn.valid_loss\n  sampler: grid\n"
+    lines = ["    learn.width: {choices: [4, 8]}\n", "    learn.steps: {choices: [2, 3]}\n"]
+    first = bench.study(search.format(space="".join(lines)))
+    run(first)
+    again = run(bench.study(search.format(space="".join(reversed(lines)))))
+    assert (first.run.files.folder / "previous/001-trials").is_dir()
+    assert len({tuple(sorted(params.items())) for _, _, params, *_ in again}) == 4
+
+
 def watch_workers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kinds of the stages that workers are started for from now on."""
     from llmtune.run import making

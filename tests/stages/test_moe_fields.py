@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from safetensors.torch import load_file
 
 from llmtune.artifacts import Artifact
 from llmtune.files import read_json
-from llmtune.machine import this_machine
+from llmtune.machine import Machine, this_machine
 from llmtune.models.shape import read_shape
 from llmtune.section import read_section
 from llmtune.stages.moe import MoeStage
@@ -138,6 +139,25 @@ def test_plans_tell_what_cannot_work(inputs: dict[str, Artifact]) -> None:
         quantized = replace(shape, config=shape.config | {"quantization_config": {"quant_method": method}})
         forecasts = {"checkpoint": Forecast("checkpoint", 1, quantized), "corpus": Forecast("corpus", 1)}
         assert f"quantized ({method})" in MoeStage().plan(forecasts, this_machine()).problems[0]
+
+
+def test_plan_counts_fp32_where_a_split_runs_in_it(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+    """What the model and the parts cut from it take more in fp32 than in bf16, by their tensors."""
+    model = tiny_checkpoint(tmp_path / "model", dtype="bfloat16")
+    (tmp_path / "made").mkdir()
+    taken = inputs | {"checkpoint": Artifact("checkpoint", model, "f", "base", "model")}
+    MoeStage.model_validate(SPLIT).run(taken, Context(tmp_path / "made", tmp_path / "work", seed=7))
+    whole, cut = load_file(model / "model.safetensors"), load_file(tmp_path / "made" / "model.safetensors")
+    tensors = [*whole.values(), *(one for name, one in cut.items() if ".mlp." in name)]
+    assert {one.itemsize for one in tensors} == {2}
+
+    def memory(settings: dict[str, Any], flags: set[str]) -> int:
+        shape, machine = read_shape(model), Machine(2, 8 << 30, frozenset(flags), ())
+        forecasts = {"checkpoint": Forecast("checkpoint", shape.bytes, shape), "corpus": Forecast("corpus", 1)}
+        return MoeStage.model_validate(settings).plan(forecasts, machine).memory
+
+    assert memory(SPLIT, set()) - memory(SPLIT, {"avx512_bf16"}) == sum(one.nbytes for one in tensors)
+    assert memory(UPCYCLE, set()) == memory(UPCYCLE, {"avx512_bf16"})
 
 
 def test_the_report_shows_the_load(converted: Converted) -> None:

@@ -136,6 +136,7 @@ def test_plan_names_what_cannot_work(made: Made) -> None:
     assert any("the calibration asks for 128" in note for note in _plan(BASE, shape, tokens=100).notes)
     table = ModelShape(shape.config, shape.tensors | {"transformer.wpe.weight": (16, 64)}, 0)
     assert "calibration.tokens 32 is more than the 16 positions" in _plan(BASE, table).problems[0]
+    assert _plan({"keep_width": 1}, table, tokens=20).problems == ()  # nothing goes, so no text is read
     mamba = ModelShape({"model_type": "mamba"}, {}, 0)
     assert "cannot be pruned" in _plan(BASE, mamba).problems[0]
     assert _plan(BASE, None).makes.bytes == 1000

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,9 +22,11 @@ from tests.stages.fields import WIRING, paths_of
 from tests.tiny import TEXT, tiny_checkpoint
 
 MACHINE = Machine(cores=2, memory=8 << 30, flags=frozenset(), accelerators=())
-ROAD = """
+TRIMMED = """
 corpus: {sources: [{path: docs}], split: {valid: 0.1, test: 0.1}, near_duplicates: null}
 trim_vocabulary: {min_count: 120}
+"""
+ROAD = """\
 train: {epochs: 1, row_tokens: 64, batch_tokens: 512, lr: 1e-3}
 prune: {keep_width: 0.5, calibration: {rows: 8, tokens: 32}}
 distill: {epochs: 1, row_tokens: 64, batch_tokens: 512, lr: 1e-3}
@@ -69,7 +74,17 @@ def test_plan() -> None:
     assert plan.memory > 2 * shape.bytes
     assert "tokens stay" in plan.notes[0]
     assert _plan(shape, 10**12).makes.shape.vocab_size == 49152
+    unknown = _plan(shape, 0)
+    assert unknown.makes.shape.vocab_size == 49152
+    assert unknown.notes == ("how many tokens stay is not known before the corpus is made",)
     assert _plan(None).makes.shape is None
+    small = ModelShape({"model_type": "llama", "vocab_size": 320}, {"model.embed_tokens.weight": (320, 64)}, 40_960)
+    assert _plan(small).memory >= 800 << 20  # the libraries, and 2 MB of text while it is tokenized
+    as_many = {"bert.embeddings.word_embeddings.weight": (512, 64), "cls.predictions.bias": (512,),
+               "bert.embeddings.position_embeddings.weight": (512, 64),
+               "bert.embeddings.token_type_embeddings.weight": (512, 64),
+               "bert.embeddings.narrowed.weight": (64, 512)}  # fmt: skip
+    assert not _plan(ModelShape({"model_type": "bert", "vocab_size": 512}, as_many, 1000)).problems
     inside = tensors | {"model.embed_tokens_per_layer.weight": (49152, 256)}
     assert "further weights for each token" in _plan(ModelShape(shape.config, inside, 0)).problems[0]
     quantized = ModelShape(shape.config | {"quantization_config": {"bits": 4}}, tensors, 0)
@@ -79,25 +94,39 @@ def test_plan() -> None:
 
 @pytest.mark.slow
 def test_the_road_behind_it(tmp_path: Path) -> None:
-    """Training, pruning, distillation and both exports, verified; perplexities compare as one text's, not one token's;
+    """Perplexities compare as one text's, not one token's; training, pruning, distillation and both exports, verified;
     and a teacher with the whole vocabulary is refused."""
     model = tiny_checkpoint(tmp_path / "model", vocab_size=486)
     line = CommandLine(tmp_path, model)
     write_documents(tmp_path / "docs")
-    gate = '{domain_perplexity: "<= 50 of base"}'
-    evaluate = "{minutes: 1, tokens: 400, general: null, speed: false, knowledge: 0}"
-    line.recipe(ROAD, head=f"seed: 3\nevaluate: {evaluate}\ngates: {gate}")
-    ran = line.run("run", "toy.yaml", timeout=300)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    records = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("runs/toy/*/stage.json")}
-    metrics = {name.partition("-")[2]: record["metrics"] for name, record in records.items()}
+
+    def metrics_of(stages: str, name: str, head: str = "") -> tuple[dict[str, dict[str, Any]], list[str]]:
+        line.recipe(stages, name, head=f"seed: 3\n{head}")
+        ran = line.run("run", f"{name}.yaml", timeout=300)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        records = {
+            path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob(f"runs/{name}/*/stage.json")
+        }
+        gates = [gate["sentence"] for record in records.values() for gate in record["gates"]]
+        return {each.partition("-")[2]: record["metrics"] for each, record in records.items()}, gates
+
+    evaluate = "{minutes: 1, tokens: 400, general: null, speed: false, knowledge: 0, questions: 0}"
+    head = f'evaluate: {evaluate}\ngates: {{domain_perplexity: "<= 100_000 of base"}}'
+    metrics, (sentence,) = metrics_of(TRIMMED, "scores", head)
     assert metrics["trim_vocabulary"]["vocabulary"] < 486
-    assert metrics["hf"]["verified"] is True
-    assert metrics["gguf"]["verified"] is True
     base, trimmed = metrics["base.evaluate"], metrics["trim_vocabulary.evaluate"]
     assert base["domain_text"] == trimmed["domain_text"]
+    assert base["domain_tokens"] < trimmed["domain_tokens"]
+    loss_of_text = trimmed["domain_tokens"] * math.log(trimmed["domain_perplexity"])
+    said = re.search(r"trim_vocabulary: ([\d,]+) \(in tokens of base\) is <= ", sentence)
+    assert said is not None, sentence
+    assert float(said[1].replace(",", "")) == pytest.approx(math.exp(loss_of_text / base["domain_tokens"]), rel=1e-3)
+
+    metrics, _ = metrics_of(TRIMMED + ROAD, "toy")
+    assert metrics["hf"]["verified"] is True
+    assert metrics["gguf"]["verified"] is True
     assert "Trim vocabulary" in (tmp_path / "runs/toy/report.html").read_text()
-    line.recipe(ROAD.replace("distill: {", "distill: {teacher: base, "), head="seed: 3")
+    line.recipe(TRIMMED + ROAD.replace("distill: {", "distill: {teacher: base, "), head="seed: 3")
     refused = line.run("run", "toy.yaml")
     assert refused.returncode != 0
     assert "Traceback" not in refused.stdout + refused.stderr

@@ -15,6 +15,7 @@ LANGUAGE = "other language"
 _NO_LANGUAGE = "zxx"  # what the model calls numbers, code and the like
 _CLOSE = {"no": ("nn",), "zh": ("wuu", "yue")}  # written forms that the code stands for too
 _NOT_WORDS = re.compile(r"`[^`\n]+`|\b\w+://\S+|(?<!\S)\S+@\S+")
+_LEAST_CHARACTERS: int = LanguageSettings.model_fields["min_characters"].default  # to tell a language by
 _MOST_CHARACTERS = 2000  # looked at; spread over the document
 _LEAST_LETTERS = 0.8  # of the characters of a line; code has more signs
 
@@ -45,7 +46,7 @@ def language_of(view: View) -> str | None:
     """The likeliest language of a document, as its ISO 639-1 code; None where it has too little prose to tell, or none
     that is a language (numbers, code)."""
     prose = prose_sample(view)
-    if len(prose) < LanguageSettings(keep=["en"]).min_characters:
+    if len(prose) < _LEAST_CHARACTERS:
         return None
     best = str(identifier().rank(prose)[0][0])
     return None if best == _NO_LANGUAGE else best

@@ -25,6 +25,7 @@ _SETTINGS: dict[str, Any] = {
     "raw_enabled": False,
     "report_level": 5,
     "halt_level": 6,  # never: what is wrong with a file is left as it was written
+    "traceback": True,  # let exceptions through: docutils else ends the process (lists nested a hundred deep)
     "doctitle_xform": False,
     "docinfo_xform": False,
     "smart_quotes": False,

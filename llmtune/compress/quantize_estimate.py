@@ -16,9 +16,6 @@ from llmtune.models.shape import ModelShape
 
 _LIBRARIES = {"gptq": 545 << 20, "round": 585 << 20, "nf4": 500 << 20, "int8": 500 << 20}  # resident beside the model
 _START_SECONDS = 15.0  # imports, loading, saving
-_BF16_FLOPS_A_CORE = 3.0e11
-_FP32_FLOPS_A_CORE = 0.9e11
-_GPU_FLOPS = 5.0e13
 _SECONDS_A_COLUMN = 0.9e-3  # the loop over the inputs of a layer: a dozen small kernels each, whatever their size
 _ROUNDED_A_SECOND = 8.0e6  # weights a second a core through the search of scales
 
@@ -63,11 +60,7 @@ def estimate(
         forward = 2 * 2 * tokens * count
         hessians = sum(2 * tokens * size[1] ** 2 for size in rounded.values())
         columns = sum(size[1] for size in rounded.values())
-        if machine.accelerators:
-            seconds += (forward + hessians) / _GPU_FLOPS
-        else:
-            rate = _BF16_FLOPS_A_CORE if width == 2 else _FP32_FLOPS_A_CORE
-            seconds += (forward / rate + hessians / _FP32_FLOPS_A_CORE) / machine.cores
+        seconds += forward / machine.rate("bf16" if width == 2 else "fp32") + hessians / machine.rate("fp32")
         seconds += columns * _SECONDS_A_COLUMN
     return Estimate(memory, math.ceil(seconds))
 

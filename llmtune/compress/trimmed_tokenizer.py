@@ -1,11 +1,13 @@
-"""Which tokens of a tokenizer can go, and the tokenizer without them, on the parsed `tokenizer.json`. Imports no torch.
+"""Which tokens of a tokenizer can go, and the tokenizer without them, on a `tokenizer.json` as the tokenizers library
+writes it (merges in pairs, every key there). Imports no torch.
 
 Whatever is kept, every text can still be written, and a text whose tokens are all kept is cut into the same tokens:
 
 - BPE (bytes or characters): a token is made by merging two, which were made by merging two. The kept tokens bring all
   that they are made of, with the merges. Of the merges that a text allows, the one of the lowest rank is done; without
   those that made none of its tokens, the others are done in the same order.
-- Unigram: the likeliest way to cut a text is still there, and no other was added.
+- Unigram: the likeliest way to cut a text is still there, and no other was added. What an unknown character costs
+  follows from the lowest score of all, so the piece that has it stays.
 - WordPiece: the longest piece that fits is taken, and a kept one is still the longest.
 
 Other text falls into smaller tokens, at the least into bytes or characters. Trimming a vocabulary to a language or a
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -33,6 +35,22 @@ def vocabulary_of(spec: Mapping[str, Any]) -> dict[str, int]:
     return {token: number for number, (token, _) in enumerate(vocab)} if isinstance(vocab, list) else dict(vocab)
 
 
+def added_tokens(spec: Mapping[str, Any]) -> dict[str, int]:
+    """Token → number of the added ones, of which some may be the model's own too."""
+    return {one["content"]: one["id"] for one in spec["added_tokens"]}
+
+
+def framing_tokens(spec: Mapping[str, Any]) -> set[int]:
+    """Numbers of the tokens that are put around a text, or around a pair of texts."""
+    named = set(_strings(spec["post_processor"]))
+    return {number for token, number in (vocabulary_of(spec) | added_tokens(spec)).items() if token in named}
+
+
+def with_rows(spec: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """The tokenizer.json without the added tokens that have no row in an embedding of so many."""
+    return {**spec, "added_tokens": [one for one in spec["added_tokens"] if one["id"] < rows]}
+
+
 def kept_tokens(spec: Mapping[str, Any], counts: Sequence[int], at_least: int, named: Iterable[int] = ()) -> list[int]:
     """Numbers, ascending, of the tokens that stay: those seen `at_least` so many times, those that any tokenizer of
     this kind cannot do without, added and special ones, `named`, and what all of these are made of. Filled up to a
@@ -44,10 +62,12 @@ def kept_tokens(spec: Mapping[str, Any], counts: Sequence[int], at_least: int, n
     """
     numbers = vocabulary_of(spec)
     parts = _parts(spec, numbers)
-    added = {one["id"] for one in spec.get("added_tokens") or ()}
+    added = set(added_tokens(spec).values())
     every = {*numbers.values(), *added}
     seen = {number: counts[number] if number < len(counts) else 0 for number in every}
-    wanted_so = set(named) | _of_frame(spec, numbers)
+    wanted_so = set(named) | framing_tokens(spec)
+    if spec["padding"]:
+        wanted_so.add(spec["padding"]["pad_id"])
     kept = added | _always(spec, numbers)
     for token, number in numbers.items():
         if seen[number] >= at_least or number in wanted_so:
@@ -63,8 +83,8 @@ def kept_tokens(spec: Mapping[str, Any], counts: Sequence[int], at_least: int, n
 
 
 def without_the_rest(spec: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
-    """The tokenizer.json with only the tokens `kept` (ascending), numbered anew from 0 in the same order. Added tokens
-    that are not among them, having no row in the model, are left out."""
+    """The tokenizer.json with only the tokens `kept` (ascending; all added ones among them), numbered anew from 0 in
+    the same order. It no longer pads where it did so with a token that it does not have."""
     places = {number: place for place, number in enumerate(kept)}
     made = copy.deepcopy(dict(spec))
     model = made["model"]
@@ -76,14 +96,12 @@ def without_the_rest(spec: Mapping[str, Any], kept: Sequence[int]) -> dict[str, 
         model["vocab"] = {token: places[number] for token, number in model["vocab"].items() if number in places}
     if model.get("merges") is not None:
         there = model["vocab"]
-        model["merges"] = [merge for merge in model["merges"] if {*_pair(merge), "".join(_pair(merge))} <= there.keys()]
-    made["added_tokens"] = [
-        added | {"id": places[added["id"]]} for added in made.get("added_tokens") or () if added["id"] in places
-    ]
-    numbers = vocabulary_of(made) | {one["content"]: one["id"] for one in made.get("added_tokens") or ()}
-    made["post_processor"] = _framed(made.get("post_processor"), numbers)
-    if made.get("padding"):
-        made["padding"]["pad_id"] = places[made["padding"]["pad_id"]]
+        model["merges"] = [pair for pair in model["merges"] if {*pair, "".join(pair)} <= there.keys()]
+    made["added_tokens"] = [added | {"id": places[added["id"]]} for added in made["added_tokens"]]
+    made["post_processor"] = _framed(made["post_processor"], vocabulary_of(made) | added_tokens(made))
+    if padding := made["padding"]:
+        place = places.get(padding["pad_id"])
+        made["padding"] = None if place is None else padding | {"pad_id": place}
     return made
 
 
@@ -92,6 +110,21 @@ def renumbered(settings: Mapping[str, Any], places: Mapping[int, int]) -> dict[s
     that is no token's (-1, or padding beyond the vocabulary) becomes None; a sequence with a token that is gone, or a
     list's entry, is left out."""
     return _mapped(settings, places.get)
+
+
+def without_tokens(settings: Any, gone: Collection[str]) -> Any:
+    """A tokenizer's configuration (tokenizer_config.json, special_tokens_map.json) that names none of the tokens
+    `gone`: what it names is added to the vocabulary when it is read."""
+
+    def stays(value: Any) -> bool:
+        token = value.get("content") if isinstance(value, Mapping) else value
+        return not (isinstance(token, str) and token in gone)
+
+    if isinstance(settings, Mapping):
+        return {name: without_tokens(value, gone) for name, value in settings.items() if stays(value)}
+    return (
+        [without_tokens(value, gone) for value in settings if stays(value)] if isinstance(settings, list) else settings
+    )
 
 
 def named_in(settings: Mapping[str, Any]) -> set[int]:
@@ -126,22 +159,17 @@ def _mapped_value(value: Any, change: Callable[[int], int | None], inside: bool 
 
 
 def _always(spec: Mapping[str, Any], numbers: Mapping[str, int]) -> set[int]:
-    """What every text may need: bytes, or else single characters, and the token for the unknown."""
+    """What every text may need: bytes, or else single characters, and the token for the unknown with what it costs."""
     model = spec["model"]
     prefix = model.get("continuing_subword_prefix") or ""
     kept = {number for token, number in numbers.items() if _BYTE.fullmatch(token)}
     if not model.get("byte_fallback") or len(kept) < 256:
         kept = {number for token, number in numbers.items() if len(token.removeprefix(prefix)) == 1}
+    if model["type"] == "Unigram":
+        scores = [score for _, score in model["vocab"]]
+        kept.add(scores.index(min(scores)))
     unknown = model.get("unk_id", numbers.get(model.get("unk_token") or ""))
     return kept if unknown is None else kept | {unknown}
-
-
-def _of_frame(spec: Mapping[str, Any], numbers: Mapping[str, int]) -> set[int]:
-    """The tokens that padding and what is put around a text name."""
-    tokens = set(_strings(spec.get("post_processor")))
-    padding = spec.get("padding") or {}
-    found = {number for token, number in numbers.items() if token in tokens}
-    return found | {padding["pad_id"]} if "pad_id" in padding else found
 
 
 def _strings(value: Any) -> Iterable[str]:
@@ -160,16 +188,16 @@ def _strings(value: Any) -> Iterable[str]:
 def _parts(spec: Mapping[str, Any], numbers: Mapping[str, int]) -> Callable[[str], set[int]]:
     """How to find the tokens that a token is made of on the way from its characters."""
     model = spec["model"]
-    kind = model.get("type") or ("BPE" if "merges" in model else "Unigram" if isinstance(model["vocab"], list) else "")
+    kind = model["type"]
     if kind in ("Unigram", "WordPiece"):
         return lambda token: set()
     if kind != "BPE" or model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
         marks = " with marks for parts of words" if kind == "BPE" else ""
         raise CannotRunHere(
-            f"its tokenizer is of the kind {kind or 'unknown'}{marks}, whose vocabulary is not trimmed here",
+            f"its tokenizer is of the kind {kind}{marks}, whose vocabulary is not trimmed here",
             fix="leave trim_vocabulary out; known are BPE (bytes or characters), Unigram and WordPiece",
         )
-    ranks = {_pair(merge): rank for rank, merge in enumerate(model["merges"])}
+    ranks = {(first, second): rank for rank, (first, second) in enumerate(model["merges"])}
 
     def parts(token: str) -> set[int]:
         pieces, found = list(token), set[int]()
@@ -184,20 +212,14 @@ def _parts(spec: Mapping[str, Any], numbers: Mapping[str, int]) -> Callable[[str
     return parts
 
 
-def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
-    """A merge as tokenizer.json writes it: two tokens, or in older files one string."""
-    first, second = merge.split(" ") if isinstance(merge, str) else merge
-    return first, second
-
-
 def _framed(processor: Any, numbers: Mapping[str, int]) -> Any:
     """What puts tokens around a text, with the new numbers of its tokens."""
-    if not isinstance(processor, dict):
-        return processor
+    if processor is None:
+        return None
     made = dict(processor)
-    if processor.get("type") == "Sequence":
+    if processor["type"] == "Sequence":
         made["processors"] = [_framed(one, numbers) for one in processor["processors"]]
-    elif processor.get("type") == "TemplateProcessing":
+    elif processor["type"] == "TemplateProcessing":
         made["special_tokens"] = {
             name: one | {"ids": [numbers[token] for token in one["tokens"]]}
             for name, one in processor["special_tokens"].items()

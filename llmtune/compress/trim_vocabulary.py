@@ -1,22 +1,32 @@
 """Make a checkpoint with only those tokens that a corpus has of a checkpoint: a smaller embedding and output head, and
 the tokenizer that belongs to them.
 
-trim_vocabulary(checkpoint, output, corpus=corpus, at_least=3)
+trim_vocabulary(checkpoint, output, corpus=corpus, at_least=3, work=work)
 """
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Sequence
-from itertools import islice
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtune.compress.tokens import kept_tokens, named_in, renumbered, vocabulary_of, without_the_rest
+from llmtune.compress.trimmed_tokenizer import (
+    added_tokens,
+    framing_tokens,
+    kept_tokens,
+    named_in,
+    renumbered,
+    vocabulary_of,
+    with_rows,
+    without_the_rest,
+    without_tokens,
+)
 from llmtune.corpus.store import Message, count, read_split
-from llmtune.corpus.text import document_text
 from llmtune.errors import BadArtifact, CannotRunHere, LlmtuneError
-from llmtune.files import folder_bytes, read_json, write_json
+from llmtune.files import folder_bytes, read_json, write_bytes, write_json
 from llmtune.models.files import BESIDE_WEIGHTS, TOKENIZER, copy_files
 from llmtune.models.shape import ModelShape, read_shape
 from llmtune.monitor import Monitor
@@ -27,13 +37,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-_TOGETHER = 256  # documents tokenized between two safe points
-_CHECKED = 200  # documents whose lines both tokenizers must cut alike
 # Of encoders.
 _HEAD_BIASES = ("predictions.bias", "predictions.decoder.bias", "vocab_projector.bias", "lm_head.bias", "decoder.bias")
 # Files of another format of the tokenizer (vocab.json, *.model) would tell of the old one.
 _UNCHANGED = (
-    "chat_template*", "additional_chat_templates/*", "special_tokens_map.json",
+    "chat_template*", "additional_chat_templates/*",
     *(one for one in BESIDE_WEIGHTS if one not in (*TOKENIZER, "generation_config.json")),
 )  # fmt: skip
 
@@ -44,15 +52,20 @@ def trim_vocabulary(
     *,
     corpus: Path,
     at_least: int,
+    work: Path,
     trust_remote_code: bool = False,
     monitor: Monitor | None = None,
 ) -> dict[str, Any]:
     """Write the checkpoint without the tokens that the corpus' train split has less than `at_least` times into the
     folder `output`, weights in the format they have; returns its figures.
 
+    work: folder where what was counted is kept, so that it goes on there after a kill
     Raises LlmtuneError when the model or its tokenizer cannot be trimmed or the corpus has no text, Stopped at a safe
     point.
     """
+    import numpy as np
+
+    from llmtune.compress.trim_checks import check_logits, check_tokens, logits_of, ordinary_row
     from llmtune.models.load import load_model, load_tokenizer
 
     monitor = monitor or Monitor()
@@ -61,28 +74,34 @@ def trim_vocabulary(
         raise CannotRunHere(problem, where=str(checkpoint))
     tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
     spec = _spec_of(tokenizer, checkpoint)
-    counts = _counted(corpus, "train", tokenizer, monitor)
+    counts = _counted(corpus, "train", tokenizer, monitor, work / "train.npy")
     if not counts.sum():
         raise LlmtuneError("its train split has no text", where=str(corpus), fix="give the corpus documents")
     named = {number for file in _configurations(checkpoint) for number in named_in(read_json(file))}
-    named |= set(tokenizer.all_special_ids) | _of_template(tokenizer)
-    if (last := max(vocabulary_of(spec).values())) >= before.vocab_size:
-        raise BadArtifact(
-            f"its tokenizer has {last + 1:,} tokens, its embedding {before.vocab_size:,} rows",
-            where=str(checkpoint),
-            fix="use the tokenizer that belongs to this model",
-        )
-    # Gemma 3: an added token for images without a row in the models that read text alone.
-    kept = [number for number in kept_tokens(spec, counts.tolist(), at_least, named) if number < before.vocab_size]
+    written = _of_template(tokenizer)
+    named |= set(tokenizer.all_special_ids) | written
+    gone = _without_rows(spec, before.vocab_size, {*np.flatnonzero(counts).tolist(), *written}, checkpoint)
+    if gone:
+        monitor.note(f"the embedding has no row for {', '.join(sorted(gone))}: the trimmed tokenizer is without")
+    spec = with_rows(spec, before.vocab_size)
+    kept = kept_tokens(spec, counts.tolist(), at_least, named)
     monitor.safe_point()
     model: Any = load_model(checkpoint, trust_remote_code=trust_remote_code)
+    row = ordinary_row(kept, {*tokenizer.all_special_ids, *added_tokens(spec).values()})
+    logits_TV = logits_of(model, row)[:, kept]
     _save_model(model, kept, output)
+    del model  # before it is read again, smaller
     copy_files(checkpoint, output, _UNCHANGED)
-    _save_tokenizer(spec, checkpoint, kept, output)
+    _save_tokenizer(spec, checkpoint, kept, gone, output)
     smaller = load_tokenizer(output, trust_remote_code=trust_remote_code)
-    _check_alike(tokenizer, smaller, kept, corpus, output)
-    splits = {"train": int(counts.sum()), "valid": int(_counted(corpus, "valid", tokenizer, monitor).sum())}
-    again = {split: int(_counted(corpus, split, smaller, monitor).sum()) for split in splits}
+    check_tokens(tokenizer, smaller, kept, corpus, output)
+    again_TV = logits_of(load_model(output, trust_remote_code=trust_remote_code), [kept.index(one) for one in row])
+    check_logits(logits_TV, again_TV, before.family, checkpoint)
+    valid = _counted(corpus, "valid", tokenizer, monitor, work / "valid.npy")
+    splits = {"train": int(counts.sum()), "valid": int(valid.sum())}
+    again = {
+        split: int(_counted(corpus, split, smaller, monitor, work / f"{split}-trimmed.npy").sum()) for split in splits
+    }
     _section(before, len(kept), splits, again).write(output)
     after = read_shape(output)
     return {
@@ -105,8 +124,9 @@ def trimming_problem(shape: ModelShape) -> str | None:
     if shape.embedding is None:
         return f"the token embedding of this {shape.family} model is not known here"
     rows = rows_of(shape)
-    others = [name for name, size in shape.tensors.items() if name not in rows and shape.vocab_size in size[:2]]
-    by_token = [name for name in others if "embed" in name]  # Gemma 3n: an embedding of its own for each layer
+    others = [name for name, size in shape.tensors.items() if name not in rows and size[:1] == (shape.vocab_size,)]
+    # Gemma 3n: an embedding of its own for each layer. There may be as many positions or types as tokens.
+    by_token = [name for name in others if "embed" in name and not re.search("position|type", name)]
     return f"this {shape.family} model has further weights for each token ({by_token[0]})" if by_token else None
 
 
@@ -148,20 +168,48 @@ def _configurations(checkpoint: Path) -> list[Path]:
     return [path for name in ("config.json", "generation_config.json") if (path := checkpoint / name).is_file()]
 
 
-def _counted(corpus: Path, split: str, tokenizer: PreTrainedTokenizerBase, monitor: Monitor) -> np.ndarray:
-    """How often each token is in a split, as training reads it."""
+def _without_rows(spec: Mapping[str, Any], rows: int, used: set[int], checkpoint: Path) -> set[str]:
+    """The added tokens that have no row in the embedding and can go: Gemma 3's for images in the models that read text
+    alone, a `[PAD]` that was added without one.
+
+    used: numbers of the tokens that texts hold as training reads them; raises BadArtifact where one has no row
+    """
+    if (last := max(vocabulary_of(spec).values())) >= rows:
+        raise BadArtifact(
+            f"its tokenizer has {last + 1:,} tokens, its embedding {rows:,} rows",
+            where=str(checkpoint),
+            fix="use the tokenizer that belongs to this model",
+        )
+    gone = {token: number for token, number in added_tokens(spec).items() if number >= rows}
+    used = used | framing_tokens(spec)
+    if lacking := sorted(token for token, number in gone.items() if number in used):
+        raise BadArtifact(
+            f"its tokenizer or chat template puts {', '.join(lacking)} into texts, and its embedding has no row for it",
+            where=str(checkpoint),
+            fix="give the embedding a row for each token (`model.resize_token_embeddings`), or use the tokenizer that "
+            "belongs to this model",
+        )
+    return set(gone)
+
+
+def _counted(corpus: Path, split: str, tokenizer: PreTrainedTokenizerBase, monitor: Monitor, file: Path) -> np.ndarray:
+    """How often each token is in a split, as training reads it; kept in `file`."""
     import numpy as np
 
-    from llmtune.training.tokenize import tokenize
+    from llmtune.training.tokenize import BATCH_CHARACTERS, batches, tokenize
 
+    if file.exists():
+        return np.load(file)  # type: ignore[no-any-return]
     counts = np.zeros(1 + max(tokenizer.get_vocab().values()), np.int64)
-    documents = read_split(corpus, split)
     with monitor.bar(f"counting tokens of {split}", count(corpus, split), "documents") as bar:
-        while batch := list(islice(documents, _TOGETHER)):
+        for batch in map(list, batches(read_split(corpus, split), BATCH_CHARACTERS)):
+            monitor.safe_point()
             for ids, _ in tokenize(batch, tokenizer):
                 counts += np.bincount(np.asarray(ids, np.int64), minlength=len(counts))
             bar.advance(len(batch))
-            monitor.safe_point()
+    data = io.BytesIO()
+    np.save(data, counts)
+    write_bytes(file, data.getvalue())
     return counts
 
 
@@ -208,40 +256,14 @@ def _save_model(model: Any, kept: Sequence[int], output: Path) -> None:
     write_json(output / "config.json", written | {"dtype": str(model.dtype).removeprefix("torch.")})
 
 
-def _save_tokenizer(spec: dict[str, Any], checkpoint: Path, kept: Sequence[int], output: Path) -> None:
-    write_json(output / "tokenizer.json", without_the_rest(spec, kept))
-    settings = checkpoint / "tokenizer_config.json"
-    if settings.is_file():
-        places = {number: place for place, number in enumerate(kept)}
-        write_json(output / settings.name, renumbered(read_json(settings), places))
-
-
-def _check_alike(
-    tokenizer: PreTrainedTokenizerBase,
-    smaller: PreTrainedTokenizerBase,
-    kept: Sequence[int],
-    corpus: Path,
-    output: Path,
+def _save_tokenizer(
+    spec: Mapping[str, Any], checkpoint: Path, kept: Sequence[int], gone: set[str], output: Path
 ) -> None:
-    """Where all tokens of a line are kept, both cut it alike; raises BadArtifact where they do not."""
+    write_json(output / "tokenizer.json", without_the_rest(spec, kept))
     places = {number: place for place, number in enumerate(kept)}
-    for document in islice(read_split(corpus, "train"), _CHECKED):
-        lines = document_text(document).split("\n")
-        pairs = zip(lines, *(_ids(one, lines) for one in (tokenizer, smaller)), strict=True)
-        for line, ids, again in pairs:
-            expected = [places.get(number) for number in ids]
-            if None not in expected and expected != again:
-                raise BadArtifact(
-                    f"the trimmed tokenizer, read as {type(smaller).__name__}, cuts {line[:80]!r} otherwise than the "
-                    f"one it was made of ({type(tokenizer).__name__})",
-                    where=str(output),
-                    fix="set `tokenizer_class` in the base model's tokenizer_config.json to the class it was made for",
-                )
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, lines: list[str]) -> list[list[int]]:
-    encoded = tokenizer(lines, add_special_tokens=False, split_special_tokens=True, verbose=False)
-    return [list(ids) for ids in encoded["input_ids"]]
+    for settings in (checkpoint / "tokenizer_config.json", checkpoint / "special_tokens_map.json"):
+        if settings.is_file():
+            write_json(output / settings.name, without_tokens(renumbered(read_json(settings), places), gone))
 
 
 def _section(before: ModelShape, vocabulary: int, tokens: dict[str, int], again: dict[str, int]) -> Section:
