@@ -32,8 +32,8 @@ class DistillStage(TrainStage):
     teacher: str | ModelReference | None = Field(
         None,
         description="Whom to learn from: the id of an earlier stage (`base` is the base model), or a block `{name: …}` "
-        "that names another model; default: the last checkpoint that was not pruned, split, distilled or quantized, and "
-        "is not made from one that was.",
+        "that names another model; default: the last checkpoint that was not pruned, split, distilled or quantized, "
+        "and not made from one that was.",
     )
     temperature: float = Field(
         1.0, ge=1, le=20, description="Softens the predictions of both: higher ones show more of the unlikely tokens."
