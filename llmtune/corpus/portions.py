@@ -47,6 +47,7 @@ _RECORD, _SKETCH, _LINES = "record.json", "sketch.npz", "lines.npz"
 _BYTES = 4_000_000
 _FILES = 1000
 _ONE_IN = 16
+_CHARACTERS = 4_000_000  # of a shard of what stands in between: a worker has them in memory, twice as it writes them
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def read_portion(settings: CorpusSettings, portion: Portion, monitor: Monitor) -
         intake = Intake.of(portion.name, settings.samples)
         look = FirstLook(settings.clean, intake.changes)
         with DropLog(folder / DROPPED) as intake.drops.log:
-            write_split(folder, READ, _read(settings, portion, look, intake, folder / "unpacked", monitor))
+            documents = _read(settings, portion, look, intake, folder / "unpacked", monitor)
+            write_split(folder, READ, documents, characters_per_shard=_CHARACTERS)
         shutil.rmtree(folder / "unpacked", ignore_errors=True)
         if look.lines is not None:
             lines = look.lines.counted()
@@ -227,7 +229,7 @@ def judge_portion(judge: Judge, item: tuple[Portion, Facts, Path], monitor: Moni
                     yield document
 
         with DropLog(folder / DROPPED) as intake.drops.log:
-            intake.kept = write_split(folder, KEPT, documents())
+            intake.kept = write_split(folder, KEPT, documents(), characters_per_shard=_CHARACTERS)
         sketch.save(folder / _SKETCH)
         write_json(folder / _RECORD, {"intake": intake.to_json()})
 
