@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:
         try:
             _leave(_show(error, with_traceback=bool(debug)))
-        except (MemoryError, ImportError, OSError) as second:
+        except (MemoryError, ImportError, OSError, SystemError) as second:
             if not isinstance(second, OSError) or second.errno == errno.ENOMEM:  # no memory for the message either
                 sys.stderr.write(f"error: {NO_MEMORY}\n")
             _leave(getattr(error, "exit_code", 1))  # else nobody can read it

@@ -42,7 +42,7 @@ def added_tokens(spec: Mapping[str, Any]) -> dict[str, int]:
 
 def framing_tokens(spec: Mapping[str, Any]) -> set[int]:
     """Numbers of the tokens that are put around a text, or around a pair of texts."""
-    named = set(_strings(spec["post_processor"]))
+    named = set(_framing(spec["post_processor"]))
     return {number for token, number in (vocabulary_of(spec) | added_tokens(spec)).items() if token in named}
 
 
@@ -172,19 +172,6 @@ def _always(spec: Mapping[str, Any], numbers: Mapping[str, int]) -> set[int]:
     return kept if unknown is None else kept | {unknown}
 
 
-def _strings(value: Any) -> Iterable[str]:
-    """Every string in a JSON value, keys included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for name, one in value.items():
-            yield name
-            yield from _strings(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _strings(one)
-
-
 def _parts(spec: Mapping[str, Any], numbers: Mapping[str, int]) -> Callable[[str], set[int]]:
     """How to find the tokens that a token is made of on the way from its characters."""
     model = spec["model"]
@@ -210,6 +197,20 @@ def _parts(spec: Mapping[str, Any], numbers: Mapping[str, int]) -> Callable[[str
         return found | {numbers[piece] for piece in token if piece in numbers}
 
     return parts
+
+
+def _framing(processor: Any) -> Iterable[str]:
+    """The tokens that `_framed` looks up."""
+    if processor is None:
+        return
+    if processor["type"] == "Sequence":
+        for one in processor["processors"]:
+            yield from _framing(one)
+    elif processor["type"] == "TemplateProcessing":
+        for one in processor["special_tokens"].values():
+            yield from one["tokens"]
+    else:
+        yield from (processor[side][0] for side in ("sep", "cls") if side in processor)
 
 
 def _framed(processor: Any, numbers: Mapping[str, int]) -> Any:

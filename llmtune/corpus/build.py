@@ -31,7 +31,7 @@ from llmtune.corpus.contamination import EvaluationTexts
 from llmtune.corpus.dropped import CONTAMINATED, DropLog, read_dropped
 from llmtune.corpus.dropped import NAME as DROPPED
 from llmtune.corpus.drops import LINK, Drops
-from llmtune.corpus.duplicates import Clusters, Entry, Shortened, group_alone, sort_out
+from llmtune.corpus.duplicates import Clusters, Entry, Shortened, group_alone, known_of, sort_out
 from llmtune.corpus.earlier import Earlier, Placed, keep_splits, splits_of
 from llmtune.corpus.intake import read_all
 from llmtune.corpus.judge import Judge
@@ -89,16 +89,18 @@ def build_corpus(
     shelf.tidy()
     earlier = splits_of(settings.split.earlier) if settings.split.earlier is not None else Earlier()
 
+    elsewhere = read_all(settings.known_sources, "known", monitor, settings.clean)
+    known = known_of(elsewhere, settings.near_duplicates is not None, monitor)
+
     def sort(shortened: Shortened | None = None) -> Clusters:
-        known = read_all(settings.known_sources, "known", monitor, settings.clean)
-        is_old = Placed(earlier, entries).is_old
-        return sort_out(entries, sketches, settings, monitor, known, is_old, shortened)
+        return sort_out(entries, sketches, settings, monitor, known, Placed(earlier, entries).is_old, shortened)
 
     found = sort()
     if settings.repeated_paragraphs is not None:
         # What goes by the splits goes first, so that no paragraph goes with it. What is left of two can be the same.
-        keep_splits(entries, Placed(earlier, entries), settled=False)
-        sort(take_out(entries, taken, settings, changes, monitor))
+        placed = Placed(earlier, entries)
+        keep_splits(entries, placed, settled=False)
+        sort(take_out(entries, taken, settings, changes, monitor, placed.is_old))
     splits = _split(entries, settings, seed, Placed(earlier, entries), monitor)
     mixture = mix(entries, splits, settings, seed)
     _tell_mixture(mixture, names, monitor)

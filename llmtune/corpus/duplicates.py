@@ -69,30 +69,47 @@ class Clusters:
     largest: int = 0
 
 
+@dataclass(frozen=True)
+class Known:
+    """Documents that are elsewhere already. by_hash: hash → id; ids, signatures: of all, where near-duplicates are
+    looked for."""
+
+    by_hash: dict[str, str]
+    ids: list[str]
+    signatures: Signatures
+
+
+def known_of(documents: Iterable[Document], near: bool, monitor: Monitor) -> Known:
+    """What documents from elsewhere are known by."""
+    sketcher = Sketcher() if near else None
+    by_hash: dict[str, str] = {}
+    ids: list[str] = []
+    for document in documents:
+        monitor.safe_point()
+        by_hash.setdefault(document.sha256, document.id)
+        if sketcher is not None:
+            compared = compared_text(document)
+            sketcher.add(compared, hashed(compared))
+            ids.append(document.id)
+    nothing = np.empty((0, PERMUTATIONS), np.uint32)
+    return Known(by_hash, ids, sketcher.signatures() if sketcher is not None else nothing)
+
+
 def sort_out(
     entries: list[Entry],
     sketches: Iterable[Path],
     settings: CorpusSettings,
     monitor: Monitor,
-    known: Iterable[Document] = (),
+    known: Known,
     is_old: Callable[[Entry], bool] = lambda _: False,
     shortened: Shortened | None = None,
 ) -> Clusters:
     """Mark duplicates and give groups; documents that have one group already keep one. sketches: files of the
-    documents' (sketch.py), in their order; shortened: those that are others by now. known: documents that are elsewhere
-    already; copies of them are marked too. is_old: of an earlier corpus: not left out as the copy of a new document."""
+    documents' (sketch.py), in their order; shortened: those that are others by now. Copies of those `known` are marked
+    too. is_old: of an earlier corpus: not left out as the copy of a new document."""
     threshold = settings.near_duplicates
-    known_sketcher = Sketcher() if threshold is not None else None
-    first: dict[str, tuple[str, str]] = {}  # sha256 → reason, id
-    known_ids: list[str] = []
-    for document in known:
-        monitor.safe_point()
-        first.setdefault(document.sha256, (KNOWN, document.id))
-        if known_sketcher is not None:
-            compared = compared_text(document)
-            known_sketcher.add(compared, hashed(compared))
-            known_ids.append(document.id)
-    for entry in entries:
+    first = {sha256: (KNOWN, id) for sha256, id in known.by_hash.items()}  # sha256 → reason, id
+    for entry in sorted(entries, key=lambda one: not is_old(one)):
         if entry.left_out is not None:
             continue
         if entry.sha256 in first:
@@ -100,7 +117,7 @@ def sort_out(
             entry.left_out = (reason, f"of {original}")
         else:
             first[entry.sha256] = (EXACT, entry.id)
-    if threshold is None or known_sketcher is None:
+    if threshold is None:
         return Clusters()
     sketched = [number for number, entry in enumerate(entries) if entry.left_out is None]  # by row of the signatures
     signatures, paragraphs = _of(sketches, np.array([entry.left_out is None for entry in entries], bool))
@@ -110,8 +127,8 @@ def sort_out(
         signatures[rows] = shortened.signatures[stay]
         paragraphs = paragraphs.replaced(rows, shortened.paragraphs.of(np.flatnonzero(stay)))
     known_rows: set[int] = set()
-    for row, number, similarity in _known_copies(known_sketcher.signatures(), signatures, threshold, monitor):
-        entries[sketched[row]].left_out = (KNOWN, _like(known_ids[number], similarity))
+    for row, number, similarity in _known_copies(known.signatures, signatures, threshold, monitor):
+        entries[sketched[row]].left_out = (KNOWN, _like(known.ids[number], similarity))
         known_rows.add(row)
     mine = [entries[number] for number in sketched]
     return _group(mine, signatures, known_rows, paragraphs, settings, threshold, monitor, is_old)

@@ -76,20 +76,27 @@ def keep_splits(entries: Sequence[Entry], placed: Placed, settled: bool = True) 
         members[entry.group].append(entry)
     found: dict[str, str] = {}
     for group, of_group in members.items():
-        known = [(entry, split) for entry in of_group if (split := placed.split_of(entry))]
+        left = [entry for entry in of_group if entry.left_out is None]
+        known = [(entry, split) for entry in left if (split := placed.split_of(entry))]
         if settled and len({split for _, split in known}) > 1:
-            known = [(entry, split) for entry in of_group if (split := placed.by_hash(entry))] or known
+            known = [(entry, split) for entry in left if (split := placed.by_hash(entry))] or known
         splits = sorted({split for _, split in known})
         if len(splits) == 1:
             found[group] = splits[0]
         elif splits:
+            names = {
+                split: min(group_alone(entry.sha256) for entry, of_entry in known if of_entry == split)
+                for split in splits
+            }
             for entry in of_group:
                 entry.group = group_alone(entry.sha256)
-                if entry.left_out is None and not any(entry is one for one, _ in known):
-                    entry.left_out = (BETWEEN, f"like documents of {' and '.join(splits)}")
             for entry, split in known:
-                entry.group = min(group_alone(other.sha256) for other, of_other in known if of_other == split)
-                found[entry.group] = split
+                entry.group = names[split]
+            stays = {id(entry) for entry, _ in known}
+            for entry in left:
+                if id(entry) not in stays:
+                    entry.left_out = (BETWEEN, f"like documents of {' and '.join(splits)}")
+            found |= {name: split for split, name in names.items()}
     return found
 
 

@@ -116,14 +116,22 @@ def read_all(
                     where=printable(f"{setting}: {id}"),
                     fix="repair it, or name only what can be read",
                 )
-            seen = look(id, raw) if look is not None else raw
-            if isinstance(seen, RawDocument):  # else no copy of it comes in either, for its personal data
-                text, messages = cleaned(seen)
-                yield Document(id, text, messages, name, None, content_hash(text, messages), group="")
+            text, messages = cleaned(look(id, raw) if look is not None else raw)
+            yield Document(id, text, messages, name, None, content_hash(text, messages), group="")
 
 
-def _look_alone(clean: CleanSettings) -> Callable[[str, RawDocument], RawDocument | Rejected]:
-    """The clean-up but for boilerplate and broken words, for which a whole source is asked."""
-    clean, changes = clean.model_copy(update={"boilerplate": None, "hyphens": False}), Changes(0)
+def _look_alone(clean: CleanSettings) -> Callable[[str, RawDocument], RawDocument]:
+    """The clean-up but for boilerplate and broken words, for which a whole source is asked. Where documents are dropped
+    for their personal data it is masked: a copy without it comes in."""
+    masked = {kind: "mask" for kind, action in clean.pii.model_dump().items() if action == "drop"}
+    pii = clean.pii.model_copy(update=masked)
+    clean = clean.model_copy(update={"boilerplate": None, "hyphens": False, "pii": pii})
+    changes = Changes(0)
     first, second = FirstLook(clean, changes), SecondLook(clean, changes, Boilerplate([], []), Hyphens({}))
-    return lambda id, raw: second(id, first(id, raw))
+
+    def look(id: str, raw: RawDocument) -> RawDocument:
+        seen = second(id, first(id, raw))
+        assert isinstance(seen, RawDocument), "nothing is dropped"
+        return seen
+
+    return look

@@ -14,6 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -143,14 +144,15 @@ def read_portion(settings: CorpusSettings, portion: Portion, monitor: Monitor) -
 def _read(
     settings: CorpusSettings, portion: Portion, look: FirstLook, intake: Intake, spool: Path, monitor: Monitor
 ) -> Iterator[Document]:
-    for file in portion.files:
+    for file, content in zip_longest(portion.files, portion.contents):
+        could_be_read = content is not None and not str(content[1]).startswith(UNREADABLE)
         for one in local_files(file, portion.source, spool):
             for raw in raw_documents(one, portion.source):
                 monitor.safe_point()
                 id = id_of(portion.name, one, raw.part)
                 intake.read += 1
                 if isinstance(raw, Rejected):
-                    if raw.reason == UNREADABLE and one.problem is None and portion.contents:
+                    if raw.reason == UNREADABLE and one.problem is None and could_be_read:
                         raise Disturbed(
                             f"it could be read a moment ago, and now not: {raw.detail}",
                             where=one.place,

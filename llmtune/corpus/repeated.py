@@ -6,7 +6,7 @@ Code stays as it is: documents that are code, and what is fenced in the others.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -60,48 +60,70 @@ def shortened(document: Document, entry: Entry, words: int) -> Document:
 
 
 def take_out(
-    entries: Sequence[Entry], taken: Sequence[Taken], settings: CorpusSettings, changes: Changes, monitor: Monitor
+    entries: Sequence[Entry],
+    taken: Sequence[Taken],
+    settings: CorpusSettings,
+    changes: Changes,
+    monitor: Monitor,
+    is_old: Callable[[Entry], bool],
 ) -> Shortened:
     """Put down in the entries what becomes of their documents without what they repeat: sizes and hash, or that they
     are left out, having hardly anything else to say; what those had first is then the next one's. changes: is told, as
-    are those of the sources."""
-    words = settings.repeated_paragraphs
-    assert words is not None
+    are those of the sources. is_old: of an earlier corpus; those come before the others."""
     portions = [(portion, source.intake.changes) for source in taken for portion in source.portions]
     repeated = _in_several(entries, [portion for portion, _ in portions])
     had = np.zeros(len(repeated), bool)  # by a document before
     shorter: list[int] = []
     sketcher, parts = Sketcher(), Parts()
-    number = 0
+    old = np.array([is_old(entry) for entry in entries], bool)
     with monitor.bar("looking for repeated paragraphs", len(entries), "documents") as bar:
-        for portion, of_source in portions:
-            documents = enumerate(read_split(portion.folder, KEPT))
-            for row, (hashes, code) in enumerate(_paragraphs(portion)):
-                monitor.safe_point()
-                entry = entries[number]
-                number += 1
-                places = np.searchsorted(repeated, hashes)
-                places = places[np.append(repeated, np.uint64(0))[places] == hashes]
-                again = repeated[places[had[places]]]
-                if entry.left_out is None and len(again) and not code:
-                    document = next(document for at, document in documents if at == row)
-                    text, gone = without_repeated(document.text or "", frozenset(again.tolist()), words)
-                    if gone and len(text) < settings.min_characters:
-                        entry.left_out = (NOTHING_NEW, f"{gone:,} of {entry.characters:,} characters stand elsewhere")
-                    elif gone:
-                        entry.repeated = again
-                        entry.sha256 = content_hash(text, None)
-                        entry.characters, entry.bytes = len(text), len(text.encode())
-                        for told in (changes, of_source):
-                            told.add(entry.id, REPEATED, gone, document.text or "", text, str)
-                        shorter.append(number - 1)
-                        found = hashed(text)
-                        sketcher.add(text, found)
-                        parts.add(found)
-                if entry.left_out is None:
-                    had[places] = True
-                bar.advance()
-    return Shortened(np.array(shorter, np.int64), sketcher.signatures(), parts.paragraphs())
+        for wanted in (True, False) if old.any() else (False,):
+            number = -1
+            for portion, of_source in portions:
+                documents = enumerate(read_split(portion.folder, KEPT))
+                for row, (hashes, code) in enumerate(_paragraphs(portion)):
+                    monitor.safe_point()
+                    number += 1
+                    entry = entries[number]
+                    if old[number] != wanted:
+                        continue
+                    bar.advance()
+                    places = np.searchsorted(repeated, hashes)
+                    places = places[np.append(repeated, np.uint64(0))[places] == hashes]
+                    again = repeated[places[had[places]]]
+                    if entry.left_out is None and len(again) and not code:
+                        document = next(document for at, document in documents if at == row)
+                        if (left := _shorten(entry, document, again, settings, (changes, of_source))) is not None:
+                            shorter.append(number)
+                            found = hashed(left)
+                            sketcher.add(left, found)
+                            parts.add(found)
+                    if entry.left_out is None:
+                        had[places] = True
+    order = np.argsort(np.array(shorter, np.int64))
+    numbers = np.array(shorter, np.int64)[order]
+    return Shortened(numbers, sketcher.signatures()[order], parts.paragraphs().of(order))
+
+
+def _shorten(
+    entry: Entry, document: Document, again: Hashes, settings: CorpusSettings, changes: Sequence[Changes]
+) -> str | None:
+    """What is left of a document without paragraphs that others had, put down in its entry; None where it stays as it
+    is, or is left out."""
+    words = settings.repeated_paragraphs
+    assert words is not None
+    text, gone = without_repeated(document.text or "", frozenset(again.tolist()), words)
+    if not gone:
+        return None
+    if len(text) < settings.min_characters:
+        entry.left_out = (NOTHING_NEW, f"{gone:,} of {entry.characters:,} characters stand elsewhere")
+        return None
+    entry.repeated = again
+    entry.sha256 = content_hash(text, None)
+    entry.characters, entry.bytes = len(text), len(text.encode())
+    for told in changes:
+        told.add(entry.id, REPEATED, gone, document.text or "", text, str)
+    return text
 
 
 def _in_several(entries: Sequence[Entry], portions: Sequence[Judged]) -> Hashes:

@@ -44,7 +44,7 @@ class Shelf:
 
     def tidy(self) -> None:
         """Of a cache: let go what no build has used for a month, and what one began and left; to be called when this
-        build has used what it needs. The clock decides nothing but how long that is."""
+        build has marked what it uses. The clock decides nothing but how long that is."""
         if not self.lasting:
             return
         now = time.time()

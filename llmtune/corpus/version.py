@@ -1,5 +1,6 @@
 """The version of what this package makes of the same documents and settings."""
 
 # Raised when readers, clean-up, filters or comparison come to give another corpus: old ones are then made again.
-# 6: copies that come of repeated paragraphs taken out; ids in corpora that grow; what portions keep of code.
+# 6: copies that come of repeated paragraphs taken out; ids in corpora that grow; what portions keep of code;
+# stop words beside characters of scripts without spaces.
 VERSION = 6

@@ -51,6 +51,13 @@ def in_tokens_of(metric: str, scores: Mapping[str, Any], reference: Mapping[str,
         return math.inf
 
 
+def first_like(metric: str, scores: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The name of the first of the models, in the order of the run, that a figure of one of them compares with: it was
+    measured on the same text. None where the figure was not measured."""
+    alike = (name for name, row in rows.items() if row.get(metric) is not None and same_text(metric, scores, row))
+    return next(alike, None) if scores.get(metric) is not None else None
+
+
 def other_tokens(metric: str, scores: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
     """Whether a figure of tokens was measured on the same text in others."""
     tokens, bits = PER_TOKEN.get(metric, ("", ""))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmtune.errors import LlmtuneError
-from llmtune.evaluate.comparable import in_tokens_of, other_tokens, same_text
+from llmtune.evaluate.comparable import first_like, in_tokens_of, other_tokens, same_text
 
 # What a gate can ask for: field of the scores → in words.
 METRICS = {
@@ -99,12 +99,13 @@ def check(gates: Sequence[Gate], subject: str, scores_by_stage: Mapping[str, Map
 
 
 def _check(gate: Gate, subject: str, scores: Mapping[str, Mapping[str, Any]]) -> GateResult:
-    # As the scorecard shows them: perplexities in tokens of the first.
-    first = next(iter(scores), "")
-    shown = {name: in_tokens_of(gate.metric, row, scores[first]) for name, row in scores.items()}
-    value = shown.get(subject)
-    if value is None:
+    # As the scorecard shows them: perplexities in tokens of the first that was measured on the same text.
+    first = first_like(gate.metric, scores.get(subject, {}), scores)
+    if first is None:
         return GateResult(gate, None, None, False, f"{gate.metric} of {subject} was not measured")
+    shown = {name: in_tokens_of(gate.metric, row, scores[first]) for name, row in scores.items()}
+    value = shown[subject]
+    assert value is not None
     units = f" (in tokens of {first})" if other_tokens(gate.metric, scores[subject], scores[first]) else ""
     other, bound = gate.of, gate.number
     if gate.previous:

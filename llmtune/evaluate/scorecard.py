@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from llmtune.evaluate.comparable import PER_TOKEN, in_tokens_of, other_tokens, same_text
+from llmtune.evaluate.comparable import PER_TOKEN, first_like, in_tokens_of, other_tokens, same_text
 from llmtune.evaluate.intervals import paired_ratio, sign_test
 from llmtune.evaluate.settings import CHOICES
 from llmtune.words import human_bytes
@@ -78,17 +78,28 @@ class Scorecard:
         models = list(self.scores.values())
         before = [{}, {}, *models[1:]]
         return [
-            (name, [_cell(column, row, models[0], previous) for column in self.columns])
+            (name, [_cell(column, row, models[0], previous, self._unit(column.field, row)) for column in self.columns])
             for (name, row), previous in zip(self.scores.items(), before, strict=False)
         ]
 
     @property
     def note(self) -> str:
         """What a reader must know of the figures; "" where there is nothing."""
-        for name, first in list(self.scores.items())[:1]:
-            if any(other_tokens(metric, row, first) for row in self.scores.values() for metric in PER_TOKEN):
-                return f"Perplexities of models with other tokens are in tokens of {name}, over the same text."
-        return ""
+        pairs = [(metric, row) for row in self.scores.values() for metric in PER_TOKEN]
+        names = {
+            first_like(metric, row, self.scores)
+            for metric, row in pairs
+            if other_tokens(metric, row, self._unit(metric, row))
+        }
+        if not names:
+            return ""
+        others = " and ".join(sorted(map(str, names)))
+        return f"Perplexities of models with other tokens are in tokens of {others}, over the same text."
+
+    def _unit(self, metric: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The scores of the model in whose tokens a figure is shown."""
+        name = first_like(metric, row, self.scores)
+        return self.scores[name] if name is not None else row
 
     def table(self) -> Table:
         """For the terminal: a line a figure, a column a model, so that it fits a narrow one."""
@@ -111,10 +122,16 @@ def _shown(cell: Cell, colour: str) -> str:
     return cell.text + (f" [{colour}]{cell.ratio}[/]" if cell.ratio else "") + before
 
 
-def _cell(column: Column, row: Mapping[str, Any], first: Mapping[str, Any], previous: Mapping[str, Any]) -> Cell:
-    text = column.show(in_tokens_of(column.field, row, first)) + _interval(column, row)
-    ratio = _ratio(column, row, first, first) if row is not first else None
-    before = _ratio(column, row, previous, first)
+def _cell(
+    column: Column,
+    row: Mapping[str, Any],
+    first: Mapping[str, Any],
+    previous: Mapping[str, Any],
+    unit: Mapping[str, Any],
+) -> Cell:
+    text = column.show(in_tokens_of(column.field, row, unit)) + _interval(column, row)
+    ratio = _ratio(column, row, first, unit) if row is not first else None
+    before = _ratio(column, row, previous, unit)
     shown = f"{before:.2f} ×" if before is not None else ""
     if ratio is None:
         return Cell(text, "", "", shown)
@@ -123,9 +140,9 @@ def _cell(column: Column, row: Mapping[str, Any], first: Mapping[str, Any], prev
     return Cell(text, f"{ratio:.2f} ×" + _interval_of_ratio(column, row, first), tone, shown)
 
 
-def _ratio(column: Column, row: Mapping[str, Any], other: Mapping[str, Any], first: Mapping[str, Any]) -> float | None:
+def _ratio(column: Column, row: Mapping[str, Any], other: Mapping[str, Any], unit: Mapping[str, Any]) -> float | None:
     """A figure over another model's, as both are shown; None where one is missing, or the texts were others."""
-    value, reference = (in_tokens_of(column.field, one, first) for one in (row, other))
+    value, reference = (in_tokens_of(column.field, one, unit) for one in (row, other))
     if value is None or reference is None or reference <= 0 or not same_text(column.field, row, other):
         return None
     return float(value) / float(reference)

@@ -166,7 +166,7 @@ def _form_problem(key: str, dimension: Dimension, recipe: Recipe) -> str | None:
     if int in kinds and any(isinstance(number, float) for number in numbers):
         if float not in kinds:
             return "the field takes whole numbers; write low, high and step as such"
-        if any(isinstance(number, int) for number in numbers):
+        if any(isinstance(number, int) and number > 1 for number in numbers):
             return "a whole number is something else here than a share; write low, high and step all as one of the two"
     if recipe.search.sampler == "grid" and dimension.points(whole) is None:
         return "a grid needs a step here, or choices: […]; any number will do between low and high"

@@ -79,6 +79,8 @@ def is_out_of_memory(error: BaseException) -> bool:
         or type(cause).__name__ in ("OutOfMemoryError", "OutOfMemory")
         or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM)
         or (isinstance(cause, RuntimeError | ImportError | OSError) and says_out_of_memory(str(cause)))
+        # CPython (3.11) itself, where it has no memory for the exception that it is about to raise.
+        or (isinstance(cause, SystemError) and "without exception set" in str(cause))
         for cause in causes(error)
     )
 

@@ -28,6 +28,7 @@ class TrimVocabularyStage(Stage):
     in smaller pieces where a word's own token is gone."""
 
     kind: ClassVar[str] = "trim_vocabulary"
+    version: ClassVar[int] = 2  # tokens without a row are gone from all files; a multiple of 64 in any case
     makes: ClassVar[str] = "checkpoint"
     needs: ClassVar[tuple[Need, ...]] = (
         Need("checkpoint", "checkpoint", not_made_by=("quantize",)),

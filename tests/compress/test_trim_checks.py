@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from llmtune.compress.trim_checks import check_logits
 from llmtune.compress.trimmed_tokenizer import without_the_rest
 from llmtune.errors import BadArtifact, CannotRunHere
 from llmtune.files import read_json, write_json
@@ -166,3 +167,12 @@ def test_a_tokenizer_that_cuts_otherwise_is_no_result(
     monkeypatch.setattr("llmtune.compress.trim_vocabulary.without_the_rest", damaged)
     with pytest.raises(BadArtifact, match=r"cuts .* otherwise than the one it was made of"):
         trim(tiny_checkpoint(tmp_path / "model", vocab_size=SIZE, add_bos=True), tmp_path)
+
+
+def test_logits_that_are_never_written_are_no_measure() -> None:
+    """Those of image tokens, in some models the lowest number there is; the others differ all the same."""
+    before = torch.tensor([[1.0, 2.0, torch.finfo(torch.float32).min, -torch.inf]])
+    after = torch.tensor([[2.0, 1.0, torch.finfo(torch.float32).min, -torch.inf]])
+    check_logits(before, before.clone(), "toy", Path("toy"))
+    with pytest.raises(CannotRunHere, match="gives other logits"):
+        check_logits(before, after, "toy", Path("toy"))

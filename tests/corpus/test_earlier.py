@@ -191,6 +191,24 @@ def test_an_old_document_is_no_copy_of_a_new_one(build: Build, folder: Path) -> 
     assert {document.id for document in again.documents} == {document.id for document in first.documents}
 
 
+@pytest.mark.parametrize("repeated", [None, 20])
+def test_old_documents_come_before_new_ones(build: Build, folder: Path, repeated: int | None) -> None:
+    """Edited ones, of which a new document is an exact copy, or whose paragraphs it has, and which stands first."""
+    split = {"valid": 0.2, "test": 0.2}
+    first = build([{"path": folder}], split=split)
+    draw = random.Random(8)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.write_text(f"{path.read_text()}\n\n{random_text(10, draw)}")
+        more = f"\n\n{random_text(300, draw)}" if repeated else ""
+        (folder / f"+{number}.txt").write_text(f"{path.read_text()}{more}")
+    again = build([{"path": folder}], split={**split, "earlier": first.folder}, repeated_paragraphs=repeated)
+    found = {document.id: document for document in again.documents}
+    for path in folder.iterdir():
+        if not path.name.startswith("+"):
+            assert found[f"texts/{path.name}"].text == path.read_text().strip()
+    assert len(found) == (40 if repeated else 20)
+
+
 def test_a_missing_split_of_the_earlier_corpus_is_named(build: Build, folder: Path) -> None:
     first = build([{"path": folder}]).folder
     for shard in (first / "test").iterdir():

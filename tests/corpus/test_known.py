@@ -107,3 +107,10 @@ def test_a_copy_of_what_is_dropped_as_known_is_not_dropped_for_it(build: Build, 
 def test_nothing_new_is_an_error(build: Build, folder: Path) -> None:
     with pytest.raises(LlmtuneError, match="the corpus is empty after filtering: 20 × known document"):
         build([{"path": folder}], known=[folder])
+
+
+def test_personal_data_does_not_hide_what_is_known(build: Build, folder: Path, tmp_path: Path) -> None:
+    """Documents with an address are dropped; a copy without it is known all the same."""
+    (tmp_path / "known.txt").write_text(f"Ask jane.miller@postgres-team.org.\n\n{(folder / '03.txt').read_text()}")
+    built = build([{"path": folder}], known=[tmp_path / "known.txt"], clean={"pii": {"email": "drop"}})
+    assert built.metrics["dropped"] == {"known document": 1}

@@ -9,13 +9,14 @@ import random
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from llmtune.corpus import portions, shelf
+from llmtune.corpus import intake, portions, shelf, sources
 from llmtune.corpus.build import build_corpus
-from llmtune.corpus.settings import CorpusSettings
+from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.shelf import Shelf, made, versions
 from llmtune.corpus.store import SPLITS, read_split
 from llmtune.errors import Disturbed, LlmtuneError
@@ -240,3 +241,37 @@ def test_a_work_folder_gives_back_no_other_documents(tmp_path: Path) -> None:
 def test_versions_are_of_all_that_reads() -> None:
     found = {line.split()[0] for line in versions()}
     assert {"docutils", "lxml", "pyarrow", "selectolax", "xxhash"} <= found
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_what_can_never_be_read_is_skipped(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    """And is not taken for a file that could be read a moment ago."""
+    closed = folder / "03.txt"
+    really_read, really_content = intake.reader_of, sources._content
+
+    def reader_of(format: str) -> Any:
+        reader = really_read(format)
+
+        def read(path: Path, source: Source) -> Any:
+            if path == closed:
+                raise PermissionError(13, "Permission denied")
+            return reader.read(path, source)
+
+        return SimpleNamespace(read=read)
+
+    monkeypatch.setattr(intake, "reader_of", reader_of)
+    monkeypatch.setattr(
+        sources,
+        "_content",
+        lambda file, digest: (
+            "unreadable file: Permission denied" if file.path == closed else really_content(file, digest)
+        ),
+    )
+    settings = CorpusSettings.model_validate({"sources": [{"path": folder}], "workers": 1})
+    output = tmp_path / "corpus"
+    output.mkdir()
+    metrics = build_corpus(settings, output, tmp_path / "work", 1, cache=tmp_path / "cache" if cached else None)
+    assert metrics["dropped"] == {"unreadable file": 1}
+    assert metrics["documents"] == 19

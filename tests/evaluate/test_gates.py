@@ -8,6 +8,7 @@ import pytest
 
 from llmtune.errors import LlmtuneError
 from llmtune.evaluate.gates import METRICS, GateResult, check, parse_gate
+from llmtune.evaluate.scorecard import Scorecard
 
 SCORES: dict[str, dict[str, Any]] = {
     "base": {"domain_perplexity": 12.0, "domain_accuracy": 0.5, "bytes": 270_000_000, "domain_text": "aa"},
@@ -137,3 +138,15 @@ def test_perplexities_of_other_tokens_are_those_of_one_text() -> None:
     (one,) = check([parse_gate("domain_perplexity", "<= 3.2 of trimmed")], "tuned", scores)  # 31.6 of 10, not 8 of 4
     assert (one.ok, round(float(one.bound or 0), 6)) == (True, 32)
     assert "(in tokens" not in check([parse_gate("domain_perplexity", "<= 100")], "base", scores)[0].sentence
+
+
+@pytest.mark.parametrize("base", [{}, {"domain_perplexity": 50.0, "domain_text": "other"}])
+def test_where_the_first_model_read_nothing_of_it_the_next_is_the_measure(base: dict[str, Any]) -> None:
+    train = {"domain_perplexity": 100.0, "domain_bits_per_byte": 2.0, "domain_tokens": 50, "domain_text": "aa"}
+    trimmed = {"domain_perplexity": 4.0, "domain_bits_per_byte": 1.0, "domain_tokens": 90, "domain_text": "aa"}
+    scores = {"base": base, "train": train, "trimmed": trimmed}
+    (one,) = check([parse_gate("domain_perplexity", "<= 0.09 of train")], "trimmed", scores)
+    assert (one.ok, round(float(one.value or 0), 6)) == (False, 10)
+    assert "(in tokens of train)" in one.sentence
+    assert "in tokens of train" in Scorecard(scores).note
+    assert Scorecard(scores).rows()[2][1][0].previous == "0.10 ×"

@@ -237,6 +237,8 @@ def wrapped(cause: Exception) -> Exception:
         (RuntimeError("can't start new thread"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
         (wrapped(MemoryError()), True),
+        (SystemError("error return without exception set"), True),
+        (SystemError("bad argument to internal function"), False),
         (wrapped(ImportError("cannot import name 'y'")), False),
         (ValueError("out of memory of a poet"), False),
     ],
