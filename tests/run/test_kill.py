@@ -107,6 +107,7 @@ def _workers_alive(line: CommandLine) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_killed_at_moments_of_every_stage_the_result_is_that_of_a_run_never_killed(
     line: CommandLine, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
 ) -> None:
