@@ -35,14 +35,14 @@ HEAD = "seed: 3\nevaluate: {tokens: 1000, general: null, questions: 0, knowledge
 # which pages there are, and on which side of the split, differs from one release of Python to the next.
 LOSSES = """
 import json, pathlib, sys, torch, transformers
-pages = [page.read_text() for page in sorted(pathlib.Path(sys.argv[1]).glob("*.txt"))[::2]]
+pages = [page.read_text() for page in sorted(pathlib.Path(sys.argv[1]).glob("*.txt"))[::4]]
 found = []
 for folder in sys.argv[2:]:
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     losses = []
     for page in pages:
-        ids = tokenizer(page, return_tensors="pt").input_ids[:, :256]
+        ids = tokenizer(page, return_tensors="pt").input_ids[:, :128]
         with torch.no_grad():
             losses.append(model(ids, labels=ids).loss.item())
     found.append({"loss": sum(losses) / len(losses), "type": model.config.model_type})
