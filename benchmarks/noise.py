@@ -113,7 +113,7 @@ def _run(work: Path, name: str, corpus: dict[str, Any], tokens: int) -> dict[str
 def _make_noise(corpus: Path, place: Path, share: float) -> None:
     """Files of noise, a folder a kind."""
     random_ = random.Random(5)
-    trained = [document.text or "" for document in read_split(corpus, "train")]
+    trained = [_text(document) for document in read_split(corpus, "train")]
     size = sum(len(text) for split in ("train", "valid", "test") for text in map(_text, read_split(corpus, split)))
     each = size * share / (1 - share) / 4
     kinds = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -78,28 +79,24 @@ def take_out(
     old = np.array([is_old(entry) for entry in entries], bool)
     with monitor.bar("looking for repeated paragraphs", len(entries), "documents") as bar:
         for wanted in (True, False) if old.any() else (False,):
-            number = -1
-            for portion, of_source in portions:
-                documents = enumerate(read_split(portion.folder, KEPT))
-                for row, (hashes, code) in enumerate(_paragraphs(portion)):
-                    monitor.safe_point()
-                    number += 1
-                    entry = entries[number]
-                    if old[number] != wanted:
-                        continue
-                    bar.advance()
-                    places = np.searchsorted(repeated, hashes)
-                    places = places[np.append(repeated, np.uint64(0))[places] == hashes]
-                    again = repeated[places[had[places]]]
-                    if entry.left_out is None and len(again) and not code:
-                        document = next(document for at, document in documents if at == row)
-                        if (left := _shorten(entry, document, again, settings, (changes, of_source))) is not None:
-                            shorter.append(number)
-                            found = hashed(left)
-                            sketcher.add(left, found)
-                            parts.add(found)
-                    if entry.left_out is None:
-                        had[places] = True
+            for number, (hashes, code, document, of_source) in enumerate(_documents(portions)):
+                monitor.safe_point()
+                entry = entries[number]
+                if old[number] != wanted:
+                    continue
+                bar.advance()
+                places = np.searchsorted(repeated, hashes)
+                places = places[np.append(repeated, np.uint64(0))[places] == hashes]
+                again = repeated[places[had[places]]]
+                if entry.left_out is None and len(again) and not code:
+                    left = _shorten(entry, document(), again, settings, (changes, of_source))
+                    if left is not None:
+                        shorter.append(number)
+                        found = hashed(left)
+                        sketcher.add(left, found)
+                        parts.add(found)
+                if entry.left_out is None:
+                    had[places] = True
     order = np.argsort(np.array(shorter, np.int64))
     numbers = np.array(shorter, np.int64)[order]
     return Shortened(numbers, sketcher.signatures()[order], parts.paragraphs().of(order))
@@ -137,6 +134,21 @@ def _in_several(entries: Sequence[Entry], portions: Sequence[Judged]) -> Hashes:
         found.append(paragraphs.hashes[stays[paragraphs.owners]])
     values, counts = np.unique(np.concatenate(found), return_counts=True)
     return values[counts > 1]
+
+
+def _documents(
+    portions: Sequence[tuple[Judged, Changes]],
+) -> Iterator[tuple[Hashes, bool, Callable[[], Document], Changes]]:
+    """(hashes of its paragraphs, whether it is code, how to read it, the changes of its source) of each document. Texts
+    of a portion are read up to the last that is asked for."""
+    for portion, changes in portions:
+        texts = enumerate(read_split(portion.folder, KEPT))
+        for row, (hashes, code) in enumerate(_paragraphs(portion)):
+            yield hashes, code, partial(_at, row, texts), changes
+
+
+def _at(row: int, texts: Iterator[tuple[int, Document]]) -> Document:
+    return next(document for number, document in texts if number == row)
 
 
 def _paragraphs(portion: Judged) -> Iterator[tuple[Hashes, bool]]:
