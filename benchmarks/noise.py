@@ -79,7 +79,7 @@ def main() -> None:
     scores = {}
     for name, model in models.items():
         settings = EvaluateSettings(tokens=30_000, general=None, questions=0, knowledge=0, speed=False)
-        found = evaluate_model(model, settings, corpus, work / "scoring" / name, 1)
+        found = evaluate_model(model, settings, corpus, work / "scoring", 1)
         scores[name] = found["domain_perplexity"]
         ratio = scores[name] / scores["clean"]
         print(f"{name:10} held-out perplexity {scores[name]:.3f}   {ratio:.3f} ×", flush=True)

@@ -26,13 +26,14 @@ from llmtune.evaluate.settings import (
     EvaluateSettings,
 )
 from llmtune.evaluate.subject import find_subject
-from llmtune.files import read_json, write_json
+from llmtune.files import empty_folder, files_below, read_json, write_json
 from llmtune.monitor import Monitor
 
 if TYPE_CHECKING:
     from llmtune.evaluate.likelihood import Span
 
 ASKED = "asked.json"  # in the work folder: the knowledge questions with the model's choices
+_MEASURED = "measured.json"  # there too: what its parts were measured of
 _ANSWER_TOKENS = 64  # of a free answer
 
 Part = Callable[[], dict[str, Any]]
@@ -52,7 +53,8 @@ def evaluate_model(
     """The scores of the model in `folder` (checkpoint, bundle, or a .gguf file).
 
     corpus: artifact folder whose held-out split is measured; None leaves the domain's figures out
-    work:   folder for finished parts; a second call with the same arguments goes on from them
+    work:   folder for finished parts, of this alone: a second call with the same arguments goes on from them, another
+            begins anew
     reference_parameters: size of the model that `settings.minutes` is reckoned for, so that models of different sizes
             are measured on the same text; None: this model's own
     trust_remote_code: run Python code that comes with the model
@@ -84,6 +86,7 @@ class Evaluation:
         """All parts; saved ones are taken as they are."""
         import torch
 
+        self._claim_work()
         scores: dict[str, Any] = {}
         with torch.inference_mode():
             for name, measure in self._parts():
@@ -93,6 +96,20 @@ class Evaluation:
                     write_json(saved, self._measured(measure))
                 scores |= read_json(saved)
         return scores
+
+    def _claim_work(self) -> None:
+        """Empty a work folder whose parts were measured of anything else: another model, corpus or text."""
+        measured = {
+            "model": _stamps(self.subject.gguf or self.subject.folder),
+            "corpus": _stamps(self.corpus) if self.corpus is not None else None,
+            "settings": self.settings.identity(),
+            "seed": self.seed,
+            "reference_parameters": self.reference_parameters,
+        }
+        kept = self.work / _MEASURED
+        if not kept.is_file() or read_json(kept) != measured:
+            empty_folder(self.work)
+            write_json(kept, measured)
 
     def _parts(self) -> list[tuple[str, Part]]:
         """Speed comes before the texts, so that memory they leave behind is not in its peak."""
@@ -290,3 +307,9 @@ class Evaluation:
     def _reference(self) -> int:
         """Parameters of the model that `minutes` is reckoned for."""
         return int(self.reference_parameters or read_json(self.work / "size.json")["parameters"])
+
+
+def _stamps(place: Path) -> list[list[str | int]]:
+    """Name, size and time (ns) of each file: enough to tell that a place holds something else now."""
+    found = ((str(file.resolve()), file.stat()) for file in files_below(place))
+    return [[name, status.st_size, status.st_mtime_ns] for name, status in found]

@@ -103,6 +103,14 @@ def test_a_killed_evaluation_goes_on_with_the_parts_it_has(checkpoint: Path, cor
     assert evaluate_model(checkpoint, settings, corpus, tmp_path / "work", 0) == whole
     write_json(tmp_path / "work" / "domain.json", {"domain_perplexity": 1.5})
     assert evaluate_model(checkpoint, settings, corpus, tmp_path / "work", 0)["domain_perplexity"] == 1.5
+    # Another model, corpus, text or seed does not take them for its own.
+    other = tiny_checkpoint(tmp_path / "other", "gpt2")
+    of_other = evaluate_model(other, settings, corpus, tmp_path / "fresh", 0)
+    assert evaluate_model(other, settings, corpus, tmp_path / "work", 0) == of_other
+    assert evaluate_model(checkpoint, settings, corpus, tmp_path / "work", 0) == whole
+    fewer = EvaluateSettings(**SMALL | {"tokens": 100})
+    assert evaluate_model(checkpoint, fewer, corpus, tmp_path / "work", 0)["domain_tokens"] < whole["domain_tokens"]
+    assert evaluate_model(checkpoint, settings, None, tmp_path / "work", 0).keys() < whole.keys()
 
 
 def write_questions(file: Path, *lines: dict[str, Any]) -> Path:
@@ -468,7 +476,7 @@ def test_parts_are_saved_whole(monkeypatch: pytest.MonkeyPatch, checkpoint: Path
     monkeypatch.setattr(scores_module, "texts_of", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate_model(checkpoint, EvaluateSettings(**SMALL), tmp_path, tmp_path / "work", 0)
-    assert [path.name for path in (tmp_path / "work").iterdir()] == ["size.json"]
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"measured.json", "size.json"}
 
 
 def test_a_prompt_is_continued_as_it_stands(checkpoint: Path) -> None:
