@@ -5,6 +5,7 @@ Of compressed files the beginnings are unpacked, of zip files the directory is r
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from llmtune.corpus.archives import beginning, inner_name, is_archive, is_container, zip_listing
@@ -92,7 +93,7 @@ def _add_distant(result: Unopened, file: FileOf, source: Source, *, alone: bool)
 def _add_compressed(result: Unopened, files: list[FileOf], source: Source) -> None:
     """Compressed files on this disk: a few dozen of them, spread evenly, say how far all are packed."""
     unpacked = packed = lines = 0
-    for file in files[:: max(1, len(files) // _SAMPLED_FILES)][:_SAMPLED_FILES]:
+    for file in files[:: max(1, math.ceil(len(files) / _SAMPLED_FILES))]:
         try:
             data, taken = beginning(file.path, _SAMPLED_BYTES)
         except Unreadable:

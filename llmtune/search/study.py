@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmtune.errors import CannotRunHere, Disturbed, LlmtuneError, RecipeError, Stopped
 from llmtune.files import fingerprint, write_json, write_text
@@ -20,6 +20,7 @@ from llmtune.recipe.space import objective_node, watched_stage
 from llmtune.run.display import Display
 from llmtune.run.environment import environment
 from llmtune.run.events import append_event
+from llmtune.run.folder import RunFolder
 from llmtune.run.planning import PlannedNode, problems_of
 from llmtune.run.process import launched_from_outside
 from llmtune.run.runner import Run
@@ -143,7 +144,13 @@ class Study:
         run = Run(recipe, self.files.folder, self.display, self.run.machine, folder)
         sign = 1 if self.space.direction == "minimize" else -1
         watch = LossWatch(watched_stage(self.recipe), asked, sign, folder / "validations.json")
-        return run_trial(run, self.node, self.figure, watch)
+        return run_trial(run, self.node, self.figure, watch, self._scores_of_first())
+
+    def _scores_of_first(self) -> dict[str, Any]:
+        """What was measured of the first complete trial, which the others are to compare with."""
+        first = next((trial.number for trial in self.files.finished() if trial.state.name == "COMPLETE"), None)
+        records = RunFolder(self.files.trial(first)).records() if first is not None else []
+        return next((record.metrics for _, record in records if record.id == self.node), {})
 
     def _trial(self, asked: Trial, outcome: Outcome) -> FrozenTrial:
         """A finished trial as Optuna keeps it."""
@@ -166,6 +173,8 @@ class Study:
         if outcome.value is not None:
             text += f": {self.space.settings.objective} {short(outcome.value)}"
             text += ", the best so far" if best is not None and best.number == number else ""
+            if not outcome.compares:
+                text += f"; of another text than that of the first trial: the two {self.figure} do not compare"
         elif outcome.state == "pruned":
             step, loss = list(outcome.losses.items())[-1]
             text += f": validation loss {short(loss)} at step {step} is above the median"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmtune.errors import BadArtifact, Disturbed, LlmtuneError, MissingExtra, RecipeError, Stopped
+from llmtune.evaluate.comparable import in_tokens_of, same_text
 from llmtune.files import read_json, write_json
 from llmtune.recipe.faults import nearest
 from llmtune.run.events import read_events
@@ -27,7 +29,7 @@ VALIDATION = "validation"  # the event in which a training tells a validation lo
 class Outcome:
     """value: of a complete trial; reason: why it failed; losses: validation losses by step, as Optuna got them;
     seconds: what its stages took, those that were found in the store left out; stopped: the user wants the study to
-    stop after it"""
+    stop after it; compares: with the first complete trial, being measured on the same text"""
 
     state: Literal["complete", "pruned", "failed"]
     value: float | None = None
@@ -35,6 +37,7 @@ class Outcome:
     losses: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0
     stopped: bool = False
+    compares: bool = True
 
 
 class LossWatch:
@@ -70,9 +73,12 @@ class LossWatch:
         self.pruned = self._trial.should_prune()
 
 
-def run_trial(run: Run, node: str, figure: str, watch: LossWatch) -> Outcome:
+def run_trial(run: Run, node: str, figure: str, watch: LossWatch, first: Mapping[str, Any]) -> Outcome:
     """Run as far as `node` and read its `figure`. A trial that cannot come to an end by its own fault is an Outcome;
-    raises Stopped when the user wants that, and LlmtuneError for what would befall every trial."""
+    raises Stopped when the user wants that, and LlmtuneError for what would befall every trial.
+
+    first: scores of the first complete trial, in whose tokens a perplexity is told; {} before there is one
+    """
     pressed = 0
 
     def hear(stage: str, event: dict[str, Any]) -> None:
@@ -85,6 +91,7 @@ def run_trial(run: Run, node: str, figure: str, watch: LossWatch) -> Outcome:
 
     planned: list[PlannedNode] = []
     value = reason = None
+    compares = True
     try:
         planned = run.plan(needed_for=node)
         watched = next((one for one in planned if one.node.id == watch.stage), None)
@@ -93,7 +100,8 @@ def run_trial(run: Run, node: str, figure: str, watch: LossWatch) -> Outcome:
             run.on_event = hear
             with run.locked():
                 records = run.go(Selection(exactly=frozenset(one.node.id for one in planned)))
-            value = _figure(records[node], figure)
+            value = _figure(records[node], figure, first)
+            compares = same_text(figure, records[node].metrics, first)
             reason = None if value is not None and math.isfinite(value) else f"{figure} of '{node}' is {value}"
     except Stopped:
         if not watch.pruned:
@@ -112,6 +120,7 @@ def run_trial(run: Run, node: str, figure: str, watch: LossWatch) -> Outcome:
         losses=watch.losses,
         seconds=_seconds(run, planned),
         stopped=run.switch.presses > pressed,
+        compares=compares,
     )
 
 
@@ -119,15 +128,14 @@ class _NoSuchFigure(RecipeError):
     """The recipe asks for a figure that the stage does not measure."""
 
 
-def _figure(record: StageRecord, figure: str) -> float | None:
+def _figure(record: StageRecord, figure: str, first: Mapping[str, Any]) -> float | None:
     known = [name for name, value in record.metrics.items() if isinstance(value, int | float) or value is None]
     if figure not in known or isinstance(record.metrics[figure], bool):
         raise _NoSuchFigure(
             f"search: '{record.id}' measures no number '{figure}'{nearest(figure, known)}",
             fix="name another figure and run again: what was trained is kept",
         )
-    value: float | None = record.metrics[figure]
-    return value
+    return in_tokens_of(figure, record.metrics, first)
 
 
 def _seconds(run: Run, planned: list[PlannedNode]) -> float:

@@ -14,7 +14,6 @@ are no targets; all between them are.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import weakref
@@ -28,7 +27,7 @@ from transformers import PreTrainedTokenizerBase
 
 from llmtune.corpus.store import repeats_of
 from llmtune.errors import LlmtuneError
-from llmtune.files import content_fingerprint, empty_folder, fingerprint, publish_folder, read_json, write_json
+from llmtune.files import content_fingerprint, fingerprint, made_whole, read_json, write_json
 from llmtune.monitor import Monitor
 from llmtune.training.isolation import IN_BOTH_DIRECTIONS, PACKED, Isolation
 from llmtune.training.pack import pack as pack_pieces
@@ -194,11 +193,13 @@ def build_rows(
         )
         kind = ("packed" if pack else "single") + ("-framed" if framed else "")
         rows_folder = folder / f"rows-{row_tokens}-{kind}"
-        if not rows_folder.exists():
+
+        def write_rows(folder: Path) -> None:
             frame: Frame = frame_of(tokenizer) if framed else ([], [])
             times = times_read(repeats_of(corpus, split))
-            _write_rows(tokenized, times, rows_folder, row_tokens, pack, frame, monitor)
-        rows = Rows(tokenized, rows_folder)
+            _write_rows(tokenized, times, folder, row_tokens, pack, frame, monitor)
+
+        rows = Rows(tokenized, made_whole(rows_folder, write_rows))
         if rows.counts.trained == 0:
             raise LlmtuneError(
                 f"the '{split}' split of the corpus has no token to train on "
@@ -253,7 +254,7 @@ def _write_rows(
     frame: Frame,
     monitor: Monitor,
 ) -> None:
-    """Cut, pack and store the rows of a tokenized split, all or nothing."""
+    """Cut, pack and store the rows of a tokenized split in an empty folder."""
     around = sum(map(len, frame))
     pieces, counts = _cut(tokenized, times, row_tokens - around, monitor, first_is_target=bool(frame[0]))
     lengths = pieces[:, 2] + around
@@ -269,12 +270,9 @@ def _write_rows(
         longest=int(lengths.max()) if len(pieces) else 0,
         **counts,
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = empty_folder(folder.with_name(f".{folder.name}.{os.getpid()}.tmp"))
-    np.save(temporary / "pieces.npy", pieces[order])
-    np.save(temporary / "starts.npy", starts.astype(np.int64))
-    write_json(temporary / "rows.json", {"row_tokens": row_tokens, "frame": frame, "counts": asdict(facts)})
-    publish_folder(temporary, folder)
+    np.save(folder / "pieces.npy", pieces[order])
+    np.save(folder / "starts.npy", starts.astype(np.int64))
+    write_json(folder / "rows.json", {"row_tokens": row_tokens, "frame": frame, "counts": asdict(facts)})
 
 
 def _cut(

