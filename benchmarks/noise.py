@@ -1,27 +1,31 @@
 """What clean-up is worth: a training on clean pages, on the same pages among noise cleaned, and not cleaned.
 
     apt-get install postgresql-doc-15 installation-guide-amd64
-    python benchmarks/noise.py WORK [--tokens 150000] [--noise 0.3]
+    python benchmarks/noise.py WORK [--tokens 150000] [--noise 0.3] [--seeds 1 2 3]
 
-The pages are those of recipes/postgres-docs. Of all text, `--noise` is put beside them, a quarter of each kind:
+The pages are those of recipes/postgres-docs. Noise is put beside them until it is `--noise` of all text: of navigation
+as much as there is, at most a quarter, and of the others alike:
 
-copies      of training pages, half of them with 3 % of the words changed
-navigation  the links of pages, as lines of text
-languages   the installation guide in five other languages
+navigation  the links of training pages, as lines of text
+copies      of training pages, with 3 % of the words changed (exact ones no corpus keeps)
 mojibake    training pages with typographic quotes, their UTF-8 read as Windows-1252
+languages   the installation guide in five other languages
 
 Three runs of as many tokens follow, alike but for the corpus: the recipe's own of the pages; pages and noise with
 near-duplicates dropped, the clean-up's defaults and filters for language, quality, repetition and sentences; and both
 with all of that off. Pages keep the splits of the first corpus, and noise is made of its training pages alone, so all
-three models are scored on one held-out text that none of them has seen. Wanted: cleaned within 2 % of clean.
+models are scored on one held-out text that none of them has seen. A seed gives the order of the training; of several
+`--seeds` the geometric mean counts. Wanted: cleaned within 2 % of clean.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,40 +63,46 @@ ON: dict[str, Any] = {
 
 
 def main() -> None:
-    """Run the three, and print their scores beside each other."""
+    """Run the three with each seed, and print their scores beside each other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--tokens", type=int, default=150_000)
     parser.add_argument("--noise", type=float, default=0.3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     given = parser.parse_args()
     work = given.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     exclude = ["bookindex.html", "legalnotice.html", "index.html"]
     pages = {"path": str(PAGES), "format": "html", "licence": "PostgreSQL", "exclude": exclude}
-    clean = _run(work, "clean", {"sources": [pages], "near_duplicates": 0.8}, given.tokens)
-    corpus = clean["corpus"]
+    just_pages = {"sources": [pages], "near_duplicates": 0.8}
+    first = _run(work, "clean", given.seeds[0], just_pages, given.tokens)
+    corpus = first["corpus"]
     _make_noise(corpus, work / "noise", given.noise)
-    both = {"sources": [pages, {"path": str(work / "noise")}], "split": {"earlier": str(work / "runs/clean")}}
-    models = {"clean": clean["train"]}
-    for name, settings in (("cleaned", ON), ("uncleaned", OFF)):
-        models[name] = _run(work, name, both | settings, given.tokens)["train"]
-    scores = {}
-    for name, model in models.items():
-        settings = EvaluateSettings(tokens=30_000, general=None, questions=0, knowledge=0, speed=False)
-        found = evaluate_model(model, settings, corpus, work / "scoring", 1)
-        scores[name] = found["domain_perplexity"]
-        ratio = scores[name] / scores["clean"]
-        print(f"{name:10} held-out perplexity {scores[name]:.3f}   {ratio:.3f} ×", flush=True)
-    raise SystemExit(scores["cleaned"] > 1.02 * scores["clean"])
+    earlier = {"split": {"earlier": str(work / f"runs/clean-{given.seeds[0]}")}}
+    both = {"sources": [pages, {"path": str(work / "noise")}]} | earlier
+    corpora = {"clean": just_pages | earlier, "cleaned": both | ON, "uncleaned": both | OFF}
+    settings = EvaluateSettings(tokens=30_000, general=None, questions=0, knowledge=0, speed=False)
+    perplexities: dict[str, list[float]] = {name: [] for name in corpora}
+    for seed in given.seeds:
+        for name, of_name in corpora.items():
+            made = first if (name, seed) == ("clean", given.seeds[0]) else _run(work, name, seed, of_name, given.tokens)
+            found = evaluate_model(made["train"], settings, corpus, work / "scoring", 1)
+            perplexities[name].append(found["domain_perplexity"])
+            print(f"{name:10} seed {seed}: held-out perplexity {perplexities[name][-1]:.3f}", flush=True)
+    means = {name: math.exp(statistics.fmean(map(math.log, values))) for name, values in perplexities.items()}
+    for name, mean in means.items():
+        print(f"{name:10} geometric mean {mean:.3f}   {mean / means['clean']:.3f} ×", flush=True)
+    raise SystemExit(means["cleaned"] > 1.02 * means["clean"])
 
 
-def _run(work: Path, name: str, corpus: dict[str, Any], tokens: int) -> dict[str, Path]:
+def _run(work: Path, kind: str, seed: int, corpus: dict[str, Any], tokens: int) -> dict[str, Path]:
     """The folders of what a run's stages made, by their ids."""
     train = {"tokens": tokens, "batch_tokens": 1024, "lr": 2e-4}
+    name = f"{kind}-{seed}"
     recipe = {
         "name": name,
         "model": "smollm2-135m-instruct-q4",
-        "seed": 1,
+        "seed": seed,
         "stages": [{"corpus": corpus}, {"train": train}],
     }
     (work / f"{name}.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
@@ -102,35 +112,34 @@ def _run(work: Path, name: str, corpus: dict[str, Any], tokens: int) -> dict[str
         record = read_json(path)
         found[record["id"]] = work / "runs/.artifacts" / record["artifact"]
         if record["id"] == "corpus":
-            print(
-                name,
-                json.dumps({key: record["metrics"][key] for key in ("documents", "characters", "dropped")}),
-                flush=True,
-            )
+            told = {key: record["metrics"][key] for key in ("documents", "characters", "dropped")}
+            print(name, json.dumps(told), flush=True)
     return found
 
 
 def _make_noise(corpus: Path, place: Path, share: float) -> None:
     """Files of noise, a folder a kind."""
     random_ = random.Random(5)
-    trained = [_text(document) for document in read_split(corpus, "train")]
-    size = sum(len(text) for split in ("train", "valid", "test") for text in map(_text, read_split(corpus, split)))
-    each = size * share / (1 - share) / 4
+    trained = list(read_split(corpus, "train"))
+    texts = [_text(document) for document in trained]
+    held_out = (len(_text(document)) for split in ("valid", "test") for document in read_split(corpus, split))
+    wanted = (sum(map(len, texts)) + sum(held_out)) * share / (1 - share)
     kinds = {
-        "copies": (_copy(text, random_) for text in random_.sample(trained, len(trained))),
-        "navigation": map(_links, sorted(PAGES.glob("*.html"))),
+        "navigation": (_links(PAGES / Path(document.id).name) for document in trained),
+        "copies": (_copy(text, random_) for text in random_.sample(texts, len(texts))),
+        "mojibake": (made for text in random_.sample(texts, len(texts)) if (made := _mojibake(text)) != text),
         "languages": _translated(),
-        "mojibake": map(_mojibake, random_.sample(trained, len(trained))),
     }
-    for kind, texts in kinds.items():
+    for left, (kind, made) in zip(range(len(kinds), 0, -1), kinds.items(), strict=True):
         (place / kind).mkdir(parents=True, exist_ok=True)
-        made = 0
-        for number, text in enumerate(texts):
+        size = 0
+        for number, text in enumerate(dict.fromkeys(made)):
             (place / kind / f"{number:04d}.txt").write_text(text, encoding="utf-8")
-            made += len(text)
-            if made >= each:
+            size += len(text)
+            if size >= wanted / left:
                 break
-        print(f"noise: {made:,} characters of {kind}", flush=True)
+        wanted -= size
+        print(f"noise: {size:,} characters of {kind}", flush=True)
 
 
 def _text(document: Any) -> str:
@@ -138,8 +147,6 @@ def _text(document: Any) -> str:
 
 
 def _copy(text: str, random_: random.Random) -> str:
-    if random_.random() < 0.5:
-        return text
     words = text.split(" ")
     for at in random_.sample(range(len(words)), max(1, round(0.03 * len(words)))):
         words[at] = f"x{random_.randrange(10**6)}"

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from llmtune.errors import LlmtuneError
+
 # As the system and SQLite put it.
 _SIGNS_DISK_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 
@@ -144,6 +146,21 @@ def folder_bytes(folder: Path) -> int:
             state = path.stat()
             sizes[state.st_ino] = state.st_size
     return sum(sizes.values())
+
+
+def check_name(place: Path) -> None:
+    """Raises LlmtuneError where a path is not UTF-8: records of ours, and libraries, hold paths as text."""
+    path = str(place.resolve())
+    shown = path.encode(errors="backslashreplace").decode()
+    if shown != path:
+        raise LlmtuneError("the name of this place is not UTF-8", where=shown, fix="rename it")
+
+
+def stamps(files: Iterable[Path], folder: Path) -> dict[str, list[int]]:
+    """Size and time of change (ns) of files below a folder, by their names there: enough to tell that others stand
+    there now, and nothing is read."""
+    found = {file.relative_to(folder).as_posix(): file.stat() for file in files}
+    return {name: [status.st_size, status.st_mtime_ns] for name, status in found.items()}
 
 
 def content_fingerprint(paths: Iterable[Path]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmtune.errors import BadArtifact, LlmtuneError
+from llmtune.files import check_name
 from llmtune.models.files import model_at, model_in
 from llmtune.monitor import Monitor
 from llmtune.run.folder import StageRecord, artifacts_of_run, is_run
@@ -22,6 +23,7 @@ def find_model(name: str, monitor: Monitor, *, trust_remote_code: bool = False) 
     trust_remote_code: fetch Python code that comes with the model too
     Raises LlmtuneError or a subclass saying what was found instead."""
     path = Path(name).expanduser()
+    check_name(path)
     if path.exists():
         return _model_of_run(path) if is_run(path) else model_at(path)
     from llmtune.models.find import resolve

@@ -51,6 +51,12 @@ def in_tokens_of(metric: str, scores: Mapping[str, Any], reference: Mapping[str,
         return math.inf
 
 
+def what_compares(metric: str, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a model's scores that `same_text` and `in_tokens_of` need to compare others' figure with its."""
+    fields = (metric, MEASURED_ON.get(metric), *PER_TOKEN.get(metric, ()))
+    return {field: scores[field] for field in fields if field in scores}
+
+
 def first_like(metric: str, scores: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> str | None:
     """The name of the first of the models, in the order of the run, that a figure of one of them compares with: it was
     measured on the same text. None where the figure was not measured."""

@@ -26,14 +26,13 @@ from llmtune.evaluate.settings import (
     EvaluateSettings,
 )
 from llmtune.evaluate.subject import find_subject
-from llmtune.files import empty_folder, files_below, read_json, write_json
+from llmtune.files import files_below, fingerprint, read_json, stamps, write_json
 from llmtune.monitor import Monitor
 
 if TYPE_CHECKING:
     from llmtune.evaluate.likelihood import Span
 
-ASKED = "asked.json"  # in the work folder: the knowledge questions with the model's choices
-_MEASURED = "measured.json"  # there too: what its parts were measured of
+_ASKED = "asked.json"  # the knowledge questions with the model's choices
 _ANSWER_TOKENS = 64  # of a free answer
 
 Part = Callable[[], dict[str, Any]]
@@ -53,8 +52,7 @@ def evaluate_model(
     """The scores of the model in `folder` (checkpoint, bundle, or a .gguf file).
 
     corpus: artifact folder whose held-out split is measured; None leaves the domain's figures out
-    work:   folder for finished parts, of this alone: a second call with the same arguments goes on from them, another
-            begins anew
+    work:   folder for finished parts: a second call with the same arguments goes on from them
     reference_parameters: size of the model that `settings.minutes` is reckoned for, so that models of different sizes
             are measured on the same text; None: this model's own
     trust_remote_code: run Python code that comes with the model
@@ -64,7 +62,10 @@ def evaluate_model(
 
 
 class Evaluation:
-    """The parts of one model's scores. The model is loaded when the first part needs it."""
+    """The parts of one model's scores. The model is loaded when the first part needs it.
+
+    work: folder of the finished parts, below the one given: each model, corpus and text has its own
+    """
 
     def __init__(
         self,
@@ -78,15 +79,17 @@ class Evaluation:
         trust_remote_code: bool = False,
     ) -> None:
         self.subject = find_subject(folder, trust_remote_code)
-        self.settings, self.corpus, self.work, self.seed, self.monitor = settings, corpus, work, seed, monitor
+        self.settings, self.corpus, self.seed, self.monitor = settings, corpus, seed, monitor
         self.reference_parameters = reference_parameters
+        of_corpus = [str(corpus.resolve()), stamps(files_below(corpus), corpus)] if corpus is not None else None
+        of_model, settled = self.subject.stamps(), settings.identity()
+        self.work = work / fingerprint([of_model, of_corpus, settled, seed, reference_parameters])
         self._loaded: tuple[Any, Any] | None = None
 
     def run(self) -> dict[str, Any]:
         """All parts; saved ones are taken as they are."""
         import torch
 
-        self._claim_work()
         scores: dict[str, Any] = {}
         with torch.inference_mode():
             for name, measure in self._parts():
@@ -97,19 +100,9 @@ class Evaluation:
                 scores |= read_json(saved)
         return scores
 
-    def _claim_work(self) -> None:
-        """Empty a work folder whose parts were measured of anything else: another model, corpus or text."""
-        measured = {
-            "model": _stamps(self.subject.gguf or self.subject.folder),
-            "corpus": _stamps(self.corpus) if self.corpus is not None else None,
-            "settings": self.settings.identity(),
-            "seed": self.seed,
-            "reference_parameters": self.reference_parameters,
-        }
-        kept = self.work / _MEASURED
-        if not kept.is_file() or read_json(kept) != measured:
-            empty_folder(self.work)
-            write_json(kept, measured)
+    def asked(self) -> Any:
+        """The knowledge questions that were asked, with the model's choices, as records of JSON."""
+        return read_json(self.work / _ASKED)
 
     def _parts(self) -> list[tuple[str, Part]]:
         """Speed comes before the texts, so that memory they leave behind is not in its peak."""
@@ -212,14 +205,14 @@ class Evaluation:
         return accuracy_fields("domain", right) | {"questions": len(right), "domain_questions_text": text}
 
     def _knowledge(self) -> dict[str, Any]:
-        """Leaves the questions with the model's choices in the work folder, for whoever wants to see them."""
+        """Leaves the questions with the model's choices in the work folder, for `asked`."""
         from llmtune.evaluate.examination import as_records, choose, knowledge_scores
 
         assert self.corpus is not None
         count = min(self.settings.knowledge, self.settings.affordable_knowledge(self._reference()))
         questions = knowledge_questions(training_documents(self.corpus), count) if count else []
         chosen = choose(questions, *self.model, self.monitor) if questions else []
-        write_json(self.work / ASKED, as_records(questions, chosen))
+        write_json(self.work / _ASKED, as_records(questions, chosen))
         return knowledge_scores(questions, chosen)
 
     def _own(self) -> dict[str, Any]:
@@ -307,9 +300,3 @@ class Evaluation:
     def _reference(self) -> int:
         """Parameters of the model that `minutes` is reckoned for."""
         return int(self.reference_parameters or read_json(self.work / "size.json")["parameters"])
-
-
-def _stamps(place: Path) -> list[list[str | int]]:
-    """Name, size and time (ns) of each file: enough to tell that a place holds something else now."""
-    found = ((str(file.resolve()), file.stat()) for file in files_below(place))
-    return [[name, status.st_size, status.st_mtime_ns] for name, status in found]

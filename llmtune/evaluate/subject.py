@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmtune.files import made_whole
+from llmtune.files import made_whole, stamps
 from llmtune.heap import return_freed_memory
 from llmtune.models.files import model_at
 from llmtune.monitor import Monitor
@@ -20,6 +20,13 @@ class Subject:
     folder: Path
     gguf: Path | None
     trust_remote_code: bool = False
+
+    def stamps(self) -> list[Any]:
+        """Where the model lies, and the stamps of the files that decide what it is."""
+        from llmtune.models.find import deciding_files
+
+        files = [self.gguf] if self.gguf else deciding_files(self.folder)
+        return [str(self.folder.resolve()), stamps(files, self.folder)]
 
     @property
     def bytes(self) -> int:

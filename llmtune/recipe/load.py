@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from llmtune import stages as stage_registry
 from llmtune.errors import RecipeError
+from llmtune.files import check_name
 from llmtune.recipe.adapters import adapter_problems
 from llmtune.recipe.faults import booleans_as_numbers, nearest, problems_of, show
 from llmtune.recipe.gates import gate_problems
@@ -72,8 +73,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def read_written(path: Path, overrides: Sequence[str] = ()) -> Written:
     """What is written at `path` (a file, or a folder that holds recipe.yaml), not yet looked into. Raises RecipeError
-    when it cannot be read."""
+    when it cannot be read, LlmtuneError where a name on the way to it is not UTF-8."""
     file = recipe_file(path)
+    for place in (file, Path.cwd()):
+        check_name(place)
     try:
         return Written(file, file.read_bytes(), tuple(overrides))
     except OSError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llmtune.artifacts import DESCRIPTION, LOCATION, Artifact, read_artifact
 from llmtune.errors import BadArtifact
-from llmtune.files import files_below, publish_folder, read_json, write_json
+from llmtune.files import files_below, publish_folder, read_json, stamps, write_json
 
 ARTIFACTS = ".artifacts"  # the store's folder, beside the runs
 ASIDE = ".aside"  # likewise, the folder of runs that are made to look at a recipe without touching its own
@@ -57,7 +57,9 @@ class Store:
                     where=str(place),
                     fix="delete this folder and run the recipe again; everything else is kept",
                 )
-        if not self.holds(artifact) and _stamps(artifact.folder) != read_json(place / DESCRIPTION).get("stamps"):
+        if not self.holds(artifact) and _deciding_stamps(artifact.folder) != read_json(place / DESCRIPTION).get(
+            "stamps"
+        ):
             # What it pointed at is gone, or another model stands there: find the model anew.
             shutil.rmtree(place, ignore_errors=True)  # who only looks may be a guest in somebody else's store
             return None
@@ -75,7 +77,7 @@ class Store:
         files = {path.relative_to(output).as_posix(): path.stat().st_size for path in files_below(output)}
         description = artifact.describe() | {"cost": cost, "files": files}
         if location:
-            description |= {"location": location, "stamps": _stamps(Path(location))}
+            description |= {"location": location, "stamps": _deciding_stamps(Path(location))}
         write_json(output / DESCRIPTION, description)
         _let_be_read(output)
         place = self.place(artifact.fingerprint)
@@ -105,13 +107,12 @@ def store_of(run: Path) -> Store:
     return Store((runs.parent if runs.name == ASIDE else runs) / ARTIFACTS)
 
 
-def _stamps(folder: Path) -> dict[str, list[int]]:
-    """Sizes and times of change of the files that decide a model that stays where it lies. Others may change: the runs
-    themselves may stand in its folder."""
+def _deciding_stamps(folder: Path) -> dict[str, list[int]]:
+    """Of the files that decide a model that stays where it lies. Others may change: the runs themselves may stand in
+    its folder."""
     from llmtune.models.find import deciding_files
 
-    files = {path: path.stat() for path in deciding_files(folder)}
-    return {path.relative_to(folder).as_posix(): [one.st_size, one.st_mtime_ns] for path, one in files.items()}
+    return stamps(deciding_files(folder), folder)
 
 
 def _let_be_read(output: Path) -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _NAME = "study"  # in a database of its own
-SECONDS, REASON = "seconds", "reason"  # attributes of a trial: what its stages took; why it failed
+# Attributes of a trial: what its stages took; why it failed; what others need to compare their value with its.
+SECONDS, REASON, MEASURED = "seconds", "reason", "measured"
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ def words_of(params: Mapping[str, Any]) -> str:
 
 
 def short(value: Any) -> str:
-    """A chosen value as it stands in a recipe, numbers with four digits."""
+    """A chosen value as it stands in a recipe, numbers with four digits. A share stays one: 1.0 is no whole number."""
     if isinstance(value, bool | None):
         return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e4:
+        return str(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

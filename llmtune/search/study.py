@@ -20,19 +20,20 @@ from llmtune.recipe.space import objective_node, watched_stage
 from llmtune.run.display import Display
 from llmtune.run.environment import environment
 from llmtune.run.events import append_event
-from llmtune.run.folder import RunFolder
 from llmtune.run.planning import PlannedNode, problems_of
 from llmtune.run.process import launched_from_outside
 from llmtune.run.runner import Run
 from llmtune.search.best import best_text
 from llmtune.search.forecast import StudyForecast, varied
-from llmtune.search.record import REASON, SECONDS, StudyFolder, StudyMark, best_of, short, value_of, words_of
+from llmtune.search.record import MEASURED, REASON, SECONDS, StudyFolder, StudyMark, best_of, short, value_of, words_of
 from llmtune.search.sampler import Space, quiet_optuna
 from llmtune.search.trial import LossWatch, Outcome, run_trial
 from llmtune.words import human_seconds
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
+
+_VERSION = 2  # of what a trial's value is: perplexities in tokens of the first complete one
 
 
 class Study:
@@ -104,6 +105,7 @@ class Study:
         """Of all that decides which trials there are and what they come to, but for their number."""
         settings = self.space.settings.model_dump(mode="json", exclude={"trials"})
         settings["order"] = list(self.space.settings.space)  # in which values are drawn, and a grid is gone through
+        settings["version"] = _VERSION
         return fingerprint({"search": settings, "seed": self.recipe.seed, "base": nodes[-1].fingerprint})
 
     def _trials(self) -> FrozenTrial:
@@ -144,13 +146,9 @@ class Study:
         run = Run(recipe, self.files.folder, self.display, self.run.machine, folder)
         sign = 1 if self.space.direction == "minimize" else -1
         watch = LossWatch(watched_stage(self.recipe), asked, sign, folder / "validations.json")
-        return run_trial(run, self.node, self.figure, watch, self._scores_of_first())
-
-    def _scores_of_first(self) -> dict[str, Any]:
-        """What was measured of the first complete trial, which the others are to compare with."""
-        first = next((trial.number for trial in self.files.finished() if trial.state.name == "COMPLETE"), None)
-        records = RunFolder(self.files.trial(first)).records() if first is not None else []
-        return next((record.metrics for _, record in records if record.id == self.node), {})
+        complete = (trial for trial in self.files.finished() if trial.state.name == "COMPLETE")
+        first: dict[str, Any] = next((trial.user_attrs[MEASURED] for trial in complete), {})
+        return run_trial(run, self.node, self.figure, watch, first)
 
     def _trial(self, asked: Trial, outcome: Outcome) -> FrozenTrial:
         """A finished trial as Optuna keeps it."""
@@ -163,7 +161,8 @@ class Study:
             params=asked.params,
             distributions=self.space.distributions,
             intermediate_values={step: sign * loss for step, loss in outcome.losses.items()},
-            user_attrs={SECONDS: outcome.seconds} | ({REASON: outcome.reason} if outcome.reason else {}),
+            user_attrs={SECONDS: outcome.seconds, MEASURED: outcome.measured}
+            | ({REASON: outcome.reason} if outcome.reason else {}),
         )
 
     def _tell(self, number: int, outcome: Outcome, finished: Sequence[FrozenTrial]) -> None:
@@ -173,8 +172,6 @@ class Study:
         if outcome.value is not None:
             text += f": {self.space.settings.objective} {short(outcome.value)}"
             text += ", the best so far" if best is not None and best.number == number else ""
-            if not outcome.compares:
-                text += f"; of another text than that of the first trial: the two {self.figure} do not compare"
         elif outcome.state == "pruned":
             step, loss = list(outcome.losses.items())[-1]
             text += f": validation loss {short(loss)} at step {step} is above the median"

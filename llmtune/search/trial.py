@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmtune.errors import BadArtifact, Disturbed, LlmtuneError, MissingExtra, RecipeError, Stopped
-from llmtune.evaluate.comparable import in_tokens_of, same_text
+from llmtune.evaluate.comparable import in_tokens_of, same_text, what_compares
 from llmtune.files import read_json, write_json
 from llmtune.recipe.faults import nearest
 from llmtune.run.events import read_events
@@ -29,7 +29,7 @@ VALIDATION = "validation"  # the event in which a training tells a validation lo
 class Outcome:
     """value: of a complete trial; reason: why it failed; losses: validation losses by step, as Optuna got them;
     seconds: what its stages took, those that were found in the store left out; stopped: the user wants the study to
-    stop after it; compares: with the first complete trial, being measured on the same text"""
+    stop after it; measured: what others need to compare their value with its"""
 
     state: Literal["complete", "pruned", "failed"]
     value: float | None = None
@@ -37,7 +37,7 @@ class Outcome:
     losses: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0
     stopped: bool = False
-    compares: bool = True
+    measured: dict[str, Any] = field(default_factory=dict)
 
 
 class LossWatch:
@@ -77,7 +77,7 @@ def run_trial(run: Run, node: str, figure: str, watch: LossWatch, first: Mapping
     """Run as far as `node` and read its `figure`. A trial that cannot come to an end by its own fault is an Outcome;
     raises Stopped when the user wants that, and LlmtuneError for what would befall every trial.
 
-    first: scores of the first complete trial, in whose tokens a perplexity is told; {} before there is one
+    first: `measured` of the first complete trial, in whose tokens a perplexity is told; {} before there is one
     """
     pressed = 0
 
@@ -91,7 +91,7 @@ def run_trial(run: Run, node: str, figure: str, watch: LossWatch, first: Mapping
 
     planned: list[PlannedNode] = []
     value = reason = None
-    compares = True
+    metrics: dict[str, Any] = {}
     try:
         planned = run.plan(needed_for=node)
         watched = next((one for one in planned if one.node.id == watch.stage), None)
@@ -100,9 +100,11 @@ def run_trial(run: Run, node: str, figure: str, watch: LossWatch, first: Mapping
             run.on_event = hear
             with run.locked():
                 records = run.go(Selection(exactly=frozenset(one.node.id for one in planned)))
-            value = _figure(records[node], figure, first)
-            compares = same_text(figure, records[node].metrics, first)
-            reason = None if value is not None and math.isfinite(value) else f"{figure} of '{node}' is {value}"
+            value, metrics = _figure(records[node], figure, first), records[node].metrics
+            if value is None or not math.isfinite(value):
+                reason = f"{figure} of '{node}' is {value}"
+            elif not same_text(figure, metrics, first):
+                reason = f"its {figure} is of another text than that of the first complete trial: they do not compare"
     except Stopped:
         if not watch.pruned:
             raise
@@ -120,7 +122,7 @@ def run_trial(run: Run, node: str, figure: str, watch: LossWatch, first: Mapping
         losses=watch.losses,
         seconds=_seconds(run, planned),
         stopped=run.switch.presses > pressed,
-        compares=compares,
+        measured=what_compares(figure, metrics),
     )
 
 

@@ -20,7 +20,7 @@ from llmtune.evaluate.settings import (
     REFERENCE_FLOPS,
     EvaluateSettings,
 )
-from llmtune.files import read_json, write_json
+from llmtune.files import write_json
 from llmtune.machine import Machine
 from llmtune.models.families import encoder_problem
 from llmtune.stages.stage import Context, Forecast, Plan, Stage
@@ -116,14 +116,14 @@ class EvaluateStage(Stage):
         """Write `scores.json`, and of knowledge questions `knowledge.json` and a section of the report; the metrics are
         the scores."""
         from llmtune.evaluate.examination import from_records, knowledge_section
-        from llmtune.evaluate.scores import ASKED, evaluate_model
+        from llmtune.evaluate.scores import Evaluation
 
         model, base = inputs["model"], inputs.get("base")
         if model.metrics.get("format") == "adapter":
             context.monitor.note(f"'{model.stage}' is an adapter alone: only its size is measured, no quality")
             scores = {"bytes": model.metrics["bytes"]}
         else:
-            scores = evaluate_model(
+            evaluation = Evaluation(
                 model.folder,
                 self.settings,
                 inputs["corpus"].folder if "corpus" in inputs else None,
@@ -133,9 +133,9 @@ class EvaluateStage(Stage):
                 reference_parameters=base.metrics.get("parameters") if base else None,
                 trust_remote_code=bool(model.metrics.get("trust_remote_code")),
             )
-        if scores.get("knowledge_questions"):
-            records = read_json(context.work / ASKED)
-            write_json(context.output / "knowledge.json", records)
-            knowledge_section(*from_records(records)).write(context.output)
+            scores = evaluation.run()
+            if scores.get("knowledge_questions"):
+                write_json(context.output / "knowledge.json", evaluation.asked())
+                knowledge_section(*from_records(evaluation.asked())).write(context.output)
         write_json(context.output / "scores.json", scores)
         return scores

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from llmtune.compress.trim_checks import check_logits
+from llmtune.compress.trim_checks import check_logits, ordinary_row
 from llmtune.compress.trimmed_tokenizer import without_the_rest
 from llmtune.errors import BadArtifact, CannotRunHere
 from llmtune.files import read_json, write_json
@@ -169,10 +169,22 @@ def test_a_tokenizer_that_cuts_otherwise_is_no_result(
         trim(tiny_checkpoint(tmp_path / "model", vocab_size=SIZE, add_bos=True), tmp_path)
 
 
-def test_logits_that_are_never_written_are_no_measure() -> None:
+@pytest.mark.parametrize("lowest", [torch.finfo(torch.float32).min, torch.finfo(torch.float16).min, -1e4])
+def test_logits_that_are_never_written_are_no_measure(lowest: float) -> None:
     """Those of image tokens, in some models the lowest number there is; the others differ all the same."""
-    before = torch.tensor([[1.0, 2.0, torch.finfo(torch.float32).min, -torch.inf]])
-    after = torch.tensor([[2.0, 1.0, torch.finfo(torch.float32).min, -torch.inf]])
+    before = torch.tensor([[1.0, 2.0, 1.5, lowest, -torch.inf]])
+    after = torch.tensor([[2.0, 1.0, 1.5, lowest, -torch.inf]])
     check_logits(before, before.clone(), "toy", Path("toy"))
     with pytest.raises(CannotRunHere, match="gives other logits"):
         check_logits(before, after, "toy", Path("toy"))
+
+
+def test_a_model_that_gives_no_number(tmp_path: Path) -> None:
+    nothing = torch.full((2, 5), torch.nan)
+    with pytest.raises(CannotRunHere, match="no finite logit"):
+        check_logits(nothing, nothing, "toy", tmp_path)
+
+
+def test_a_row_of_special_tokens_alone_where_there_are_no_others() -> None:
+    assert ordinary_row([3, 4, 5], {4}) == [3, 5]
+    assert ordinary_row([3, 4], {3, 4}) == [3, 4]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtune.compress.trimmed_tokenizer import (
+    framing_tokens,
     kept_tokens,
     named_in,
     renumbered,
@@ -174,3 +175,15 @@ def test_other_kinds_are_refused() -> None:
     spec = json.loads(Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).to_str())  # noqa: S106
     with pytest.raises(CannotRunHere, match="WordLevel"):
         kept_tokens(spec, [1], 1)
+
+
+def test_what_only_stands_in_a_template_frames_no_text() -> None:
+    """`A` is the name of the text's own place, and may be a word as well."""
+    template = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}],
+                "pair": [{"Sequence": {"id": "A"}}, {"Sequence": {"id": "B"}}],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}}  # fmt: skip
+    roberta = {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 1], "trim_offsets": True}
+    spec = {"model": {"type": "BPE", "vocab": {"A": 0, "<s>": 1, "</s>": 2, "B": 3}}, "added_tokens": []}
+    assert framing_tokens(spec | {"post_processor": {"type": "Sequence", "processors": [template]}}) == {1}
+    assert framing_tokens(spec | {"post_processor": roberta}) == {1, 2}
+    assert framing_tokens(spec | {"post_processor": None}) == set()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from llmtune.corpus.build import build_corpus
-from llmtune.corpus.earlier import splits_of
+from llmtune.corpus.duplicates import Entry
+from llmtune.corpus.earlier import Earlier, Placed, keep_splits, splits_of
 from llmtune.corpus.settings import CorpusSettings
 from llmtune.corpus.store import SPLITS, read_split
 from llmtune.errors import BadArtifact
@@ -207,6 +208,18 @@ def test_old_documents_come_before_new_ones(build: Build, folder: Path, repeated
         if not path.name.startswith("+"):
             assert found[f"texts/{path.name}"].text == path.read_text().strip()
     assert len(found) == (40 if repeated else 20)
+
+
+def test_what_is_left_out_decides_no_split() -> None:
+    """An old document of `test` that was edited into a copy of one of `train`, and is dropped as such, does not part
+    their group: what is new in it stays."""
+    train, edited, new = (Entry(id, id * 8, 0, 100, 100, None, "group") for id in ("train", "edited", "new"))
+    edited.left_out = ("near duplicate", "train")
+    earlier = Earlier({train.sha256: "train"}, {"train": (train.sha256, "train"), "edited": ("before", "test")})
+    entries = [train, edited, new]
+    for settled in (False, True):
+        assert keep_splits(entries, Placed(earlier, entries), settled) == {"group": "train"}
+        assert (new.left_out, new.group) == (None, "group")
 
 
 def test_a_missing_split_of_the_earlier_corpus_is_named(build: Build, folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,17 @@ def test_files_are_looked_at_evenly(tmp_path: Path, files: int) -> None:
         (tmp_path / f"{number:03d}.txt").write_text("\u20ac" * 1000 if number >= files // 2 else "e" * 3000)
     characters = 3000 * (files // 2) + 1000 * (files - files // 2)
     assert estimate(CorpusSettings(sources=[{"path": tmp_path}])).characters == pytest.approx(characters, rel=0.05)
+
+
+@pytest.mark.parametrize("files", [49, 95, 143])
+def test_compressed_files_are_looked_at_evenly(tmp_path: Path, files: int) -> None:
+    """Those of the second half hold what packs less."""
+    draw, whole = random.Random(3), 0
+    for number in range(files):
+        text = "word " * 2000 if number < files // 2 else "".join(draw.choices("abcdefghij", k=1000))
+        (tmp_path / f"{number:03d}.txt.gz").write_bytes(gzip.compress(text.encode()))
+        whole += len(text)
+    assert estimate(CorpusSettings(sources=[{"path": tmp_path}])).characters == pytest.approx(whole, rel=0.05)
 
 
 def test_what_a_reader_fails_on_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from llmtune.errors import RecipeError
+from llmtune.errors import LlmtuneError, RecipeError
 from llmtune.recipe import Recipe, load_recipe
 from tests.recipe.conftest import GOOD
 
@@ -212,3 +213,17 @@ def test_a_folder_without_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text(GOOD)
     with pytest.raises(RecipeError, match=r"other\.yaml"):
         load_recipe(tmp_path)
+
+
+def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the recipe's, and for the one that runs would stand in."""
+    odd, usual = Path(os.fsdecode(os.fsencode(tmp_path) + b"/mod\xe8le")), tmp_path / "modèle"
+    for folder in (odd, usual):
+        folder.mkdir()
+        (folder / "recipe.yaml").write_text(GOOD)
+    load_recipe(usual)
+    with pytest.raises(LlmtuneError, match=r"mod\\udce8le.*not UTF-8"):
+        load_recipe(odd)
+    monkeypatch.chdir(odd)
+    with pytest.raises(LlmtuneError, match="not UTF-8"):
+        load_recipe(usual)

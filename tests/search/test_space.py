@@ -165,6 +165,8 @@ def test_the_kind_of_range_is_the_fields_or_that_of_its_numbers(load: Callable[.
     }
     shares = load(block("    train.warmup: {low: 0.1, high: 0.4, step: 0.1}\n", MINIMIZE + "  sampler: grid\n"))
     assert Space(shares)._grid() == {"train.warmup": [0.1, 0.2, 0.3, 0.4]}  # type: ignore[arg-type]
+    whole = load(block("    train.warmup: {low: 0.5, high: 1, step: 0.25}\n", MINIMIZE + "  sampler: grid\n"))
+    assert [repr(one) for one in Space(whole)._grid()["train.warmup"]] == ["0.5", "0.75", "1.0"]  # type: ignore[arg-type]
 
 
 def test_a_resolved_recipe_keeps_its_search(load: Callable[..., object], write: Callable[..., object]) -> None:  # noqa: F811

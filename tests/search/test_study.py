@@ -239,9 +239,8 @@ def test_a_trial_that_fails_is_told_with_its_reason_and_ends_nothing(bench: Benc
 def test_perplexities_are_told_in_tokens_of_the_first_complete_trial(
     bench: Bench, moments: Moments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half as many tokens of twice the cost are the same text at the same cost; of another text it is told."""
+    """Half as many tokens of twice the cost are the same text at the same cost; another text does not compare."""
     measured = {16: (100, 4.0, "one"), 8: (50, 16.0, "one"), 4: (25, 81.0, "one"), 2: (100, 2.0, "other")}
-    notes: list[str] = []
     work = LearnStage.run
 
     def scored(self: LearnStage, inputs: Any, context: Any) -> dict[str, Any]:
@@ -258,10 +257,11 @@ def test_perplexities_are_told_in_tokens_of_the_first_complete_trial(
   sampler: grid
 """)
     study.figure = "domain_perplexity"
-    monkeypatch.setattr(study.display, "note", notes.append)
-    values = [value for _, _, _, value, *_ in run(study)]
-    assert values == pytest.approx([4.0, 4.0, 3.0, 2.0])
-    assert ["do not compare" in note for note in notes] == [False, False, False, True]
+    trials = run(study)
+    assert [value for _, _, _, value, *_ in trials[:3]] == pytest.approx([4.0, 4.0, 3.0])
+    assert trials[3][1] == "FAIL"
+    assert "another text" in trials[3][-1]
+    assert "trial 3" in study.files.best.read_text()
 
 
 def test_where_all_fail_the_first_reason_is_told(bench: Bench, moments: Moments) -> None:
