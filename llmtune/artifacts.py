@@ -17,6 +17,7 @@ from typing import Any
 from llmtune.errors import BadArtifact
 from llmtune.files import read_json
 
+STORE = ".artifacts"  # the folder of all artifacts of a folder's runs
 DESCRIPTION = "artifact.json"
 # A stage whose artifact stays where it lies (a base model in the hub's cache) leaves its place in this file.
 LOCATION = "location.json"

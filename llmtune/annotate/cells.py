@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from llmtune.annotate.visible import visible
+from llmtune.corpus.text import visible
 from llmtune.errors import LlmtuneError
 from llmtune.files import write_bytes
 

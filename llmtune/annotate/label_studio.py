@@ -8,8 +8,7 @@ from xml.etree import ElementTree
 
 from llmtune.annotate.rows import Row
 from llmtune.annotate.tasks import Task
-from llmtune.annotate.visible import visible
-from llmtune.corpus.text import printable
+from llmtune.corpus.text import printable, visible
 from llmtune.errors import LlmtuneError
 
 

@@ -10,8 +10,7 @@ from typing import Any
 from llmtune.annotate.cells import read_table
 from llmtune.annotate.label_studio import studio_rows
 from llmtune.annotate.rows import Row
-from llmtune.annotate.visible import visible
-from llmtune.corpus.text import printable
+from llmtune.corpus.text import printable, visible
 from llmtune.errors import LlmtuneError
 
 

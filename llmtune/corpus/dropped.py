@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmtune.corpus.text import printable
+from llmtune.corpus.text import visible
 from llmtune.errors import BadArtifact
 
 NAME = "dropped.parquet"
@@ -43,7 +43,7 @@ class DropLog:
 
     def add(self, id: str, reason: str, detail: str) -> None:
         """Put down one."""
-        self._rows.append({"id": id, "reason": reason, "detail": printable(detail)})
+        self._rows.append({"id": id, "reason": reason, "detail": visible(detail)})
         if len(self._rows) == _ROWS:
             self._flush()
 

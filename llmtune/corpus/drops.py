@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmtune.corpus.dropped import DropLog
-from llmtune.corpus.text import printable
+from llmtune.corpus.text import visible
 
 TOO_SHORT = "too short"
 NO_TEXT = "no text"
@@ -44,7 +44,7 @@ class Drops:
 
     def add(self, id: str, reason: str, detail: str, text: str = "") -> None:
         """Count one; `text` is its beginning, where there is any."""
-        detail = printable(detail)
+        detail = visible(detail)
         if self.log is not None:
             self.log.add(id, reason, detail)
         self.counts[reason] += 1

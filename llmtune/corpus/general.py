@@ -15,7 +15,7 @@ from llmtune.corpus.readers.reader import RawDocument
 from llmtune.corpus.settings import Source
 from llmtune.corpus.sources import source_names
 from llmtune.corpus.store import Document
-from llmtune.corpus.text import characters_of, content_hash, printable
+from llmtune.corpus.text import characters_of, content_hash, printable, visible
 from llmtune.errors import LlmtuneError
 
 LICENCES = "licences"
@@ -90,7 +90,7 @@ def _read(path: Path) -> Iterator[Document]:
         if isinstance(raw, RawDocument):
             yield _document(f"{name}/{file.name}{raw.part}", name, raw)
         elif not raw.part and file.format is not None and file.problem is None:
-            raise LlmtuneError(printable(f"{raw.reason}: {raw.detail}"), where=printable(file.place))
+            raise LlmtuneError(visible(f"{raw.reason}: {raw.detail}"), where=visible(file.place))
 
 
 def _document(id: str, source: str, raw: RawDocument) -> Document:

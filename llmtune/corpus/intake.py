@@ -21,7 +21,7 @@ from llmtune.corpus.readers.reader import DAMAGED, UNREADABLE, RawDocument, Reje
 from llmtune.corpus.settings import Source
 from llmtune.corpus.sources import FileOf, files_of, id_of, source_names
 from llmtune.corpus.store import Document
-from llmtune.corpus.text import content_hash, printable
+from llmtune.corpus.text import content_hash, visible
 from llmtune.corpus.unpack import local_files
 from llmtune.errors import LlmtuneError
 from llmtune.monitor import Monitor
@@ -112,8 +112,8 @@ def read_all(
             id = id_of(name, file, raw.part)
             if isinstance(raw, Rejected):
                 raise LlmtuneError(
-                    printable(f"cannot be read, so copies of it cannot be kept out: {raw.reason}: {raw.detail}"),
-                    where=printable(f"{setting}: {id}"),
+                    visible(f"cannot be read, so copies of it cannot be kept out: {raw.reason}: {raw.detail}"),
+                    where=visible(f"{setting}: {id}"),
                     fix="repair it, or name only what can be read",
                 )
             text, messages = cleaned(look(id, raw) if look is not None else raw)

@@ -11,7 +11,7 @@ from llmtune.corpus.intake import Intake
 from llmtune.corpus.readers.reader import PROBLEMS, RawDocument, Rejected
 from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.store import Document
-from llmtune.corpus.text import content_hash, plain_text, printable
+from llmtune.corpus.text import content_hash, plain_text, printable, visible
 from llmtune.errors import LlmtuneError
 
 
@@ -20,8 +20,8 @@ def reject(settings: CorpusSettings, rejected: Rejected, id: str, place: str, in
     `on_error: fail`."""
     if settings.on_error == "fail" and rejected.reason in PROBLEMS:
         raise LlmtuneError(
-            printable(f"{rejected.reason}: {rejected.detail}"),
-            where=printable(place),
+            visible(f"{rejected.reason}: {rejected.detail}"),
+            where=visible(place),
             fix="repair or exclude it, or set `on_error: skip` to go on without it",
         )
     intake.drops.add(id, rejected.reason, rejected.detail)

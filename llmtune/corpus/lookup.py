@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from llmtune.corpus.dropped import CONTAMINATED, NAME, Dropped, read_dropped
 from llmtune.corpus.store import SPLITS, Document, read_split
-from llmtune.corpus.text import printable
+from llmtune.corpus.text import visible
 from llmtune.errors import BadArtifact, LlmtuneError
 
 _NEAREST = 5  # names offered in the place of one that is not there
@@ -40,7 +40,7 @@ def fate_of(corpus: Path, wanted: str) -> Fate:
     Raises LlmtuneError that names the nearest ids when there is none, or several; BadArtifact for a damaged corpus."""
     splits = dict(_ids(corpus))
     drops = {one.id: one for one in read_dropped(corpus / NAME)}
-    id = _meant(printable(wanted), [*splits, *drops])
+    id = _meant(visible(wanted), [*splits, *drops])
     found = [line["evaluation_text"] for line in _contaminated(corpus) if line["document"] == id]
     if id not in splits:
         return Fate(id, dropped=drops[id], evaluation_texts=found)

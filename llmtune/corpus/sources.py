@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from llmtune.artifacts import STORE
 from llmtune.corpus.archives import is_container
 from llmtune.corpus.drops import LINK
 from llmtune.corpus.globs import matches, matches_whole
@@ -18,7 +20,7 @@ from llmtune.corpus.places import Distant, listed, shown, split_url
 from llmtune.corpus.readers import format_of
 from llmtune.corpus.readers.reader import UNREADABLE
 from llmtune.corpus.settings import Source
-from llmtune.corpus.text import printable
+from llmtune.corpus.text import visible
 from llmtune.errors import LlmtuneError
 from llmtune.files import sha256_file
 from llmtune.models.cache import digests
@@ -70,9 +72,9 @@ def source_names(sources: Sequence[Source]) -> list[str]:
 
 
 def files_of(source: Source) -> list[FileOf]:
-    """The files a source means, sorted by name. Hidden files and folders (`.git`) are passed over; links to folders
-    are not followed, nor those to files that stand elsewhere. Raises LlmtuneError when the place does not exist, or
-    nothing in it is meant."""
+    """The files a source means, sorted by name. Hidden files and folders (`.git`) are passed over, and folders of runs;
+    links to folders are not followed, nor those to files that stand elsewhere. Raises LlmtuneError when the place does
+    not exist, or nothing in it is meant."""
     if source.path is None:
         from llmtune.corpus.readers.python_docs import library
 
@@ -81,7 +83,7 @@ def files_of(source: Source) -> list[FileOf]:
     if not meant:
         raise LlmtuneError(
             f"no file matches ({there} files are there; path, include and exclude leave none)",
-            where=printable(str(source.path)),
+            where=visible(str(source.path)),
             fix="look at the globs of this source; hidden files are passed over",
         )
     return sorted(meant, key=lambda file: file.name)
@@ -98,7 +100,7 @@ def _files(place: Path, source: Source) -> tuple[int, list[FileOf]]:
         for path, name, problem in found
         if path == top
         or is_meant(name, pattern, source, container=is_container(name))
-        or (path.is_dir() and not _is_left_out(name, source))
+        or (_is_folder(path) and not _is_left_out(name, source))
     ]
     return len(found), meant
 
@@ -109,12 +111,12 @@ def _distant_files(url: str, source: Source) -> tuple[int, list[FileOf]]:
     meant = [
         FileOf(
             Path(file.name),
-            printable(file.name),
+            visible(file.name),
             None,
             file.bytes,
             container=is_container(file.name),
             distant=file,
-            where=printable(shown(file.url)),
+            where=visible(shown(file.url)),
         )
         for file in listing.files
         if listing.alone or is_meant(file.name, listing.pattern, source, container=is_container(file.name))
@@ -183,20 +185,34 @@ def _found(top: Path) -> Iterator[tuple[Path, str, tuple[str, str] | None]]:
         return
     closed: list[OSError] = []
     for root, folders, names in os.walk(top, onerror=closed.append):
+        if STORE in folders and Path(root) != top:  # of runs, which are none of the documents: their number grows
+            folders.clear()
+            continue
         for name in [*(folder for folder in folders if Path(root, folder).is_symlink()), *names]:
             path = Path(root, name)
-            if path.is_symlink() or path.is_file():
-                yield path, path.relative_to(top).as_posix(), _problem_of_link(path, top)
+            yield path, path.relative_to(top).as_posix(), _problem_of(path, top)
     for error in closed:
         path = Path(error.filename)
         if path == top:
-            raise LlmtuneError(f"the folder cannot be read: {error.strerror}", where=printable(str(top)))
+            raise LlmtuneError(f"the folder cannot be read: {error.strerror}", where=visible(str(top)))
         yield path, path.relative_to(top).as_posix(), (UNREADABLE, f"folder: {error.strerror}")
 
 
-def _problem_of_link(path: Path, top: Path) -> tuple[str, str] | None:
-    if not path.is_symlink():
-        return None
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder, or a link to one, as far as that can be seen."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _problem_of(path: Path, top: Path) -> tuple[str, str] | None:
+    try:
+        mode = path.lstat().st_mode
+    except OSError as error:  # in a folder that may be listed, but not entered
+        return UNREADABLE, error.strerror or type(error).__name__
+    if not stat.S_ISLNK(mode):
+        return None if stat.S_ISREG(mode) else (UNREADABLE, "a device, a socket or a pipe")
     try:
         if not path.exists():
             return UNREADABLE, "the link leads nowhere"
@@ -215,7 +231,7 @@ def _file(path: Path, name: str, source: Source, problem: tuple[str, str] | None
         size, problem = 0, (UNREADABLE, error.strerror or type(error).__name__)
     container = is_container(path.name) and problem is None
     format = None if container else format_for(path, source, alone=alone)
-    return FileOf(path, printable(name), format, size, problem, container)
+    return FileOf(path, visible(name), format, size, problem, container)
 
 
 def _natural_name(source: Source) -> str:
@@ -228,7 +244,7 @@ def _natural_name(source: Source) -> str:
         top, _ = _split_glob(source.path)
         is_folder = top.is_dir()
     name = top.stem if top.suffix and not is_folder else top.name
-    return printable(name.strip()) or "documents"
+    return visible(name.strip()) or "documents"
 
 
 def _split_glob(path: Path) -> tuple[Path, str | None]:
@@ -246,7 +262,7 @@ def _is_there(path: Path) -> bool:
     except OSError as error:
         raise LlmtuneError(
             f"the source cannot be reached: {error.strerror}",
-            where=printable(str(path)),
+            where=visible(str(path)),
             fix="give yourself the right to read it and the folders above it",
         ) from error
 
@@ -301,4 +317,4 @@ def _missing(path: Path) -> LlmtuneError:
         shown = ", ".join(there[:8]) + (" …" if len(there) > 8 else "")
         fix = f"{parent} holds: {shown}" if shown else f"{parent} is empty"
     what = f"source does not exist ('{wanted}' is not in {parent})"
-    return LlmtuneError(printable(what), where=printable(str(path)), fix=printable(fix))
+    return LlmtuneError(visible(what), where=visible(str(path)), fix=visible(fix))

@@ -19,7 +19,7 @@ from llmtune.corpus.places import fetch
 from llmtune.corpus.readers.reader import DAMAGED, NESTED, UNSAFE, Unreadable
 from llmtune.corpus.settings import Source
 from llmtune.corpus.sources import FileOf, format_for, is_alone, is_meant
-from llmtune.corpus.text import printable
+from llmtune.corpus.text import visible
 
 _CUT = ("jsonl", "csv")  # of these what came before the damage is whole records
 _DEEPEST = 2  # an archive in an archive; what is in one more is likelier meant to harm than to be read
@@ -78,7 +78,7 @@ def _entry(
     entry: Entry, archive: FileOf, source: Source, spool: Path, budget: Budget, depth: int, seen: dict[str, int]
 ) -> Iterator[FileOf]:
     """What an entry of an archive stands for, if it is meant at all."""
-    name = f"{archive.name}/{printable(entry.name)}"
+    name = f"{archive.name}/{visible(entry.name)}"
     escapes = entry.problem is not None and entry.problem[0] == UNSAFE  # told, whatever it is called
     if not escapes and not is_meant(name, None, source, container=is_container(name)):
         return

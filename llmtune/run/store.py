@@ -13,11 +13,10 @@ import shutil
 import stat
 from pathlib import Path
 
-from llmtune.artifacts import DESCRIPTION, LOCATION, Artifact, read_artifact
+from llmtune.artifacts import DESCRIPTION, LOCATION, STORE, Artifact, read_artifact
 from llmtune.errors import BadArtifact
 from llmtune.files import files_below, publish_folder, read_json, stamps, write_json
 
-ARTIFACTS = ".artifacts"  # the store's folder, beside the runs
 ASIDE = ".aside"  # likewise, the folder of runs that are made to look at a recipe without touching its own
 PREVIOUS = "previous"  # in a run's folder: what was set aside
 STUDY = "study.json"  # in the folder that holds the trials of a run's study, each a run
@@ -104,7 +103,7 @@ def store_of(run: Path) -> Store:
     runs = Path(os.path.abspath(run)).parent
     if (runs / STUDY).is_file():
         return store_of(runs.parent.parent if runs.parent.name == PREVIOUS else runs.parent)
-    return Store((runs.parent if runs.name == ASIDE else runs) / ARTIFACTS)
+    return Store((runs.parent if runs.name == ASIDE else runs) / STORE)
 
 
 def _deciding_stamps(folder: Path) -> dict[str, list[int]]:

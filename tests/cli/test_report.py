@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from llmtune.artifacts import Artifact
+from llmtune.artifacts import STORE, Artifact
 from llmtune.cli.report import report
 from llmtune.cli.runs import runs as list_runs
 from llmtune.cli.target import find_corpus
@@ -19,14 +19,14 @@ from llmtune.recipe import load_recipe
 from llmtune.run.display import Display
 from llmtune.run.folder import RunFolder, StageRecord, artifacts_of_run, is_run
 from llmtune.run.runner import Run
-from llmtune.run.store import ARTIFACTS, ASIDE, Store
+from llmtune.run.store import ASIDE, Store
 
 STEPS = "".join(json.dumps({"step": step, "loss": 3 - step / 10, "lr": 1e-3}) + "\n" for step in range(1, 5))
 
 
 def run_in(folder: Path, runs: Path) -> Path:
     """A run that made a corpus and a checkpoint."""
-    files, store = RunFolder(folder), Store(runs / ARTIFACTS)
+    files, store = RunFolder(folder), Store(runs / STORE)
     write_text(files.recipe, "name: demo\n")
     write_text(files.events, "")
     write_json(files.environment, {"python": "3.11", "accelerators": [], "packages": {}})
@@ -66,7 +66,7 @@ def test_a_run_is_told_whole_from_inside_its_folder(
     monkeypatch.chdir(run)
     command(report, ".")
     assert_whole(run / "report.html")
-    assert find_corpus(Path(".")) == tmp_path / "runs" / ARTIFACTS / "f-corpus"
+    assert find_corpus(Path(".")) == tmp_path / "runs" / STORE / "f-corpus"
     assert all(artifact is not None for _, artifact in artifacts_of_run(Path(".")))
 
 
@@ -77,7 +77,7 @@ def test_a_run_that_was_moved_away_and_linked_to_keeps_its_store(tmp_path: Path)
     run.symlink_to(moved)
     command(report, run)
     assert_whole(run / "report.html")
-    assert find_corpus(run) == tmp_path / "runs" / ARTIFACTS / "f-corpus"
+    assert find_corpus(run) == tmp_path / "runs" / STORE / "f-corpus"
 
 
 def test_a_run_is_told_by_its_name_from_where_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,4 +104,4 @@ def test_a_run_and_one_aside_have_the_same_store(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     recipe, runs = load_recipe(Path("recipe.yaml")), Path("runs")
     stores = [Run(recipe, runs, Display(), folder=folder).store for folder in (None, runs / ASIDE / "demo")]
-    assert [store.folder for store in stores] == [tmp_path / "runs" / ARTIFACTS] * 2
+    assert [store.folder for store in stores] == [tmp_path / "runs" / STORE] * 2

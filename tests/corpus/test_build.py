@@ -360,6 +360,55 @@ def test_links_and_closed_folders_are_counted(build: Build, folder: Path, monkey
     assert build([{"path": folder, "exclude": ["closed", "gone.txt"]}], on_error="fail").metrics["documents"] == 20
 
 
+def test_what_is_no_file_or_cannot_be_reached_is_counted(
+    build: Build, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe; and a file in a folder that may be listed, but not entered."""
+    os.mkfifo(folder / "pipe.txt")
+    (folder / "listed").mkdir()
+    (folder / "listed" / "page.txt").write_text("A page.")
+    lstat, stat = Path.lstat, Path.stat
+
+    def refusing(of: Any) -> Any:
+        def looked_at(path: Path, **options: Any) -> Any:
+            if path.parent.name == "listed":
+                raise PermissionError(13, "Permission denied", str(path))
+            return of(path, **options)
+
+        return looked_at
+
+    monkeypatch.setattr(Path, "lstat", refusing(lstat))
+    monkeypatch.setattr(Path, "stat", refusing(stat))
+    built = build([{"path": folder}])
+    assert built.metrics["dropped"] == {"unreadable file": 2}
+    dropped = json.loads((built.folder / "card.json").read_text())["dropped_named"]["unreadable file"]
+    assert [(one["id"], one["detail"]) for one in dropped] == [
+        ("texts/listed/page.txt", "Permission denied"),
+        ("texts/pipe.txt", "a device, a socket or a pipe"),
+    ]
+    with pytest.raises(LlmtuneError, match=r"page\.txt.*Permission denied"):
+        build([{"path": folder, "exclude": ["pipe.txt"]}], on_error="fail")
+
+
+def test_runs_inside_a_source_are_none_of_its_documents(build: Build, folder: Path) -> None:
+    before = build([{"path": folder}])
+    for place in ("runs/.artifacts/ab", "runs/mine/01-corpus"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "log.txt").write_text(random_text(80, random.Random(len(place))))
+    assert build([{"path": folder}]).metrics == before.metrics
+    assert build([{"path": folder / "runs" / "mine"}]).metrics["documents"] == 1  # as who points there wishes
+
+
+def test_names_cannot_write_to_a_terminal(build: Build, folder: Path) -> None:
+    (folder / "\x1b[2J\n\u202ered.txt").write_text(random_text(60, random.Random(15)))
+    (folder / "\x07.txt").write_text("")
+    notes = Notes()
+    built = build([{"path": folder}], monitor=notes)
+    assert "texts/\\x1b[2J\\n\\u202ered.txt" in {document.id for document in built.documents}
+    assert any("texts/\\x07.txt" in note for note in notes.notes)
+    assert "\x07" not in "".join(notes.notes)
+
+
 def test_a_missing_or_damaged_shard_is_named(tmp_path: Path) -> None:
     documents = [Document(f"d{n}", f"text {n}", None, "s", None, "0", "0") for n in range(5)]
     write_split(tmp_path, "train", documents, rows_per_shard=2)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from llmtune.corpus.readers.decode import decode, open_text
+from llmtune.corpus.readers.decode import decode, open_text, read_text
 from llmtune.corpus.readers.detect import detected, meaning_of
 from llmtune.corpus.readers.reader import Unreadable
 from llmtune.errors import MissingExtra
@@ -163,3 +164,10 @@ def test_codecs_that_are_no_encoding_of_a_page_mean_nothing(label: str) -> None:
     from llmtune.corpus.readers.detect import meaning_of
 
     assert meaning_of(label) is None
+
+
+def test_a_binary_file_of_any_size_is_told_by_its_beginning(tmp_path: Path) -> None:
+    (tmp_path / "sparse.txt").touch()
+    os.truncate(tmp_path / "sparse.txt", 1 << 41)  # 2 TB, nothing of which is on the disk
+    with pytest.raises(Unreadable, match="binary"):
+        read_text(tmp_path / "sparse.txt", "auto")

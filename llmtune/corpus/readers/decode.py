@@ -63,10 +63,11 @@ def decode(data: bytes, encoding: str) -> str:
 
 def read_text(path: Path, encoding: str) -> str:
     """The text of a whole file. Raises Unreadable when it is empty, binary or in another encoding."""
-    data = path.read_bytes()
-    if found := problem(data[:_HEAD]):
-        raise found
-    return decode(data, encoding)
+    with path.open("rb") as file:
+        if found := problem(file.read(_HEAD)):  # before all of a file of any size is read
+            raise found
+        file.seek(0)
+        return decode(file.read(), encoding)
 
 
 def open_text(path: Path, encoding: str) -> TextIO:

@@ -43,7 +43,7 @@ def document_of(record: Any, source: Source, part: str) -> RawDocument | Rejecte
     columns = source.columns
     try:
         if not isinstance(record, Mapping):
-            raise _Wrong(f"expected an object with columns, found {_kind(record)}")
+            raise _Wrong(f"expected an object with columns, found a {type(record).__name__}")
         layout = source.layout if source.layout != "auto" else _layout(record, columns)
         licence = _licence(record, columns)
         if layout == "strings":
