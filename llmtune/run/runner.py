@@ -63,6 +63,8 @@ class Run:
         that cannot be written) becomes a LlmtuneError."""
         lock = FileLock(self.files.lock)
         with told_to_the_user(self.files.folder):
+            # By this folder a source that holds the runs tells them from documents: it is there before any of them.
+            self.store.folder.mkdir(parents=True, exist_ok=True)
             if not lock.try_acquire():
                 raise Disturbed(
                     f"this run folder is in use by process {lock.holder()}",

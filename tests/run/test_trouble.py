@@ -25,6 +25,7 @@ from llmtune.run.store import Store
 from llmtune.run.supervise import StopSwitch, _failure
 from llmtune.run.worker import _tell_failure
 from tests.run.conftest import CommandLine
+from tests.run.test_kill import write_documents
 
 
 def test_a_full_disk_under_the_run_folder_is_an_error_for_the_user(line: CommandLine) -> None:
@@ -327,6 +328,16 @@ def test_documents_that_change_while_the_run_goes_on_are_not_taken_for_those_pla
     again = line.run("run", "toy.yaml")
     assert again.returncode == 0, again.stderr
     assert "▶ count" not in again.stdout
+
+
+def test_a_source_may_hold_the_runs(line: CommandLine) -> None:
+    """As where it is the folder of the recipe; what runs write there is none of its documents."""
+    write_documents(line.folder / "docs")
+    line.recipe('corpus: {sources: [{path: "."}], near_duplicates: null}')
+    for said in ("✓ corpus", "✓ corpus done before"):
+        done = line.run("run", "toy.yaml")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert said in done.stdout
 
 
 def test_names_of_documents_do_not_travel_with_what_is_made_of_them(line: CommandLine) -> None:
