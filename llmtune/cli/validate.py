@@ -16,12 +16,14 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Check a recipe: spelling, types, combinations, and that every stage gets its inputs.
 
     Prints its stages in the order of the run. Every problem is told at once as file:line:column; exit code 2 then.
-    Looks at no document and no model: `llmtune plan` does.
+    Looks into no document and no model: `llmtune plan` does. A recipe may be written before they are there; a path at
+    which there is nothing now is told as a note.
     """
     from rich.console import Console
     from rich.markup import escape
 
     from llmtune.recipe import load_recipe, resolve_inputs
+    from llmtune.recipe.paths import missing_paths
 
     loaded = load_recipe(recipe, overrides or [])
     console = Console()
@@ -34,6 +36,8 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    for name, path in missing_paths(loaded):
+        console.print(f"note: {name}: {path} does not exist here yet", markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(nodes: list[Node]) -> Table:

@@ -47,6 +47,8 @@ EXPECTED = {
     "too_long": "at most {max_length} of them",
 }
 
+UNKNOWN_KEY = "unknown key "  # what is told of a key that no block has begins so
+
 
 @dataclass(frozen=True)
 class _Fault:
@@ -125,7 +127,7 @@ def _problem(path: Path, group: Sequence[_Fault], block: type[BaseModel], source
     missing = [fault.error for fault in group if fault.error["type"] == "missing"]
     if first["type"] == "extra_forbidden":
         known = _keys(_class_at(block, first["loc"][:-1]))
-        text = f"unknown key '{first['loc'][-1]}'{_inside(path)}{nearest(str(first['loc'][-1]), known)}"
+        text = f"{UNKNOWN_KEY}'{first['loc'][-1]}'{_inside(path)}{nearest(str(first['loc'][-1]), known)}"
         return Problem(source.place(path, key=True), text)
     if missing:
         texts = [_missing(error, block) for error in missing]

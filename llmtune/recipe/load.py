@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from llmtune import stages as stage_registry
 from llmtune.errors import RecipeError
@@ -18,11 +19,14 @@ from llmtune.recipe.gates import gate_problems
 from llmtune.recipe.graph import input_problems
 from llmtune.recipe.overrides import apply_overrides, kind_and_id
 from llmtune.recipe.recipe import Recipe, id_problems, stage_ids
+from llmtune.recipe.search import WRONG, Dimension, SearchSettings
+from llmtune.recipe.source import Path as PathInside
 from llmtune.recipe.source import Place, Problem, Source, parse
 from llmtune.recipe.space import search_problems, with_values
 from llmtune.stages.stage import Stage
 
 RECIPE_FILE = "recipe.yaml"
+Block = TypeVar("Block", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,6 @@ class Written:
         every problem, one a line: `file:line:column: what, expected what`."""
         source = self.source()
         recipe = self._read(source)
-        if recipe is not None and recipe.search is not None:
-            source.problems += search_problems(source, recipe, self._read)
         if recipe is None or source.problems:
             raise _error(source)
         return recipe
@@ -123,11 +125,13 @@ class _Reader:
 
     def __init__(self, source: Source, folder: Path) -> None:
         self.source = source
+        self.folder = folder
         self.context = {"folder": folder}
 
     def read(self) -> Recipe | None:
         """The recipe; None when anything is wrong (then `source.problems` says what)."""
         data = dict(self.source.data)
+        searched = data.pop("search", None)
         written = data.get("stages") or []
         built: list[Stage | None] = []
         if isinstance(written, list):
@@ -139,6 +143,9 @@ class _Reader:
         stages = self.as_far_as_known(written, built) if built else None
         if stages is not None:
             self.check_between(recipe, stages, built)
+        if searched is not None:
+            search = self.search(searched, recipe, stages)
+            recipe = recipe and recipe.model_copy(update={"search": search})
         return recipe if not self.source.problems else None
 
     def as_far_as_known(self, written: list[Any], built: list[Stage | None]) -> list[Stage] | None:
@@ -167,6 +174,36 @@ class _Reader:
             for path, text in (*gate_problems(recipe), *adapter_problems(recipe)):
                 self.fault(path, text)
 
+    def search(self, written: Any, recipe: Recipe | None, stages: list[Stage] | None) -> SearchSettings | None:
+        """The block `search:`, checked as far as it and the rest of the recipe are right."""
+        right = not self.source.problems
+        search = self.search_block(written)
+        if search is not None and stages is not None:
+            found: dict[str, Any] = {"stages": stages, "search": search}
+            known = recipe.model_copy(update=found) if recipe else Recipe.model_construct(**found)
+            self.source.problems += search_problems(
+                self.source, known, self.read_other, scores_known=recipe is not None, right=right
+            )
+        return search
+
+    def search_block(self, written: Any) -> SearchSettings | None:
+        """The block with those of its settings that are right in themselves; for the values of a field that are not
+        stands WRONG."""
+        space = written.get("space") if isinstance(written, dict) else None
+        if isinstance(space, dict):
+            read = {key: self.block(Dimension, item, ("search", "space", key)) for key, item in space.items()}
+            written = written | {"space": {key: found or WRONG for key, found in read.items()}}
+        wrong: list[ErrorDetails] = []
+        search = self.block(SearchSettings, written, ("search",), wrong)
+        if search is not None or not isinstance(written, dict):
+            return search
+        names = SearchSettings.model_fields.keys() - {error["loc"][0] for error in wrong if error["loc"]}
+        return SearchSettings.model_construct(**{"space": {}} | {key: written[key] for key in names & written.keys()})
+
+    def read_other(self, source: Source) -> Recipe | None:
+        """The recipe of another source of the same folder."""
+        return _Reader(source, self.folder).read()
+
     def top(self, data: dict[str, Any], stages_checked: bool) -> Recipe | None:
         """Everything but the stages' own settings, which are known to be right or wrong already; None when it is
         wrong."""
@@ -194,13 +231,20 @@ class _Reader:
         if kind not in kinds:
             self.fault((*here, kind), f"unknown stage '{kind}'{nearest(kind, kinds)}", key=True)
             return None
-        settings = {} if settings is None else settings
-        self.source.problems += booleans_as_numbers(settings, kinds[kind], self.source, (*here, kind))
+        return self.block(kinds[kind], {} if settings is None else settings, (*here, kind))
+
+    def block(
+        self, kind: type[Block], written: Any, here: PathInside, wrong: list[ErrorDetails] | None = None
+    ) -> Block | None:
+        """The settings written `here`; None when they are wrong, and then the errors are added to `wrong`."""
+        self.source.problems += booleans_as_numbers(written, kind, self.source, here)
         try:
-            return kinds[kind].model_validate(settings, context=self.context, by_alias=True, by_name=False)
+            return kind.model_validate(written, context=self.context, by_alias=True, by_name=False)
         except ValidationError as error:
             details = error.errors(include_url=False)
-            self.source.problems += problems_of(details, kinds[kind], self.source, (*here, kind))
+            self.source.problems += problems_of(details, kind, self.source, here)
+            if wrong is not None:
+                wrong += details
             return None
 
     def check_ids(self, written: list[Any]) -> None:

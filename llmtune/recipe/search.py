@@ -67,6 +67,9 @@ class Dimension(Settings):
         return list(self.choices) if self.choices is not None else [self.low, self.high]
 
 
+WRONG = Dimension(choices=[None])  # stands in a space for values that are wrong in themselves
+
+
 class SearchSettings(Settings):
     """A study over fields of this recipe: many trials, each a run as far as what it is judged by."""
 
@@ -115,5 +118,5 @@ class SearchSettings(Settings):
 
     @property
     def objective(self) -> str:
-        """`<stage>.<figure>`."""
-        return self.minimize or self.maximize or ""
+        """`<stage>.<figure>`; empty where the block is wrong in not saying one."""
+        return "" if self.minimize and self.maximize else self.minimize or self.maximize or ""

@@ -4,18 +4,19 @@ is a mistake in the recipe and not a failed trial later."""
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
 from llmtune.evaluate.gates import METRICS
-from llmtune.recipe.faults import nearest, unwrap
+from llmtune.recipe.faults import UNKNOWN_KEY, nearest, unwrap
 from llmtune.recipe.gates import size_alone, unmeasured
 from llmtune.recipe.graph import EVALUATION, MODEL_KINDS, needed_for, resolve_inputs
 from llmtune.recipe.overrides import set_field
 from llmtune.recipe.recipe import Recipe
-from llmtune.recipe.search import Dimension
+from llmtune.recipe.search import WRONG, Dimension
 from llmtune.recipe.source import Path, Place, Problem, Source
 from llmtune.stages.stage import LaunchedStage
 
@@ -23,21 +24,34 @@ _OF_THE_RUN = ("name", "search", "stages", "gates", "report")  # change nothing 
 _OF_A_STAGE = ("id", "gates")  # likewise
 
 
-def search_problems(source: Source, recipe: Recipe, read: Callable[[Source], Recipe | None]) -> list[Problem]:
-    """What is wrong with the `search:` of a recipe that is right otherwise. read: makes the recipe of a source."""
+def search_problems(
+    source: Source, recipe: Recipe, read: Callable[[Source], Recipe | None], *, scores_known: bool, right: bool
+) -> list[Problem]:
+    """What is wrong with the `search:` of a recipe, of which only the stages' kinds and ids need be known.
+
+    read:         makes the recipe of a source
+    scores_known: the recipe's own blocks are right, so what it measures of a model is known
+    right:        the recipe is right but for its search, so what is wrong in a trial comes of the search
+    """
     assert recipe.search is not None
-    if fault := _objective_problem(recipe):
+    problems = []
+    judged = bool(recipe.search.objective)
+    if fault := _objective_problem(recipe, scores_known) if judged else None:
         way = "minimize" if recipe.search.minimize else "maximize"
-        return [Problem(source.place(("search", way)), f"search.{way}: {fault}")]
+        problems.append(Problem(source.place(("search", way)), f"search.{way}: {fault}"))
+        judged = False
     probes = _Probes(source, recipe, read)
     probes.run()
-    problems = [problem for found in probes.problems.values() for problem in found]
+    problems += [problem for found in probes.problems.values() for problem in found]
+    if right and not probes.problems and not probes.made:
+        problems += probes.between
     for key, dimension in recipe.search.space.items():
         if key not in probes.problems:
-            fault = _without_effect(key, recipe, probes.needed) or _form_problem(key, dimension, recipe)
+            fault = _without_effect(key, recipe, probes.needed if judged else None)
+            fault = fault or (None if dimension is WRONG else _form_problem(key, dimension, recipe))
             place = source.place(("search", "space", key), key=True)
             problems += [Problem(place, f"search.space.{key}: {fault}")] if fault else []
-    if not problems and recipe.search.pruner and watched_stage(recipe) is None:
+    if right and judged and not problems and recipe.search.pruner and watched_stage(recipe) is None:
         text = f"search.pruner: nothing is trained on the way to {recipe.search.objective}, so no loss can be watched"
         problems.append(Problem(source.place(("search", "pruner")), text))
     return problems
@@ -77,7 +91,7 @@ def is_whole(key: str, dimension: Dimension, recipe: Recipe) -> bool:
     return int in kinds and (float not in kinds or (bool(numbers) and not any(isinstance(n, float) for n in numbers)))
 
 
-def _objective_problem(recipe: Recipe) -> str | None:
+def _objective_problem(recipe: Recipe, scores_known: bool) -> str | None:
     assert recipe.search is not None
     stage, _, figure = recipe.search.objective.partition(".")
     ids = [str(one.id) for one in recipe.stages]
@@ -86,7 +100,7 @@ def _objective_problem(recipe: Recipe) -> str | None:
     makes = recipe.stages[ids.index(stage)].makes
     if figure in METRICS and makes not in MODEL_KINDS:
         return f"{figure} is a score of a model, and '{stage}' makes a {makes}"
-    if figure not in METRICS:
+    if figure not in METRICS or not scores_known:
         return None  # what a stage measures is known when it has run
     if recipe.evaluate is None:
         return f"{figure} is a score, and nothing is scored in this recipe; add `evaluate: {{}}`"
@@ -97,20 +111,26 @@ def _objective_problem(recipe: Recipe) -> str | None:
 class _Probes:
     """Reads the recipe with each value of each field in its turn, the others at their first.
 
-    problems: what is wrong with a field or its values, by its key. What is wrong between the values of several fields
-              (key '') is told where no probe is right; else that is a trial that fails, where others do not
+    problems: what is wrong with a field or its values, by its key
+    between:  what is wrong elsewhere: in the recipe, or between the values of several fields. Where a probe is right,
+              that is a trial that fails, where others do not
+    made:     a probe is right
     needed:   the ids of all nodes that the objective needs in one of these recipes
     """
 
     def __init__(self, source: Source, recipe: Recipe, read: Callable[[Source], Recipe | None]) -> None:
         assert recipe.search is not None
-        self._source, self._search, self._read = source, recipe.search, read
+        self._source = dataclasses.replace(source, problems=[])  # what is known to be wrong is told already
+        self._search, self._read = recipe.search, read
         self.problems: dict[str, list[Problem]] = {}
+        self.between: list[Problem] = []
+        self.made = False
         self.needed: set[str] = set()
-        self._between: list[Problem] = []
 
     def run(self) -> None:
-        space = self._search.space
+        space = {key: dimension for key, dimension in self._search.space.items() if dimension is not WRONG}
+        for key in self._search.space.keys() - space.keys():
+            self._probe_name(key)
         keys = {key: self._source.place(("search", "space", key), key=True) for key in space}
         first = {key: dimension.extremes()[0] for key, dimension in space.items()}
         self._probe(first, keys)
@@ -119,8 +139,16 @@ class _Probes:
             for index, value in enumerate(dimension.extremes()):
                 place = self._source.place(("search", "space", key, *_where(dimension, index)))
                 self._probe(sound | {key: value}, keys | {key: place})
-        if not self.problems and not self.needed:
-            self.problems[""] = self._between
+
+    def _probe_name(self, key: str) -> None:
+        """Whether there is such a field, where its values are wrong in themselves: by null, which it need not take."""
+        trial = with_values(copy.deepcopy(self._source), {key: None})
+        if not trial.problems:
+            self._read(trial)
+            trial.problems = [problem for problem in trial.problems if problem.text.startswith(UNKNOWN_KEY)]
+        place = self._source.place(("search", "space", key), key=True)
+        if found := [problem for problem in trial.problems if problem.place == place]:
+            self.problems[key] = found
 
     def _probe(self, values: dict[str, Any], places: dict[str, Place]) -> None:
         trial = with_values(copy.deepcopy(self._source), values, places)
@@ -128,10 +156,11 @@ class _Probes:
         key_at = {place: key for key, place in places.items()}
         for problem in trial.problems:
             key = key_at.get(problem.place)
-            found = self._between if key is None else self.problems.setdefault(key, [])
+            found = self.between if key is None else self.problems.setdefault(key, [])
             if problem.text not in [known.text for known in found]:
                 found.append(problem)
         if made is not None:
+            self.made = True
             made = made.model_copy(update={"search": self._search})
             self.needed |= {node.id for node in needed_for(resolve_inputs(made), objective_node(made)[0])}
 
@@ -141,14 +170,17 @@ def _where(dimension: Dimension, index: int) -> Path:
     return ("choices", index) if dimension.choices is not None else (("low", "high")[index],)
 
 
-def _without_effect(key: str, recipe: Recipe, needed: set[str]) -> str | None:
-    """Why the field can change nothing of what the trials are judged by; None where it can."""
+def _without_effect(key: str, recipe: Recipe, needed: set[str] | None) -> str | None:
+    """Why the field can change nothing of what the trials are judged by; None where it can. needed: None where they are
+    judged by nothing that is right."""
     assert recipe.search is not None
     objective, top = recipe.search.objective, key.split(".")[0]
     if top in _OF_THE_RUN or (top not in Recipe.model_fields and key.split(".")[1] in _OF_A_STAGE):
         return "trials cannot differ in this"
     if inner := next((other for other in recipe.search.space if other.startswith(f"{key}.")), None):
         return f"'{inner}' is a part of this, and has values of its own; expected one of the two"
+    if needed is None:
+        return None
     if top == "evaluate":
         scored = objective_node(recipe)[0].endswith(EVALUATION)
         return None if scored else f"{objective} is measured by the stage itself, whatever is evaluated"

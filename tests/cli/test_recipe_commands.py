@@ -60,6 +60,72 @@ def test_validate_tells_every_problem_on_stderr(llmtune: Llmtune, tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
+def test_validate_tells_every_problem_of_a_search_at_once(llmtune: Llmtune, tmp_path: Path) -> None:
+    path = tmp_path / "search.yaml"
+    path.write_text(
+        f"{RECIPE}search:\n"
+        "  space:\n"
+        "    train.lrr: {choices: [1, 2]}\n"
+        "    train.tokens: {choices: [abc]}\n"
+        "    train.lr: {low: 2, high: 1}\n"
+        "    nope.lr: {choices: []}\n"
+        "  minimize: tarin.valid_loss\n"
+    )
+    done = llmtune("validate", path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line.removeprefix(f"{path}:").split(";")[0] for line in done.stderr.splitlines()] == [
+        "error: 6 problems",
+        "11:5: unknown key 'lrr' in train",
+        "12:5: train.tokens: found 'abc', expected a whole number",
+        "13:5: search.space.train.lr: low (2) must be below high (1)",
+        "14:5: no stage or setting 'nope'",
+        "14:24: search.space.nope.lr.choices: found a list of 0, expected at least 1 of them",
+        "15:13: search.minimize: no stage 'tarin'",
+    ]
+
+
+def test_validate_notes_every_path_that_is_not_there(llmtune: Llmtune, tmp_path: Path) -> None:
+    """Wherever it stands in the recipe; not a glob, a URL, or the name of a model."""
+    (tmp_path / "there").mkdir()
+    path = tmp_path / "paths.yaml"
+    path.write_text(
+        "name: paths\n"
+        "model: ./base\n"
+        "stages:\n"
+        "  - corpus:\n"
+        "      id: texts\n"
+        "      sources:\n"
+        "        - path: there/\n"
+        "        - path: nosuch/\n"
+        "        - path: nosuch/*.md\n"
+        "        - path: https://example.org/nosuch.md\n"
+        "        - path: '[no] such?'\n"
+        "      known: [there, /nosuch/known]\n"
+        "      filters: {relevance: {seeds: seeds.md}}\n"
+        "  - train: {launch: two.yaml}\n"
+        "  - distill: {teacher: {name: big.gguf}}\n"
+        "  - distill: {teacher: {name: smollm2-360m}}\n"
+        "evaluate: {own_questions: questions.jsonl, general: licences}\n"
+    )
+    done = llmtune("validate", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    notes = [line for line in done.stdout.splitlines() if line.startswith("note: ")]
+    assert sorted(notes) == sorted(
+        f"note: {name}: {tmp_path / missing} does not exist here yet"
+        for name, missing in [
+            ("model", "base"),
+            ("texts.sources.1.path", "nosuch"),
+            ("texts.known.1", "/nosuch/known"),
+            ("texts.filters.relevance.seeds", "seeds.md"),
+            ("train.launch", "two.yaml"),
+            ("distill.teacher", "big.gguf"),
+            ("evaluate.own_questions", "questions.jsonl"),
+        ]
+    )
+    (tmp_path / "nosuch").mkdir()
+    assert "texts.sources.1" not in llmtune("validate", path).stdout
+
+
 def test_a_home_folder_that_is_not_known_is_told_with_its_place(llmtune: Llmtune, tmp_path: Path) -> None:
     path = tmp_path / "home.yaml"
     path.write_text(RECIPE.replace("{format: python-docs}", "{path: ~nobody-of-that-name/x}"))

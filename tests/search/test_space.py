@@ -140,6 +140,100 @@ def test_every_problem_is_told_at_once(problems: Callable[..., list[str]]) -> No
     assert len(problems(block(space))) == 3
 
 
+MANY = (
+    "    train.lerning_rate: {low: 3, high: 2}\n"  # wrong as a range, and no such field
+    "    train.adapter.rank: {choices: [4, none]}\n"
+    "    trian.tokens: {choices: []}\n"
+    "    train.warmup: {low: 0.5, high: 2}\n"
+    "    quantize.bits: {choices: [3, 4]}\n"
+)
+TOLD = [
+    "3:5: search.space.train.lerning_rate: low (3) must be below high (2)",
+    "3:5: unknown key 'lerning_rate' in train; did you mean 'learning_rate'?",
+    "4:39: train.adapter.rank: found 'none', expected a whole number",
+    "5:5: no stage or setting 'trian'; did you mean 'train'?",
+    "5:29: search.space.trian.tokens.choices: found a list of 0, expected at least 1 of them",
+    "6:5: search.space.train.warmup: a whole number is something else here than a share; write low, high and step all "
+    "as one of the two",
+]
+NO_PART = "7:5: search.space.quantize.bits: 'quantize' has no part in train.loss, which comes of base, corpus, train"
+SAMPLER = "9:12: search.sampler: found 'best', expected 'grid', 'random' or 'tpe'"
+
+
+def placed(told: list[str]) -> list[str]:
+    return [f"recipe.yaml:{LINES + int(line)}:{rest}" for line, _, rest in (one.partition(":") for one in told)]
+
+
+@pytest.mark.parametrize(
+    ("rest", "more"),
+    [
+        (MINIMIZE, [NO_PART]),
+        (MINIMIZE + "  sampler: best\n", [NO_PART, SAMPLER]),
+        ("  minimize: tarin.loss\n", ["8:13: search.minimize: no stage 'tarin'; did you mean 'train'?"]),
+        (
+            "  minimize: tarin.loss\n  sampler: best\n",
+            ["8:13: search.minimize: no stage 'tarin'; did you mean 'train'?", SAMPLER],
+        ),
+        ("", ["1:1: search: expected one of minimize: and maximize:, for example minimize: train.valid_loss"]),
+        (
+            MINIMIZE + "  maximize: train.accuracy\n",
+            ["1:1: search: expected one of minimize: and maximize:, for example minimize: train.valid_loss"],
+        ),
+    ],
+)
+def test_a_wrong_objective_and_a_wrong_form_hide_nothing_else(
+    problems: Callable[..., list[str]],  # noqa: F811
+    rest: str,
+    more: list[str],
+) -> None:
+    assert sorted(problems(block(MANY, rest))) == sorted(placed([*TOLD, *more]))
+
+
+def test_a_search_without_a_field_has_its_objective_looked_at(problems: Callable[..., list[str]]) -> None:  # noqa: F811
+    told = problems(GOOD + "search: {space: {}, minimize: tarin.loss}\n")
+    assert len(told) == 2
+    assert "search.space: found an empty block, expected at least 1 of them" in told[0]
+    assert "search.minimize: no stage 'tarin'" in told[1]
+    (told_of_a_word,) = problems(GOOD + "search: train.tokens\n")
+    assert "search: found 'train.tokens', expected a block of 'key: value' lines" in told_of_a_word
+
+
+@pytest.mark.parametrize(
+    ("written", "wrong", "own"),
+    [
+        ("tokens: 250_000", "tokns: 250_000", "unknown key 'tokns' in train"),
+        ("seed: 7", "seed: many", "seed: found 'many', expected a whole number"),
+        ("evaluate: {}", "evaluate: {split: tset}", "evaluate.split: found 'tset', expected 'test' or 'valid'"),
+    ],
+)
+def test_a_recipe_that_is_wrong_elsewhere_has_its_search_looked_at(
+    problems: Callable[..., list[str]],  # noqa: F811
+    written: str,
+    wrong: str,
+    own: str,
+) -> None:
+    told = problems(block(MANY, "  minimize: tarin.loss\n").replace(written, wrong))
+    objective = "8:13: search.minimize: no stage 'tarin'; did you mean 'train'?"
+    (other,) = [one for one in told if own in one]
+    assert sorted(told) == sorted([*placed([*TOLD, objective]), other])
+
+
+def test_a_score_is_no_mistake_while_what_is_evaluated_is_wrong(problems: Callable[..., list[str]]) -> None:  # noqa: F811
+    text = block("    train.tokens: {choices: [1, 2]}\n", "  minimize: train.domain_perplexity\n")
+    (told,) = problems(text.replace("evaluate: {}", "evaluate: {split: tset}"))
+    assert "evaluate.split" in told
+
+
+def test_the_stages_of_a_space_are_not_guessed_from_wrong_ones(problems: Callable[..., list[str]]) -> None:  # noqa: F811
+    (told,) = problems(block("    train.tokens: {choices: [1, 2]}\n").replace("- train:", "- trian:"))
+    assert "unknown stage 'trian'" in told
+
+
+def test_what_a_trial_puts_right_is_told_all_the_same(problems: Callable[..., list[str]]) -> None:  # noqa: F811
+    (told,) = problems(block("    train.tokens: {choices: [1, 2]}\n").replace("250_000", "many"))
+    assert "train.tokens: found 'many', expected a whole number" in told
+
+
 def test_values_that_do_not_always_go_together_are_a_matter_of_trials(load: Callable[..., object]) -> None:  # noqa: F811
     space = "    train.adapter.type: {choices: [lora, qlora]}\n    train.precision: {choices: [bf16, fp32]}\n"
     assert load(block(space))

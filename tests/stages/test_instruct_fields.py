@@ -36,7 +36,7 @@ CHANGES: dict[str, Any] = {
     "share": 0.2,
 }
 ELSEWHERE = {"keep_documents", "samples"}  # with a test of their own below
-# What is seen at the endpoint, by `seen` below; timeout: tests/augment/instruct/test_generate.py.
+# What is seen at the endpoint, by `seen` below; timeout: tests/augment/instruct/test_endpoint.py.
 GENERATE: dict[str, Any] = {
     "url": "/v2",
     "model": "larger",

@@ -25,7 +25,7 @@ from llmtune.augment.instruct.code import code_drafts
 from llmtune.augment.instruct.definitions import definition_drafts
 from llmtune.augment.instruct.draft import Draft
 from llmtune.augment.instruct.gate import fault
-from llmtune.augment.instruct.generate import Replies, ask_for_all, generated
+from llmtune.augment.instruct.generate import REPLIES_VERSION, Replies, ask_for_all, generated
 from llmtune.augment.instruct.headings import heading_drafts
 from llmtune.augment.instruct.outline import sections_of
 from llmtune.augment.instruct.settings import InstructSettings
@@ -148,7 +148,8 @@ def _refuse_pairs(corpus: Path) -> None:
 def _name(corpus: Path, settings: InstructSettings) -> str:
     """Of the sheets in the work folder: other documents or settings have others."""
     told = settings.model_dump(mode="json", include=set(InstructSettings.model_fields))
-    return fingerprint([told, content_fingerprint([corpus])])
+    of_replies = [REPLIES_VERSION] if settings.generate else []
+    return fingerprint([told, content_fingerprint([corpus]), *of_replies])
 
 
 def _pair(sheet: Sheet, draft: Draft, settings: InstructSettings, often: float) -> Document:

@@ -11,13 +11,17 @@ import urllib.request
 from typing import Any
 
 from llmtune.augment.instruct.settings import GenerateSettings
-from llmtune.corpus.text import printable
+from llmtune.corpus.text import printable, visible
 from llmtune.errors import LlmtuneError
 
 _LONGEST_WAIT = 60.0  # seconds between two tries
 _AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}  # statuses that may pass
 _REFUSES_ONE = {400, 413, 422}  # those that may be about this one passage
+_WANTS_KEY = {401, 403}
 _MOST_BYTES = 4 << 20  # of a reply
+_SHOWN = 100  # characters of what an endpoint gave
+_ENDED = {"length", "content_filter"}  # why a completion may have no content
+_GOES_ON = "run the same command again: what it has written already is kept"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -40,33 +44,41 @@ class Endpoint:
     def ask(self, system: str, user: str, seed: int) -> str | None:
         """What the model says; None where the endpoint refuses this request.
 
-        Raises LlmtuneError when it cannot be reached after all retries, or refuses every request."""
+        Raises LlmtuneError when after all retries it cannot be reached or gives no chat completion, or refuses every
+        request."""
         body = {
             "model": self._settings.model,
             "messages": [{"role": "system", "content": system}, {"role": "user", "content": user}],
             "temperature": 0,
             "seed": seed,
         }
-        trouble = ""
+        trouble = fix = ""
         for number in range(self._settings.retries + 1):
             wait = min(2.0**number, _LONGEST_WAIT)
             try:
-                return self._content(self._send(json.dumps(body).encode()))
+                reply = self._send(json.dumps(body).encode())
+                said = content_of(reply)
+                if said is not None:
+                    return said
+                trouble = f"gives no chat completion: {self._shown(reply.decode(errors='replace')) or 'nothing'}"
+                fix = f"see that `url` leads to the model and not to a page or a proxy before it, and {_GOES_ON}"
             except urllib.error.HTTPError as error:
-                trouble = f"it answers {error.code} {error.reason}"
+                trouble = f"answers {error.code}: {self._shown(error.reason)}"
                 if error.code in _REFUSES_ONE:
                     return None
                 if error.code not in _AGAIN:
-                    raise self._failed(trouble, "check `url`, `model` and `key_variable`") from None
+                    raise self._failed(trouble, self._to_check(error.code)) from None
+                fix = f"see what ails it (its log, its limits), and {_GOES_ON}"
                 wait = _asked_to_wait(error.headers.get("Retry-After"), wait)
+            except http.client.IncompleteRead as error:
+                trouble = f"breaks its reply off after {len(error.partial):,} bytes"
+                fix = f"see what ails it or a proxy before it, and {_GOES_ON}"
             except (OSError, http.client.HTTPException) as error:
-                trouble = str(getattr(error, "reason", error)) or type(error).__name__
+                trouble = f"does not answer: {getattr(error, 'reason', error) or type(error).__name__}"
+                fix = f"see that it runs and answers within `timeout`, and {_GOES_ON}"
             if number == self._settings.retries or self._stopped.wait(wait):
                 break
-        raise self._failed(
-            f"{trouble} ({self._settings.retries + 1} tries)",
-            "start it, and run the same command again: what it has written already is kept",
-        )
+        raise self._failed(f"{trouble} (after {number + 1} {'tries' if number else 'try'})", fix)
 
     def stop(self) -> None:
         """Send nothing again: those that wait for another try give up."""
@@ -76,19 +88,44 @@ class Endpoint:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
         request = urllib.request.Request(self._url, body, headers)  # noqa: S310 (the settings allow http and https)
         with self._opener.open(request, timeout=self._settings.timeout) as reply:
-            return bytes(reply.read(_MOST_BYTES))
+            read = bytes(reply.read(_MOST_BYTES))
+            if reply.length and len(read) < _MOST_BYTES:  # bytes that were promised; `read` says nothing of them
+                raise http.client.IncompleteRead(read, reply.length)
+            return read
 
-    def _content(self, reply: bytes) -> str:
-        """The text in a reply; empty where it is none of this kind, which the form that is asked for then tells."""
-        try:
-            value: Any = json.loads(reply)
-            content = value["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-            return ""
-        return printable(content) if isinstance(content, str) else ""  # what is kept of it must be UTF-8
+    def _shown(self, said: str) -> str:
+        """The beginning, as a message can show it: without the key, should that have come back."""
+        hidden = said.replace(self._key, "[key]") if self._key else said
+        return visible(hidden.strip()[:_SHOWN])
+
+    def _to_check(self, status: int) -> str:
+        if status not in _WANTS_KEY:
+            return "check `url` and `model`"
+        if self._settings.key_variable is None:
+            return "name the environment variable that holds its key: `key_variable`"
+        return f"check the key in {self._settings.key_variable} (`key_variable`)"
 
     def _failed(self, trouble: str, fix: str) -> LlmtuneError:
-        return LlmtuneError(f"the endpoint does not answer: {trouble}", where=self._url, fix=fix)
+        return LlmtuneError(f"the endpoint {trouble}", where=self._url, fix=fix)
+
+
+def content_of(reply: bytes) -> str | None:
+    """What is said in a chat completion, as UTF-8 can hold it; None where the reply is no such thing.
+
+    Nothing may be said, by an empty text, or by none where the completion tells why: it was refused, or cut before the
+    model had done with thinking."""
+    try:
+        choice: Any = json.loads(reply)["choices"][0]
+        message = choice["message"]
+        content = message.get("content")
+        if isinstance(content, list):  # of parts; what is thought or drawn is not said
+            content = "".join(part["text"] for part in content if part["type"] == "text")
+        if content is None:
+            thought = message.get("reasoning_content") or message.get("reasoning")
+            content = message.get("refusal") or ("" if thought or choice.get("finish_reason") in _ENDED else None)
+        return printable(content) if isinstance(content, str) else None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def key_of(settings: GenerateSettings) -> str | None:

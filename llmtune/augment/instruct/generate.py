@@ -38,6 +38,7 @@ _OF_PASSAGE = re.compile(
     r"\b(?:in|to) (?:the|this) (?:given |above )?text\b",
     re.IGNORECASE,
 )
+REPLIES_VERSION = 1  # before, an empty reply was also what was none
 _LOOK = 1.0  # seconds between two looks whether to stop
 
 
@@ -52,6 +53,9 @@ class Replies:
         self._base.execute("PRAGMA journal_mode = WAL")
         self._base.execute("PRAGMA synchronous = NORMAL")
         self._base.execute("CREATE TABLE IF NOT EXISTS replies (request BLOB PRIMARY KEY, reply TEXT) WITHOUT ROWID")
+        if self._base.execute("PRAGMA user_version").fetchone()[0] < REPLIES_VERSION:
+            self._base.execute("DELETE FROM replies WHERE reply = ''")
+            self._base.execute(f"PRAGMA user_version = {REPLIES_VERSION}")
 
     def close(self) -> None:
         self._base.close()
@@ -84,7 +88,7 @@ class Replies:
 
 
 def ask_for_all(corpus: Path, settings: GenerateSettings, replies: Replies, seed: int, monitor: Monitor) -> None:
-    """Send every passage that has no reply yet, some at a time. Raises LlmtuneError when the endpoint is down; Stopped.
+    """Send every passage that has no reply yet, some at a time. Raises LlmtuneError when the endpoint fails; Stopped.
 
     What was answered is kept either way."""
     endpoint = Endpoint(settings)

@@ -38,6 +38,7 @@ class Server:
         self.seconds = 0.0  # that each request takes
         self.of_all = False  # whether `say` is asked for the held-out documents too
         self.bare = False  # whether the text is all that it replies, and no JSON around it
+        self.promised = 0  # bytes of a reply that its head speaks of; 0: it does not say
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -63,6 +64,8 @@ class Server:
                 with suppress(OSError):  # who asked may have gone
                     self.send_response(status)
                     self.send_header("Location", outer.location)
+                    if outer.promised:
+                        self.send_header("Content-Length", str(outer.promised))
                     self.end_headers()
                     self.wfile.write(reply)
 

@@ -1,49 +1,20 @@
-"""Pairs that a model writes, a server of our own in its place: what is kept, and what each kind of trouble costs."""
+"""Pairs that a model writes, a server of our own in its place: what is kept."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from llmtune.augment.instruct import endpoint, gate
-from llmtune.augment.instruct.build import instruct
+from llmtune.augment.instruct import gate
 from llmtune.augment.instruct.outline import sections_of
 from llmtune.augment.instruct.passages import passages_of
-from llmtune.augment.instruct.settings import InstructSettings
 from llmtune.augment.instruct.support import names_and_numbers, support, unsupported
-from llmtune.corpus.store import read_split
 from llmtune.errors import LlmtuneError
 from llmtune.files import files_below, sha256_file
-from tests.augment.corpora import corpus_of, document
+from tests.augment.instruct.conftest import answers, made
 from tests.augment.instruct.server import FACTS, KEY, Server, facts, number_in, pairs_about
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setenv("OUR_KEY", KEY)
-    monkeypatch.setattr(endpoint, "_LONGEST_WAIT", 0.01)
-    one = Server()
-    yield one
-    one.close()
-
-
-def made(folder: Path, server: Server, documents: int = 8, **settings: Any) -> tuple[Path, dict[str, Any]]:
-    if not (folder / "corpus").exists():
-        corpus_of(folder / "corpus", [document(f"{number}.md", facts(number)) for number in range(documents)])
-    generate = {"url": server.url, "model": "m", "key_variable": "OUR_KEY", "parallel": 2} | settings
-    output = folder / "output"
-    changed = InstructSettings.model_validate({"rules": [], "generate": generate})
-    return output, instruct(folder / "corpus", changed, output, folder / "work", 3)
-
-
-def answers(output: Path) -> list[str]:
-    return [one.messages[-1].content for one in read_split(output, "train") if one.origin and one.messages]
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -95,11 +66,9 @@ def test_what_is_no_utf8_costs_nothing_but_itself(tmp_path: Path, server: Server
     assert len(server.asked) == asked
 
 
-@pytest.mark.parametrize("bare", [False, True])
-def test_brackets_without_end_are_rubbish(tmp_path: Path, server: Server, bare: bool) -> None:
-    """As the reply of the model, and of the server."""
-    server.bare, server.of_all = bare, True
-    server.say = lambda passage, _: (200, '[{"a":' * 20_000 if bare else '[{"a":' * 20_000 + "]")
+def test_brackets_without_end_are_rubbish(tmp_path: Path, server: Server) -> None:
+    server.of_all = True
+    server.say = lambda passage, _: (200, '[{"a":' * 20_000 + "]")
     with pytest.raises(LlmtuneError, match=f"[0-9]+ × {gate.RUBBISH}"):
         made(tmp_path, server)
 
@@ -112,13 +81,6 @@ def test_pairs_that_are_there_already_are_told_before_anything_is_sent(tmp_path:
     with pytest.raises(LlmtuneError, match="holds pairs made from its documents already"):
         made(tmp_path / "second", server, model="other")
     assert server.asked == []
-
-
-def test_what_fails_for_a_while_is_asked_again(tmp_path: Path, server: Server) -> None:
-    server.say = lambda passage, time: (503 if time < 3 else 200, pairs_about(passage))
-    output, _ = made(tmp_path, server, retries=2)
-    assert len(answers(output)) == 8
-    assert len(server.asked) == 24
 
 
 def test_a_job_that_was_ended_asks_nothing_twice_and_ends_in_the_same_bytes(tmp_path: Path, server: Server) -> None:
@@ -142,51 +104,6 @@ def test_a_job_that_was_ended_asks_nothing_twice_and_ends_in_the_same_bytes(tmp_
     assert not set(first) & set(server.asked)
     assert len(server.asked) == 5
     assert hashes(output) == hashes(whole)
-
-
-def test_an_endpoint_that_is_down_is_one_clear_message(tmp_path: Path, server: Server) -> None:
-    server.close()
-    with pytest.raises(LlmtuneError, match=r"does not answer: .*refused.*3 tries") as told:
-        made(tmp_path, server, retries=2)
-    assert server.url in str(told.value)
-
-
-def test_one_that_hangs_is_given_up(tmp_path: Path, server: Server) -> None:
-    ended = threading.Event()
-    server.say = lambda passage, _: (200, str(ended.wait(5)))
-    with pytest.raises(LlmtuneError, match="timed out"):
-        made(tmp_path, server, retries=1, timeout=0.05)
-    ended.set()
-
-
-def test_one_that_refuses_all_is_told(tmp_path: Path, server: Server) -> None:
-    server.of_all = True
-    server.say = lambda passage, _: (422, "")
-    for _ in range(2):
-        with pytest.raises(LlmtuneError, match="refuses every passage"):
-            made(tmp_path, server)
-    assert len(server.asked) == 2 * len(set(server.asked))  # none is remembered as refused
-
-
-def test_the_key_goes_nowhere_else(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not by a redirection, and not into a message about it."""
-    other = Server()
-    server.location = other.url
-    server.say = lambda passage, _: (302, "")
-    with pytest.raises(LlmtuneError, match="302"):
-        made(tmp_path, server)
-    assert not other.paths
-    other.close()
-    monkeypatch.setenv("OUR_KEY", f"{KEY}\nX: y")
-    with pytest.raises(LlmtuneError, match="holds no key") as told:
-        made(tmp_path, server)
-    assert KEY not in str(told.value)
-
-
-def test_a_key_that_is_not_there_is_told_before_anything_is_sent(tmp_path: Path, server: Server) -> None:
-    with pytest.raises(LlmtuneError, match="OTHER_KEY is not set"):
-        made(tmp_path, server, key_variable="OTHER_KEY")
-    assert server.asked == []
 
 
 PASSAGE = "`work_mem` sets the memory of a sort. The default is 4 MB. In PostgreSQL it can be changed with SET."
