@@ -44,7 +44,10 @@ def plan_nodes(nodes: list[Node], seed: int, store: Store, machine: Machine) -> 
             text = "`launch:` is ignored: the ranks of the `accelerate launch` that started this run train it"
             estimate = replace(estimate, notes=(*estimate.notes, text))
         planned[node.id] = PlannedNode(node, stage, identity, key, estimate, artifact)
-        forecasts[node.id] = _known(estimate.makes, artifact, store) if artifact else estimate.makes
+        makes = estimate.makes
+        if stage.keeps_tokenizer:
+            makes = replace(makes, tokenizer=forecasts[node.inputs["checkpoint"]].tokenizer)
+        forecasts[node.id] = _known(makes, artifact, store) if artifact else makes
     return list(planned.values())
 
 
@@ -106,11 +109,11 @@ def remaining_seconds(nodes: list[PlannedNode]) -> float:
 def _known(forecast: Forecast, artifact: Artifact, store: Store) -> Forecast:
     """A forecast corrected by the artifact that exists. The bytes of a model that lies elsewhere stay as foretold from
     its files: its folder may hold anything else too, the runs themselves among it."""
-    shape = forecast.shape
+    shape, tokenizer = forecast.shape, forecast.tokenizer
     if artifact.kind == "checkpoint":
         from llmtune.models.shape import read_shape
 
-        shape = read_shape(artifact.folder)
+        shape, tokenizer = read_shape(artifact.folder), artifact.folder
     tokens = forecast.tokens
     if artifact.kind == "corpus" and "splits" in artifact.metrics:
         from llmtune.corpus.estimate import tokens_of
@@ -118,4 +121,4 @@ def _known(forecast: Forecast, artifact: Artifact, store: Store) -> Forecast:
         splits = artifact.metrics["splits"]
         tokens = {name: tokens_of(split.get("characters_read", split["characters"])) for name, split in splits.items()}
     size = folder_bytes(artifact.folder) if store.holds(artifact) else forecast.bytes
-    return replace(forecast, bytes=size, shape=shape, tokens=tokens, artifact=artifact)
+    return replace(forecast, bytes=size, shape=shape, tokens=tokens, artifact=artifact, tokenizer=tokenizer)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from llmtune.artifacts import Artifact
+from llmtune.machine import Machine
 from llmtune.models.reference import ModelReference
-from llmtune.stages.stage import Forecast, Need
+from llmtune.stages.stage import Forecast, Need, Plan
 from llmtune.stages.train import TrainStage
 
 if TYPE_CHECKING:
@@ -48,6 +50,19 @@ class DistillStage(TrainStage):
         if self.teacher is None:
             return self.needs
         return (*TrainStage.needs, Need("teacher", "checkpoint", not_made_by=("quantize",), setting="teacher"))
+
+    def plan(self, inputs: Mapping[str, Forecast], machine: Machine) -> Plan:
+        """As of a training; and where the tokenizers of both are at hand, whether they are one."""
+        from llmtune.models.vocabulary import conflict
+
+        plan = super().plan(inputs, machine)
+        teacher, student = inputs["teacher"].tokenizer, inputs["checkpoint"].tokenizer
+        if teacher is None or student is None or teacher == student:
+            return plan
+        if not (difference := conflict(teacher, student)):
+            return plan
+        problem = f"the teacher has another vocabulary: {difference}; take a teacher with the same tokenizer"
+        return replace(plan, problems=(*plan.problems, problem))
 
     def teacher_shape(self, inputs: Mapping[str, Forecast]) -> ModelShape | None:
         return inputs["teacher"].shape

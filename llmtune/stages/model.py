@@ -61,7 +61,7 @@ class ModelStage(Stage):
                     "follows is made anew (model.revision keeps to a commit)"
                 )
         return Plan(
-            makes=Forecast(kind=self.makes, bytes=shape.bytes, shape=shape),
+            makes=Forecast(kind=self.makes, bytes=shape.bytes, shape=shape, tokenizer=self.model.path),
             memory=memory,
             disk=disk,
             notes=tuple(notes),

@@ -28,6 +28,7 @@ class MoeStage(Stage):
 
     kind: ClassVar[str] = "moe"
     makes: ClassVar[str] = "checkpoint"
+    keeps_tokenizer: ClassVar[bool] = True
     needs: ClassVar[tuple[Need, ...]] = (_CHECKPOINT, _CORPUS)
     version: ClassVar[int] = 2  # down projections make up for what is missing
 

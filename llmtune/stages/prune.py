@@ -30,6 +30,7 @@ class PruneStage(Stage):
 
     kind: ClassVar[str] = "prune"
     makes: ClassVar[str] = "checkpoint"
+    keeps_tokenizer: ClassVar[bool] = True
     needs: ClassVar[tuple[Need, ...]] = (
         Need("checkpoint", "checkpoint", not_made_by=("quantize",)),
         Need("corpus", "corpus"),

@@ -26,6 +26,7 @@ class QuantizeStage(Stage):
 
     kind: ClassVar[str] = "quantize"
     makes: ClassVar[str] = "checkpoint"
+    keeps_tokenizer: ClassVar[bool] = True
     version: ClassVar[int] = 3  # GPTQ's step on the CPU sums in another order
     needs: ClassVar[tuple[Need, ...]] = (_CHECKPOINT, _CORPUS)
 

@@ -56,6 +56,7 @@ class Forecast:
     artifact: the thing itself once it exists
     adapter: settings of the adapter that a checkpoint will hold beside its weights; None where there is none
     format: of a bundle (hf, adapter, gguf); None for everything else
+    tokenizer: a folder with the tokenizer that a checkpoint has or will have, where one is at hand
     """
 
     kind: str
@@ -65,6 +66,7 @@ class Forecast:
     artifact: Artifact | None = None
     adapter: dict[str, Any] | None = None
     format: str | None = None
+    tokenizer: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class Stage(Settings):
     needs: ClassVar[tuple[Need, ...]] = ()
     # Raise when the same settings and inputs come to mean another result: old artifacts are then made again.
     version: ClassVar[int] = 1
+    # Whether what it makes of its input `checkpoint` has the same tokens, by the same numbers.
+    keeps_tokenizer: ClassVar[bool] = False
     # Whether the recipe's seed has a part in the result.
     seeded: ClassVar[bool] = True
     # Fields that do not change what is made, so a change of them does not make it again.

@@ -23,6 +23,7 @@ class TrainStage(TrainSettings, LaunchedStage):
 
     kind: ClassVar[str] = "train"
     makes: ClassVar[str] = "checkpoint"
+    keeps_tokenizer: ClassVar[bool] = True
     version: ClassVar[int] = 2
     needs: ClassVar[tuple[Need, ...]] = (
         Need("checkpoint", "checkpoint", not_made_by=("quantize",)),
