@@ -41,7 +41,7 @@ from llmtune.corpus.settings import Source
 from llmtune.corpus.store import read_split
 from llmtune.evaluate.scores import evaluate_model
 from llmtune.evaluate.settings import EvaluateSettings
-from llmtune.files import read_json
+from llmtune.files import empty_folder, read_json
 
 PAGES = Path("/usr/share/doc/postgresql-doc-15/html")
 GUIDE = Path("/usr/share/doc/installation-guide-amd64")
@@ -131,7 +131,7 @@ def _make_noise(corpus: Path, place: Path, share: float) -> None:
         "languages": _translated(),
     }
     for left, (kind, made) in zip(range(len(kinds), 0, -1), kinds.items(), strict=True):
-        (place / kind).mkdir(parents=True, exist_ok=True)
+        empty_folder(place / kind)
         size = 0
         for number, text in enumerate(dict.fromkeys(made)):
             (place / kind / f"{number:04d}.txt").write_text(text, encoding="utf-8")

@@ -18,6 +18,7 @@ from llmtune.errors import BadArtifact
 from llmtune.files import read_json
 
 STORE = ".artifacts"  # the folder of all artifacts of a folder's runs
+RUN_LOCK = "lock"  # the file that each run's folder has from its beginning on
 DESCRIPTION = "artifact.json"
 # A stage whose artifact stays where it lies (a base model in the hub's cache) leaves its place in this file.
 LOCATION = "location.json"

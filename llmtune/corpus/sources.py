@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from llmtune.artifacts import STORE
+from llmtune.artifacts import RUN_LOCK, STORE
 from llmtune.corpus.archives import is_container
 from llmtune.corpus.drops import LINK
 from llmtune.corpus.globs import matches, matches_whole
 from llmtune.corpus.places import Distant, listed, shown, split_url
-from llmtune.corpus.readers import format_of
+from llmtune.corpus.readers import format_of, named_format
 from llmtune.corpus.readers.reader import UNREADABLE
 from llmtune.corpus.settings import Source
 from llmtune.corpus.text import visible
@@ -26,6 +26,7 @@ from llmtune.files import sha256_file
 from llmtune.models.cache import digests
 
 _MAGIC = re.compile(r"[*?\[]")
+_NO_FILE = (UNREADABLE, "a device, a socket or a pipe")
 
 
 @dataclass(frozen=True)
@@ -181,16 +182,17 @@ def _found(top: Path) -> Iterator[tuple[Path, str, tuple[str, str] | None]]:
     """(path, name in the source, problem) of every file below `top` (or the file itself), and of the folders that
     cannot be looked into."""
     if not top.is_dir():
-        yield top, top.name, None
+        yield top, top.name, None if top.is_file() else _NO_FILE
         return
     closed: list[OSError] = []
     for root, folders, names in os.walk(top, onerror=closed.append):
-        if STORE in folders and Path(root) != top:  # of runs, which are none of the documents: their number grows
-            folders.clear()
-            continue
-        for name in [*(folder for folder in folders if Path(root, folder).is_symlink()), *names]:
+        if STORE in folders:  # the others are runs, which are no documents: what stands in them grows
+            folders[:] = [folder for folder in folders if not os.path.isfile(os.path.join(root, folder, RUN_LOCK))]
+        for name in [*(folder for folder in folders if os.path.islink(os.path.join(root, folder))), *names]:
             path = Path(root, name)
-            yield path, path.relative_to(top).as_posix(), _problem_of(path, top)
+            problem = _problem_of(path, top)
+            if problem != _NO_FILE or named_format(name):  # sockets come and go, and nobody would read them
+                yield path, path.relative_to(top).as_posix(), problem
     for error in closed:
         path = Path(error.filename)
         if path == top:
@@ -212,7 +214,7 @@ def _problem_of(path: Path, top: Path) -> tuple[str, str] | None:
     except OSError as error:  # in a folder that may be listed, but not entered
         return UNREADABLE, error.strerror or type(error).__name__
     if not stat.S_ISLNK(mode):
-        return None if stat.S_ISREG(mode) else (UNREADABLE, "a device, a socket or a pipe")
+        return None if stat.S_ISREG(mode) else _NO_FILE
     try:
         if not path.exists():
             return UNREADABLE, "the link leads nowhere"
@@ -230,7 +232,7 @@ def _file(path: Path, name: str, source: Source, problem: tuple[str, str] | None
     except OSError as error:
         size, problem = 0, (UNREADABLE, error.strerror or type(error).__name__)
     container = is_container(path.name) and problem is None
-    format = None if container else format_for(path, source, alone=alone)
+    format = None if container or problem is not None else format_for(path, source, alone=alone)
     return FileOf(path, visible(name), format, size, problem, container)
 
 

@@ -77,8 +77,7 @@ def read_written(path: Path, overrides: Sequence[str] = ()) -> Written:
     """What is written at `path` (a file, or a folder that holds recipe.yaml), not yet looked into. Raises RecipeError
     when it cannot be read, LlmtuneError where a name on the way to it is not UTF-8."""
     file = recipe_file(path)
-    for place in (file, Path.cwd()):
-        check_name(place)
+    check_name(file)
     try:
         return Written(file, file.read_bytes(), tuple(overrides))
     except OSError as error:

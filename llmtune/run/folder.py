@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from llmtune.artifacts import Artifact
+from llmtune.artifacts import RUN_LOCK, Artifact
 from llmtune.errors import Disturbed
 from llmtune.files import read_json, write_json
 from llmtune.recipe.graph import EVALUATION
@@ -52,7 +52,7 @@ class RunFolder:
         self.environment = folder / "environment.json"
         self.events = folder / "events.jsonl"
         self.report = folder / "report.html"
-        self.lock = folder / "lock"
+        self.lock = folder / RUN_LOCK
 
     def stage_folder(self, number: int, stage_id: str) -> Path:
         """The folder of a stage's record and log; the number is the stage's place in the run."""

@@ -11,7 +11,7 @@ from typing import Any
 from llmtune.artifacts import Artifact
 from llmtune.errors import CannotRunHere, Disturbed, GateFailed, LlmtuneError, Stopped
 from llmtune.evaluate.gates import check, parse_gate
-from llmtune.files import write_json, write_text
+from llmtune.files import check_name, write_json, write_text
 from llmtune.machine import Machine, this_machine
 from llmtune.recipe import Recipe, dump_resolved, graph
 from llmtune.run.display import Display
@@ -42,6 +42,7 @@ class Run:
         """folder: of this run, elsewhere than below `runs` by the recipe's name."""
         self.recipe = recipe
         self.files = RunFolder(folder or runs / recipe.name)
+        check_name(self.files.folder)
         self.store = store_of(self.files.folder)
         self.display = display
         self.machine = machine or this_machine()

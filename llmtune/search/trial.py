@@ -101,14 +101,19 @@ def run_trial(run: Run, node: str, figure: str, watch: LossWatch, first: Mapping
             with run.locked():
                 records = run.go(Selection(exactly=frozenset(one.node.id for one in planned)))
             value, metrics = _figure(records[node], figure, first), records[node].metrics
-            if value is None or not math.isfinite(value):
-                reason = f"{figure} of '{node}' is {value}"
-            elif not same_text(figure, metrics, first):
-                reason = f"its {figure} is of another text than that of the first complete trial: they do not compare"
+            if not same_text(figure, metrics, first):
+                raise _OtherText(
+                    f"search: {figure} of this trial was measured on another text than that of the first complete one: "
+                    "they do not compare",
+                    fix="search over what leaves that text as it is (fields of the corpus change it, and so does the "
+                    "size of the base model, where `evaluate.minutes` are few), or by a figure that does not depend on "
+                    "it; what was trained is kept",
+                )
+            reason = None if value is not None and math.isfinite(value) else f"{figure} of '{node}' is {value}"
     except Stopped:
         if not watch.pruned:
             raise
-    except (Disturbed, BadArtifact, MissingExtra, _NoSuchFigure):
+    except (Disturbed, BadArtifact, MissingExtra, _NoSuchFigure, _OtherText):
         raise
     except LlmtuneError as error:
         reason = str(error)
@@ -124,6 +129,10 @@ def run_trial(run: Run, node: str, figure: str, watch: LossWatch, first: Mapping
         stopped=run.switch.presses > pressed,
         measured=what_compares(figure, metrics),
     )
+
+
+class _OtherText(RecipeError):
+    """The search changes what its trials are measured on."""
 
 
 class _NoSuchFigure(RecipeError):

@@ -172,8 +172,8 @@ def test_a_tokenizer_that_cuts_otherwise_is_no_result(
 @pytest.mark.parametrize("lowest", [torch.finfo(torch.float32).min, torch.finfo(torch.float16).min, -1e4])
 def test_logits_that_are_never_written_are_no_measure(lowest: float) -> None:
     """Those of image tokens, in some models the lowest number there is; the others differ all the same."""
-    before = torch.tensor([[1.0, 2.0, 1.5, lowest, -torch.inf]])
-    after = torch.tensor([[2.0, 1.0, 1.5, lowest, -torch.inf]])
+    masked = [lowest, -torch.inf] + 9 * [float(torch.finfo(torch.float32).min)]
+    before, after = torch.tensor([[1.0, 2.0, 1.5, *masked]]), torch.tensor([[2.0, 1.0, 1.5, *masked]])
     check_logits(before, before.clone(), "toy", Path("toy"))
     with pytest.raises(CannotRunHere, match="gives other logits"):
         check_logits(before, after, "toy", Path("toy"))
@@ -183,6 +183,11 @@ def test_a_model_that_gives_no_number(tmp_path: Path) -> None:
     nothing = torch.full((2, 5), torch.nan)
     with pytest.raises(CannotRunHere, match="no finite logit"):
         check_logits(nothing, nothing, "toy", tmp_path)
+
+
+def test_logits_that_are_mostly_nothing_bear_a_rounding(tmp_path: Path) -> None:
+    before = torch.tensor([[0.0, 0.0, 0.0, 1.0]])
+    check_logits(before, before + 1e-6, "toy", tmp_path)
 
 
 def test_a_row_of_special_tokens_alone_where_there_are_no_others() -> None:

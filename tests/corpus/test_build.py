@@ -363,9 +363,10 @@ def test_links_and_closed_folders_are_counted(build: Build, folder: Path, monkey
 def test_what_is_no_file_or_cannot_be_reached_is_counted(
     build: Build, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe; and a file in a folder that may be listed, but not entered."""
-    os.mkfifo(folder / "pipe.txt")
-    (folder / "listed").mkdir()
+    """A pipe; and what is in a folder that may be listed, but not entered. What nobody would read is passed over."""
+    for name in ("pipe.txt", "agent.sock", "pipe"):
+        os.mkfifo(folder / name)
+    (folder / "listed" / "inner").mkdir(parents=True)
     (folder / "listed" / "page.txt").write_text("A page.")
     lstat, stat = Path.lstat, Path.stat
 
@@ -392,11 +393,20 @@ def test_what_is_no_file_or_cannot_be_reached_is_counted(
 
 def test_runs_inside_a_source_are_none_of_its_documents(build: Build, folder: Path) -> None:
     before = build([{"path": folder}])
-    for place in ("runs/.artifacts/ab", "runs/mine/01-corpus"):
-        (folder / place).mkdir(parents=True)
-        (folder / place / "log.txt").write_text(random_text(80, random.Random(len(place))))
-    assert build([{"path": folder}]).metrics == before.metrics
+    for top in ("runs", "."):  # `--runs .`, too
+        for place in (".artifacts/ab", "mine/01-corpus", "plain"):
+            (folder / top / place).mkdir(parents=True)
+            (folder / top / place / "log.txt").write_text(random_text(80, random.Random(f"{top}{place}")))
+        (folder / top / "mine" / "lock").touch()
+    names = {document.id for document in build([{"path": folder}]).documents}
+    assert names == {document.id for document in before.documents} | {"texts/plain/log.txt", "texts/runs/plain/log.txt"}
     assert build([{"path": folder / "runs" / "mine"}]).metrics["documents"] == 1  # as who points there wishes
+
+
+def test_a_source_that_is_no_file(build: Build, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(LlmtuneError, match="a device, a socket or a pipe"):
+        build([{"path": tmp_path / "pipe.txt"}], on_error="fail")
 
 
 def test_names_cannot_write_to_a_terminal(build: Build, folder: Path) -> None:

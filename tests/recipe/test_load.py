@@ -11,6 +11,8 @@ import pytest
 
 from llmtune.errors import LlmtuneError, RecipeError
 from llmtune.recipe import Recipe, load_recipe
+from llmtune.run.display import Display
+from llmtune.run.runner import Run
 from tests.recipe.conftest import GOOD
 
 Load = Callable[..., Recipe]
@@ -215,15 +217,15 @@ def test_a_folder_without_a_recipe(tmp_path: Path) -> None:
         load_recipe(tmp_path)
 
 
-def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the recipe's, and for the one that runs would stand in."""
+def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    """The recipe's, and the one that a run would stand in."""
     odd, usual = Path(os.fsdecode(os.fsencode(tmp_path) + b"/mod\xe8le")), tmp_path / "modèle"
     for folder in (odd, usual):
         folder.mkdir()
         (folder / "recipe.yaml").write_text(GOOD)
-    load_recipe(usual)
+    recipe = load_recipe(usual)
     with pytest.raises(LlmtuneError, match=r"mod\\udce8le.*not UTF-8"):
         load_recipe(odd)
-    monkeypatch.chdir(odd)
-    with pytest.raises(LlmtuneError, match="not UTF-8"):
-        load_recipe(usual)
+    Run(recipe, usual, Display())
+    with pytest.raises(LlmtuneError, match=r"mod\\udce8le.*not UTF-8"):
+        Run(recipe, odd, Display())

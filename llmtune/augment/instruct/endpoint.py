@@ -15,7 +15,7 @@ from llmtune.corpus.text import printable, visible
 from llmtune.errors import LlmtuneError
 
 _LONGEST_WAIT = 60.0  # seconds between two tries
-_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}  # statuses that may pass
+_AGAIN = {408, 409, 425, 429, *range(500, 600)} - {501, 505}  # statuses that may pass
 _REFUSES_ONE = {400, 413, 422}  # those that may be about this one passage
 _WANTS_KEY = {401, 403}
 _MOST_BYTES = 4 << 20  # of a reply
@@ -42,7 +42,7 @@ class Endpoint:
         self._url = settings.url.rstrip("/") + "/chat/completions"
 
     def ask(self, system: str, user: str, seed: int) -> str | None:
-        """What the model says; None where the endpoint refuses this request.
+        """What the model says; None where the endpoint refuses this request, or ends it without a word.
 
         Raises LlmtuneError when after all retries it cannot be reached or gives no chat completion, or refuses every
         request."""
@@ -57,13 +57,15 @@ class Endpoint:
             wait = min(2.0**number, _LONGEST_WAIT)
             try:
                 reply = self._send(json.dumps(body).encode())
-                said = content_of(reply)
+                said = content_of(reply) if len(reply) < _MOST_BYTES else None
                 if said is not None:
                     return said
+                trouble = ""  # only this one passage, as far as is known
+            except NoCompletion:
                 trouble = f"gives no chat completion: {self._shown(reply.decode(errors='replace')) or 'nothing'}"
                 fix = f"see that `url` leads to the model and not to a page or a proxy before it, and {_GOES_ON}"
             except urllib.error.HTTPError as error:
-                trouble = f"answers {error.code}: {self._shown(error.reason)}"
+                trouble = f"answers {error.code}: {self._shown(error.reason)}".removesuffix(": ")
                 if error.code in _REFUSES_ONE:
                     return None
                 if error.code not in _AGAIN:
@@ -74,10 +76,13 @@ class Endpoint:
                 trouble = f"breaks its reply off after {len(error.partial):,} bytes"
                 fix = f"see what ails it or a proxy before it, and {_GOES_ON}"
             except (OSError, http.client.HTTPException) as error:
-                trouble = f"does not answer: {getattr(error, 'reason', error) or type(error).__name__}"
+                reason = self._shown(str(getattr(error, "reason", error)))
+                trouble = f"does not answer: {reason or type(error).__name__}"
                 fix = f"see that it runs and answers within `timeout`, and {_GOES_ON}"
             if number == self._settings.retries or self._stopped.wait(wait):
                 break
+        if not trouble:
+            return None
         raise self._failed(f"{trouble} (after {number + 1} {'tries' if number else 'try'})", fix)
 
     def stop(self) -> None:
@@ -109,14 +114,19 @@ class Endpoint:
         return LlmtuneError(f"the endpoint {trouble}", where=self._url, fix=fix)
 
 
+class NoCompletion(ValueError):
+    """What an endpoint gave is no chat completion."""
+
+
 def content_of(reply: bytes) -> str | None:
-    """What is said in a chat completion, as UTF-8 can hold it; None where the reply is no such thing.
+    """What is said in a chat completion, as UTF-8 can hold it; None where it holds no word and does not tell why.
+    Raises NoCompletion.
 
     Nothing may be said, by an empty text, or by none where the completion tells why: it was refused, or cut before the
     model had done with thinking."""
     try:
         choice: Any = json.loads(reply)["choices"][0]
-        message = choice["message"]
+        message = choice.get("message") or {}
         content = message.get("content")
         if isinstance(content, list):  # of parts; what is thought or drawn is not said
             content = "".join(part["text"] for part in content if part["type"] == "text")
@@ -124,8 +134,8 @@ def content_of(reply: bytes) -> str | None:
             thought = message.get("reasoning_content") or message.get("reasoning")
             content = message.get("refusal") or ("" if thought or choice.get("finish_reason") in _ENDED else None)
         return printable(content) if isinstance(content, str) else None
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise NoCompletion from error
 
 
 def key_of(settings: GenerateSettings) -> str | None:

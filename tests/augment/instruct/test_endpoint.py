@@ -34,8 +34,6 @@ NONE_AT_ALL = {  # replies with status 200 that are no chat completion, and how 
     "list": ("[1, 2]", "[1, 2]"),
     "brackets": ("[" * 20_000, ": " + "[" * 100 + " (after"),
     "no-choice": ('{"choices": []}', '{"choices": []}'),
-    "null": ('{"choices": [{"message": {"role": "assistant", "content": null}}]}', '"content": null}}]}'),
-    "absent": ('{"choices": [{"message": {}, "finish_reason": "stop"}]}', '{"message": {}, '),
     "parts": ('{"choices": [{"message": {"content": [1]}}]}', '{"content": [1]}'),
     "key": (f'{{"error": "of key {KEY}"}}', '{"error": "of key [key]"}'),
     "empty": ("", ": nothing (after"),
@@ -99,6 +97,26 @@ def test_what_a_completion_says(tmp_path: Path, server: Server) -> None:
     assert len(server.asked) == asked
 
 
+def test_a_completion_without_a_word_costs_its_passage_alone(tmp_path: Path, server: Server) -> None:
+    """Nothing says why; asked again it comes back, as the request is the same."""
+    nothing: list[dict[str, Any]] = [
+        {"message": {"role": "assistant", "content": None}}, {"message": {}, "finish_reason": "stop"},
+        {"finish_reason": "tool_calls"},
+    ]  # fmt: skip
+    server.bare = server.of_all = True
+
+    def say(passage: str, _: int) -> tuple[int, str]:
+        about = "# Engine" in passage
+        whole = {"message": {"content": pairs_about(passage) if about else "[]"}}
+        return 200, json.dumps({"choices": [[*nothing, whole][min(number_in(passage), 3) if about else 3]]})
+
+    server.say = say
+    output, metrics = made(tmp_path, server, documents=5, retries=1)
+    assert len(answers(output)) == 2
+    assert metrics["pairs_dropped"] == {gate.REFUSED: 3}
+    assert sum("# Engine" in passage for passage in server.asked) == 2 * 3 + 2
+
+
 def test_empty_replies_of_a_time_that_kept_what_was_none_are_asked_for_again(tmp_path: Path, server: Server) -> None:
     server.say = lambda passage, _: (200, pairs_about(passage) if number_in(passage) > 1 else "")
     output, _ = made(tmp_path, server, documents=4)
@@ -123,6 +141,7 @@ def test_empty_replies_of_a_time_that_kept_what_was_none_are_asked_for_again(tmp
         (403, {"key_variable": None}, "the endpoint answers 403: Forbidden", "holds its key: `key_variable`"),
         (404, {}, "the endpoint answers 404: Not Found", "check `url` and `model`"),
         (500, {"retries": 0}, "the endpoint answers 500: Internal Server Error (after 1 try)", "the same command"),
+        (529, {"retries": 1}, "the endpoint answers 529 (after 2 tries)", "the same command"),
         (429, {"retries": 1}, "the endpoint answers 429: Too Many Requests (after 2 tries)", "the same command"),
     ],
 )
