@@ -113,7 +113,7 @@ def test_a_completion_without_a_word_costs_its_passage_alone(tmp_path: Path, ser
     server.say = say
     output, metrics = made(tmp_path, server, documents=5, retries=1)
     assert len(answers(output)) == 2
-    assert metrics["pairs_dropped"] == {gate.REFUSED: 3}
+    assert metrics["pairs_dropped"][gate.REFUSED] == 3
     assert sum("# Engine" in passage for passage in server.asked) == 2 * 3 + 2
 
 
