@@ -16,7 +16,8 @@ quickstart: $(VENV)/.quickstart
 	@echo; echo "Talk to it:  $(RUN) chat runs/quickstart"; echo "Read on:     runs/quickstart/report.html"
 
 test: check
-	$(TESTS) -m "slow or real"
+	$(TESTS) -m "slow and not real"
+	OMP_NUM_THREADS=2 $(BIN)/pytest -m real
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

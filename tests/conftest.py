@@ -9,17 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests first. Two processes begin with a half of the tests each, so every other file's stand at the
-    beginning of the second half; those of one file, and what they share, stay together."""
-    longest = [item for item in items if item.get_closest_marker("longest")]
-    files = list(dict.fromkeys(item.path for item in longest))
-    first = [item for item in longest if files.index(item.path) % 2 == 0]
-    second = [item for item in longest if files.index(item.path) % 2]
-    others = [item for item in items if item not in longest]
-    half = max(0, len(items) // 2 - len(first))
-    items[:] = first + others[:half] + second + others[half:]
+    """The longest tests first."""
+    items.sort(key=lambda item: item.get_closest_marker("longest") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

