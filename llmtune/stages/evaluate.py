@@ -135,7 +135,8 @@ class EvaluateStage(Stage):
             )
             scores = evaluation.run()
             if scores.get("knowledge_questions"):
-                write_json(context.output / "knowledge.json", evaluation.asked())
-                knowledge_section(*from_records(evaluation.asked())).write(context.output)
+                records = evaluation.asked()
+                write_json(context.output / "knowledge.json", records)
+                knowledge_section(*from_records(records)).write(context.output)
         write_json(context.output / "scores.json", scores)
         return scores
