@@ -13,10 +13,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from llmtune.errors import LlmtuneError
+from llmtune.errors import Disturbed, LlmtuneError
 
 # As the system and SQLite put it.
 _SIGNS_DISK_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+
+_NO_RIGHT = {errno.EACCES, errno.EPERM}
+# Of the machine, whatever the program does.
+_REFUSALS = _NO_RIGHT | {
+    *(errno.EROFS, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ENOTCONN)
+}
 
 
 def sync_folder(folder: Path) -> None:
@@ -122,6 +128,15 @@ def is_disk_full(error: BaseException) -> bool:
     said = str(error)
     short_write = isinstance(error, OSError) and error.errno is None and " requested and " in said
     return short_write or any(sign in said for sign in _SIGNS_DISK_FULL)
+
+
+def refusal(error: BaseException) -> Disturbed | None:
+    """For the user, what the system refuses to do with a file; None where an exception may be a bug."""
+    if not isinstance(error, OSError) or error.errno not in _REFUSALS or error.filename is None:
+        return None
+    fix = "give yourself the right to it and the folders above it" if error.errno in _NO_RIGHT else None
+    where = os.fsdecode(error.filename).encode(errors="backslashreplace").decode()
+    return Disturbed(error.strerror or str(error), where=where, fix=fix)
 
 
 def sha256_file(path: Path) -> str:

@@ -23,8 +23,8 @@ def find_model(name: str, monitor: Monitor, *, trust_remote_code: bool = False) 
     trust_remote_code: fetch Python code that comes with the model too
     Raises LlmtuneError or a subclass saying what was found instead."""
     path = Path(name).expanduser()
-    check_name(path)
     if path.exists():
+        check_name(path)
         return _model_of_run(path) if is_run(path) else model_at(path)
     from llmtune.models.find import resolve
     from llmtune.models.reference import ModelReference

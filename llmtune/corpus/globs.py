@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 import fnmatch
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def split_glob(path: Path, is_there: Callable[[Path], bool] = Path.exists) -> tuple[Path, str | None]:
+    """The part of a path before the first glob, and the glob below it, if any. A name that exists wins."""
+    if is_there(path):
+        return path, None
+    parts = path.parts
+    for index, part in enumerate(parts):
+        if _MAGIC.search(part) and not is_there(Path(*parts[: index + 1])):
+            return Path(*parts[:index]), "/".join(parts[index:])
+    return path, None
 
 
 def matches(name: str, glob: str) -> bool:

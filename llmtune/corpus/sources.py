@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from urllib.parse import unquote
 from llmtune.artifacts import RUN_LOCK, STORE
 from llmtune.corpus.archives import is_container
 from llmtune.corpus.drops import LINK
-from llmtune.corpus.globs import matches, matches_whole
+from llmtune.corpus.globs import matches, matches_whole, split_glob
 from llmtune.corpus.places import Distant, listed, shown, split_url
 from llmtune.corpus.readers import format_of, named_format
 from llmtune.corpus.readers.reader import UNREADABLE
@@ -25,7 +24,6 @@ from llmtune.errors import LlmtuneError
 from llmtune.files import sha256_file
 from llmtune.models.cache import digests
 
-_MAGIC = re.compile(r"[*?\[]")
 _NO_FILE = (UNREADABLE, "a device, a socket or a pipe")
 
 
@@ -92,7 +90,7 @@ def files_of(source: Source) -> list[FileOf]:
 
 def _files(place: Path, source: Source) -> tuple[int, list[FileOf]]:
     """How many files are at a place on this disk, and those that are meant."""
-    top, pattern = _split_glob(place)
+    top, pattern = split_glob(place, _is_there)
     if not _is_there(top):
         raise _missing(top)
     found = list(_found(top))
@@ -156,7 +154,7 @@ def contents_of(source: Source, files: Sequence[FileOf]) -> list[Any]:
         return [version()]
     if isinstance(source.path, str):
         return [_stamp(file) for file in files]
-    with digests(_split_glob(source.path)[0]) as digest:
+    with digests(split_glob(source.path, _is_there)[0]) as digest:
         return [content_of(file, digest) for file in files]
 
 
@@ -223,7 +221,9 @@ def _problem_of(path: Path, top: Path) -> tuple[str, str] | None:
         return UNREADABLE, f"the link: {error.strerror}"
     if outside:
         return LINK, "name what it leads to as a source of its own"
-    return (LINK, "a link to a folder of this source") if path.is_dir() else None
+    if path.is_dir():
+        return LINK, "a link to a folder of this source"
+    return None if path.is_file() else _NO_FILE
 
 
 def _file(path: Path, name: str, source: Source, problem: tuple[str, str] | None, *, alone: bool) -> FileOf:
@@ -243,19 +243,10 @@ def _natural_name(source: Source) -> str:
         top = Path(unquote(shown(split_url(source.path)[0]).partition("://")[2]))
         is_folder = source.path.endswith("/")
     else:
-        top, _ = _split_glob(source.path)
+        top, _ = split_glob(source.path, _is_there)
         is_folder = top.is_dir()
     name = top.stem if top.suffix and not is_folder else top.name
     return visible(name.strip()) or "documents"
-
-
-def _split_glob(path: Path) -> tuple[Path, str | None]:
-    """The part of a path before the first glob character, and the glob below it, if any. A name that exists wins."""
-    if _is_there(path) or not _MAGIC.search(str(path)):
-        return path, None
-    parts = path.parts
-    first = next(index for index, part in enumerate(parts) if _MAGIC.search(part))
-    return Path(*parts[:first]), "/".join(parts[first:])
 
 
 def _is_there(path: Path) -> bool:
@@ -303,7 +294,7 @@ def format_for(path: Path, source: Source, *, alone: bool, inside: bool = False)
 def _has_glob(path: Path | str | None) -> bool:
     if isinstance(path, str):
         return split_url(path)[1] is not None
-    return path is not None and _split_glob(path)[1] is not None
+    return path is not None and split_glob(path, _is_there)[1] is not None
 
 
 def _missing(path: Path) -> LlmtuneError:
@@ -311,7 +302,10 @@ def _missing(path: Path) -> LlmtuneError:
     parent, wanted = path.parent, path.name
     while not parent.exists() and parent != parent.parent:
         parent, wanted = parent.parent, parent.name
-    there = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
+    try:
+        there = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
+    except OSError:  # it may be entered, but not listed
+        return LlmtuneError("source does not exist", where=visible(str(path)), fix="look at the path of this source")
     near = difflib.get_close_matches(wanted, there, n=1, cutoff=0.5)
     if near:
         fix = f"did you mean {parent / near[0]}?"

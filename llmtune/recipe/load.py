@@ -192,12 +192,19 @@ class _Reader:
         if isinstance(space, dict):
             read = {key: self.block(Dimension, item, ("search", "space", key)) for key, item in space.items()}
             written = written | {"space": {key: found or WRONG for key, found in read.items()}}
-        wrong: list[ErrorDetails] = []
-        search = self.block(SearchSettings, written, ("search",), wrong)
-        if search is not None or not isinstance(written, dict):
-            return search
-        names = SearchSettings.model_fields.keys() - {error["loc"][0] for error in wrong if error["loc"]}
-        return SearchSettings.model_construct(**{"space": {}} | {key: written[key] for key in names & written.keys()})
+        errors: list[ErrorDetails] = []
+        search = self.block(SearchSettings, written, ("search",), errors)
+        wrong = {error["loc"][0] for error in errors if error["loc"]}
+        if search is None and isinstance(written, dict):
+            right = (SearchSettings.model_fields.keys() - wrong) & written.keys()
+            search = SearchSettings.model_construct(**{"space": {}} | {key: written[key] for key in right})
+        if wrong - SearchSettings.model_fields.keys():  # a name that does not exist may be a misspelt one of these
+            wrong |= {"minimize", "maximize"}
+        if search is not None:
+            for names, text in search.misfits():
+                if wrong.isdisjoint(names):
+                    self.fault(("search",), f"search: {text}", key=True)
+        return search
 
     def read_other(self, source: Source) -> Recipe | None:
         """The recipe of another source of the same folder."""

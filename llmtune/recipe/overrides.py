@@ -18,8 +18,9 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
     on any command line. Faults go to `source.problems`; a key that no block has is found when the recipe is validated,
     like any other."""
     for text in overrides:
-        place = Place(f"command line '{text}'")
-        problem = _apply(source, text, place)
+        shown = text.encode(errors="backslashreplace").decode()
+        place = Place(f"command line '{shown}'")
+        problem = _apply(source, text, place) if shown == text else "is not UTF-8"
         if problem:
             source.problems.append(Problem(place, problem))
 

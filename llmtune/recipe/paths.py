@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from llmtune.corpus.globs import split_glob
 from llmtune.models.reference import ModelReference
 from llmtune.recipe.recipe import Recipe
-
-_GLOB = re.compile(r"[*?\[]")
 
 
 def missing_paths(recipe: Recipe) -> Iterator[tuple[str, Path]]:
@@ -20,10 +18,11 @@ def missing_paths(recipe: Recipe) -> Iterator[tuple[str, Path]]:
     nothing yet, and what may not be looked at can be there: neither is told."""
     for name, path in _paths(recipe, ""):
         try:
-            there = path.exists()
+            top, pattern = split_glob(path)
+            there = top.exists()
         except OSError:
             continue
-        if not there and not _GLOB.search(str(path)):
+        if not there and pattern is None:
             yield name, path
 
 

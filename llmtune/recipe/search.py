@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Literal, Self
 
@@ -104,17 +105,18 @@ class SearchSettings(Settings):
         None, ge=1, description=f"Trials to finish before one may be pruned; default {PRUNE_AFTER}. Only with a pruner."
     )
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def misfits(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """(settings, what is wrong between them): every one, so that none hides another. Who reads a recipe asks."""
         if (self.minimize is None) == (self.maximize is None):
-            raise ValueError("expected one of minimize: and maximize:, for example minimize: train.valid_loss")
+            what = "expected one of minimize: and maximize:, for example minimize: train.valid_loss"
+            yield ("minimize", "maximize"), what
         if self.sampler == "grid" and self.trials is not None:
-            raise ValueError("a grid tries every combination; trials is for random and tpe")
+            yield ("trials", "sampler"), "a grid tries every combination; trials is for random and tpe"
         if self.sampler == "grid" and any(dimension.log for dimension in self.space.values()):
-            raise ValueError("a grid takes every value of a range, so log has no meaning; write the choices")
+            what = "a grid takes every value of a range, so log has no meaning; write the choices"
+            yield ("sampler", "space"), what
         if self.prune_after is not None and self.pruner is None:
-            raise ValueError("prune_after has no meaning without a pruner")
-        return self
+            yield ("prune_after", "pruner"), "prune_after has no meaning without a pruner"
 
     @property
     def objective(self) -> str:

@@ -51,7 +51,7 @@ def search_problems(
             fault = fault or (None if dimension is WRONG else _form_problem(key, dimension, recipe))
             place = source.place(("search", "space", key), key=True)
             problems += [Problem(place, f"search.space.{key}: {fault}")] if fault else []
-    if right and judged and not problems and recipe.search.pruner and watched_stage(recipe) is None:
+    if right and judged and recipe.search.pruner and watched_stage(recipe) is None:
         text = f"search.pruner: nothing is trained on the way to {recipe.search.objective}, so no loss can be watched"
         problems.append(Problem(source.place(("search", "pruner")), text))
     return problems

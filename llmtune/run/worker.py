@@ -16,7 +16,7 @@ from typing import Any
 
 from llmtune.artifacts import read_artifact
 from llmtune.errors import Disturbed, LlmtuneError, Stopped
-from llmtune.files import empty_folder, write_json
+from llmtune.files import empty_folder, refusal, write_json
 from llmtune.heap import keep_freed_memory
 from llmtune.monitor import Bar, Monitor
 from llmtune.run.events import append_event
@@ -135,6 +135,7 @@ def _lock_out_orphans(lock: FileLock) -> None:
 def _tell_failure(places: Workshop, error: BaseException) -> int:
     """Log the traceback, leave the error for the supervisor, and give the exit status."""
     status = EXIT_FAILED
+    *_, first = causes(error)  # libraries wrap what went wrong in words that hide it
     failure: dict[str, Any]
     if isinstance(error, Stopped):
         status = Stopped.exit_code
@@ -146,10 +147,9 @@ def _tell_failure(places: Workshop, error: BaseException) -> int:
         fix = "make room, then run the same command: what is finished is kept"
         name = getattr(error, "filename", None) or str(places.folder)
         failure = {"type": "Disturbed", "what": "no space left on the disk", "where": str(name), "fix": fix}
-    elif isinstance(error, LlmtuneError):
-        failure = {"type": type(error).__name__, "what": error.what, "where": error.where, "fix": error.fix}
+    elif told := error if isinstance(error, LlmtuneError) else refusal(first):
+        failure = {"type": type(told).__name__, "what": told.what, "where": told.where, "fix": told.fix}
     else:
-        *_, first = causes(error)  # libraries wrap what went wrong in words that hide it
         failure = {"type": "Bug", "what": f"{type(first).__name__}: {_first_line(first)}", "where": None, "fix": None}
     if status == EXIT_FAILED:
         traceback.print_exception(error)

@@ -102,7 +102,7 @@ def run_trial(run: Run, node: str, figure: str, watch: LossWatch, first: Mapping
                 records = run.go(Selection(exactly=frozenset(one.node.id for one in planned)))
             value, metrics = _figure(records[node], figure, first), records[node].metrics
             if not same_text(figure, metrics, first):
-                raise _OtherText(
+                raise CannotCompare(
                     f"search: {figure} of this trial was measured on another text than that of the first complete one: "
                     "they do not compare",
                     fix="search over what leaves that text as it is (fields of the corpus change it, and so does the "
@@ -113,7 +113,7 @@ def run_trial(run: Run, node: str, figure: str, watch: LossWatch, first: Mapping
     except Stopped:
         if not watch.pruned:
             raise
-    except (Disturbed, BadArtifact, MissingExtra, _NoSuchFigure, _OtherText):
+    except (Disturbed, BadArtifact, MissingExtra, CannotCompare):
         raise
     except LlmtuneError as error:
         reason = str(error)
@@ -131,18 +131,14 @@ def run_trial(run: Run, node: str, figure: str, watch: LossWatch, first: Mapping
     )
 
 
-class _OtherText(RecipeError):
-    """The search changes what its trials are measured on."""
-
-
-class _NoSuchFigure(RecipeError):
-    """The recipe asks for a figure that the stage does not measure."""
+class CannotCompare(RecipeError):
+    """The recipe asks for a figure that the stage does not measure, or changes what its trials are measured on."""
 
 
 def _figure(record: StageRecord, figure: str, first: Mapping[str, Any]) -> float | None:
     known = [name for name, value in record.metrics.items() if isinstance(value, int | float) or value is None]
     if figure not in known or isinstance(record.metrics[figure], bool):
-        raise _NoSuchFigure(
+        raise CannotCompare(
             f"search: '{record.id}' measures no number '{figure}'{nearest(figure, known)}",
             fix="name another figure and run again: what was trained is kept",
         )

@@ -103,6 +103,13 @@ def test_an_error_of_ours_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "Traceback" not in told
 
 
+def test_what_the_system_refuses_is_no_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(monkeypatch, PermissionError(13, "Permission denied", "/closed/caf\udce9")) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: /closed/caf\\udce9: Permission denied\n  → give yourself the right to it")
+    assert run_main(monkeypatch, FileNotFoundError(2, "No such file or directory", "ours")) == 70
+
+
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_main(monkeypatch, ZeroDivisionError("x"), "--debug") == 70
     told = capsys.readouterr().err

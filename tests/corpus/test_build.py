@@ -366,6 +366,8 @@ def test_what_is_no_file_or_cannot_be_reached_is_counted(
     """A pipe; and what is in a folder that may be listed, but not entered. What nobody would read is passed over."""
     for name in ("pipe.txt", "agent.sock", "pipe"):
         os.mkfifo(folder / name)
+    for name in ("link.txt", "link"):
+        (folder / name).symlink_to("pipe")
     (folder / "listed" / "inner").mkdir(parents=True)
     (folder / "listed" / "page.txt").write_text("A page.")
     lstat, stat = Path.lstat, Path.stat
@@ -381,14 +383,15 @@ def test_what_is_no_file_or_cannot_be_reached_is_counted(
     monkeypatch.setattr(Path, "lstat", refusing(lstat))
     monkeypatch.setattr(Path, "stat", refusing(stat))
     built = build([{"path": folder}])
-    assert built.metrics["dropped"] == {"unreadable file": 2}
+    assert built.metrics["dropped"] == {"unreadable file": 3}
     dropped = json.loads((built.folder / "card.json").read_text())["dropped_named"]["unreadable file"]
     assert [(one["id"], one["detail"]) for one in dropped] == [
+        ("texts/link.txt", "a device, a socket or a pipe"),
         ("texts/listed/page.txt", "Permission denied"),
         ("texts/pipe.txt", "a device, a socket or a pipe"),
     ]
     with pytest.raises(LlmtuneError, match=r"page\.txt.*Permission denied"):
-        build([{"path": folder, "exclude": ["pipe.txt"]}], on_error="fail")
+        build([{"path": folder, "exclude": ["pipe.txt", "link.txt"]}], on_error="fail")
 
 
 def test_runs_inside_a_source_are_none_of_its_documents(build: Build, folder: Path) -> None:
@@ -401,6 +404,28 @@ def test_runs_inside_a_source_are_none_of_its_documents(build: Build, folder: Pa
     names = {document.id for document in build([{"path": folder}]).documents}
     assert names == {document.id for document in before.documents} | {"texts/plain/log.txt", "texts/runs/plain/log.txt"}
     assert build([{"path": folder / "runs" / "mine"}]).metrics["documents"] == 1  # as who points there wishes
+
+
+def test_a_glob_below_folders_with_brackets_in_their_names(build: Build, tmp_path: Path) -> None:
+    inner = tmp_path / "work [1]" / "docs*"
+    inner.mkdir(parents=True)
+    (inner / "a.txt").write_text(random_text(60, random.Random(16)))
+    (inner / "a.md").write_text(random_text(60, random.Random(17)))
+    assert [document.id for document in build([{"path": inner / "*.txt"}]).documents] == ["docs*/a.txt"]
+    assert build([{"path": inner.parent / "d*/*.md"}]).metrics["documents"] == 1
+    with pytest.raises(LlmtuneError, match=r"'dcs\*' is not in|did you mean"):
+        build([{"path": tmp_path / "work [1]" / "dcs"}])
+
+
+def test_a_missing_source_in_a_folder_that_may_not_be_listed(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refusing)
+    with pytest.raises(LlmtuneError, match="source does not exist"):
+        build([{"path": tmp_path / "gone"}])
 
 
 def test_a_source_that_is_no_file(build: Build, tmp_path: Path) -> None:

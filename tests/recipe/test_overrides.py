@@ -48,6 +48,11 @@ def test_a_path_is_relative_to_where_it_is_typed(load: Load, tmp_path: Path, mon
     assert load(GOOD, ["seed=1"]).stages[0].sources[0].path == tmp_path / "manual"
 
 
+def test_one_that_is_not_utf_8(problems: Problems) -> None:
+    (told,) = problems(GOOD, ["corpus.sources.0.path=caf\udce9"])
+    assert told == "command line 'corpus.sources.0.path=caf\\udce9': is not UTF-8"
+
+
 def test_a_stage_with_an_id_of_its_own_is_found_by_it(load: Load) -> None:
     text = GOOD.replace("tokens: 250_000", "id: tune")
     assert load(text.replace("from: train", "from: tune"), ["tune.tokens=9"]).stages[1].tokens == 9

@@ -189,6 +189,32 @@ def test_a_wrong_objective_and_a_wrong_form_hide_nothing_else(
     assert sorted(problems(block(MANY, rest))) == sorted(placed([*TOLD, *more]))
 
 
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ("  trials: 0\n", ["trials: found 0", "expected one of minimize"]),
+        (
+            "  sampler: grid\n  trials: 3\n  prune_after: 2\n",
+            ["expected one of minimize", "a grid tries every", "prune_after has no meaning"],
+        ),
+        ("  minimise: train.loss\n", ["unknown key 'minimise'"]),
+        (MINIMIZE + "  sampler: grdi\n  trials: 3\n", ["sampler: found 'grdi'"]),
+        (
+            MINIMIZE + "  pruner: median\n  prune_after: 0\n",
+            ["prune_after: found 0", "nothing is trained on the way"],
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_hide_none(
+    problems: Callable[..., list[str]],  # noqa: F811
+    rest: str,
+    expected: list[str],
+) -> None:
+    told = problems(block("    train.tokens: {choices: [1, 2]}\n", rest))
+    assert len(told) == len(expected), told
+    assert all(any(text in one for one in told) for text in expected), told
+
+
 def test_a_search_without_a_field_has_its_objective_looked_at(problems: Callable[..., list[str]]) -> None:  # noqa: F811
     told = problems(GOOD + "search: {space: {}, minimize: tarin.loss}\n")
     assert len(told) == 2

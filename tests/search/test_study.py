@@ -10,12 +10,12 @@ from typing import Any
 import optuna
 import pytest
 
-from llmtune.errors import CannotRunHere, Disturbed, LlmtuneError, RecipeError, Stopped
+from llmtune.errors import CannotRunHere, Disturbed, LlmtuneError, Stopped
 from llmtune.files import read_json, write_json
 from llmtune.recipe import load_recipe
 from llmtune.run.folder import RunFolder
 from llmtune.search.record import StudyFolder
-from llmtune.search.trial import LossWatch
+from llmtune.search.trial import CannotCompare, LossWatch
 from llmtune.seeds import seed_of
 from tests.search.conftest import Bench, Killed, Moments, run, told
 from tests.search.toy.learn_stage import LearnStage, WordsStage
@@ -257,7 +257,7 @@ def test_perplexities_are_told_in_tokens_of_the_first_complete_trial(
   sampler: grid
 """)
     study.figure = "domain_perplexity"
-    with pytest.raises(RecipeError, match="measured on another text than that of the first complete one"):
+    with pytest.raises(CannotCompare, match="measured on another text than that of the first complete one"):
         run(study)
     assert [value for _, _, _, value, *_ in told(study)] == pytest.approx([4.0, 4.0, 3.0])
     assert "trial 3" in study.files.best.read_text()

@@ -79,8 +79,10 @@ class Endpoint:
                 reason = self._shown(str(getattr(error, "reason", error)))
                 trouble = f"does not answer: {reason or type(error).__name__}"
                 fix = f"see that it runs and answers within `timeout`, and {_GOES_ON}"
-            if number == self._settings.retries or self._stopped.wait(wait):
+            if number == self._settings.retries:
                 break
+            if self._stopped.wait(wait):  # nothing is known of this passage, so it is asked about by the next run
+                raise self._failed("was not asked again: the run stops", _GOES_ON)
         if not trouble:
             return None
         raise self._failed(f"{trouble} (after {number + 1} {'tries' if number else 'try'})", fix)
@@ -119,13 +121,16 @@ class NoCompletion(ValueError):
 
 
 def content_of(reply: bytes) -> str | None:
-    """What is said in a chat completion, as UTF-8 can hold it; None where it holds no word and does not tell why.
-    Raises NoCompletion.
+    """What is said in a chat completion, as UTF-8 can hold it; None where it holds no word and does not tell why, or
+    offers no choice (what gateways make of a passage that a model's keepers block). Raises NoCompletion.
 
     Nothing may be said, by an empty text, or by none where the completion tells why: it was refused, or cut before the
     model had done with thinking."""
     try:
-        choice: Any = json.loads(reply)["choices"][0]
+        completion: Any = json.loads(reply)
+        if not completion["choices"] and not completion.get("error"):
+            return None
+        choice = completion["choices"][0]
         message = choice.get("message") or {}
         content = message.get("content")
         if isinstance(content, list):  # of parts; what is thought or drawn is not said

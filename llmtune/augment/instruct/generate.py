@@ -117,7 +117,7 @@ def ask_for_all(corpus: Path, settings: GenerateSettings, replies: Replies, seed
                     replies[passage] = one.result()
     if replies.refused():
         raise LlmtuneError(
-            "the endpoint refuses every passage (status 400, 413 or 422)",
+            "the endpoint refuses every passage (status 400, 413 or 422), or says no word of any",
             where=settings.url,
             fix="check `model`, and that its context holds 1,000 tokens",
         )

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from llmtune.augment.instruct import gate
+from llmtune.augment.instruct.endpoint import Endpoint
 from llmtune.augment.instruct.settings import InstructSettings
 from llmtune.errors import LlmtuneError
 from llmtune.files import content_fingerprint, fingerprint
@@ -33,7 +34,7 @@ NONE_AT_ALL = {  # replies with status 200 that are no chat completion, and how 
     ),
     "list": ("[1, 2]", "[1, 2]"),
     "brackets": ("[" * 20_000, ": " + "[" * 100 + " (after"),
-    "no-choice": ('{"choices": []}', '{"choices": []}'),
+    "no-choice": ('{"choices": [], "error": "no such model"}', '{"choices": [], "error": "no such model"}'),
     "parts": ('{"choices": [{"message": {"content": [1]}}]}', '{"content": [1]}'),
     "key": (f'{{"error": "of key {KEY}"}}', '{"error": "of key [key]"}'),
     "empty": ("", ": nothing (after"),
@@ -98,23 +99,37 @@ def test_what_a_completion_says(tmp_path: Path, server: Server) -> None:
 
 
 def test_a_completion_without_a_word_costs_its_passage_alone(tmp_path: Path, server: Server) -> None:
-    """Nothing says why; asked again it comes back, as the request is the same."""
+    """Nothing says why; asked again it comes back, as the request is the same. Gateways have no choice to offer where
+    the model's keepers block a passage."""
     nothing: list[dict[str, Any]] = [
         {"message": {"role": "assistant", "content": None}}, {"message": {}, "finish_reason": "stop"},
-        {"finish_reason": "tool_calls"},
+        {"finish_reason": "tool_calls"}, "no choice",
     ]  # fmt: skip
     server.bare = server.of_all = True
 
     def say(passage: str, _: int) -> tuple[int, str]:
         about = "# Engine" in passage
         whole = {"message": {"content": pairs_about(passage) if about else "[]"}}
-        return 200, json.dumps({"choices": [[*nothing, whole][min(number_in(passage), 3) if about else 3]]})
+        choice = [*nothing, whole][min(number_in(passage), 4) if about else 4]
+        return 200, json.dumps({"choices": [choice] if isinstance(choice, dict) else []})
 
     server.say = say
-    output, metrics = made(tmp_path, server, documents=5, retries=1)
+    output, metrics = made(tmp_path, server, documents=6, retries=1)
     assert len(answers(output)) == 2
-    assert metrics["pairs_dropped"][gate.REFUSED] == 3
-    assert sum("# Engine" in passage for passage in server.asked) == 2 * 3 + 2
+    assert metrics["pairs_dropped"][gate.REFUSED] == 4
+    assert sum("# Engine" in passage for passage in server.asked) == 2 * 4 + 2
+
+
+def test_a_stop_decides_nothing_about_a_passage_that_waits_for_its_next_try(server: Server) -> None:
+    server.bare = server.of_all = True
+    server.say = lambda *_: (200, json.dumps({"choices": [{"message": {"content": None}, "finish_reason": "stop"}]}))
+    settings = settings_of(server).generate
+    assert settings is not None
+    asking = Endpoint(settings)
+    asking.stop()
+    with pytest.raises(LlmtuneError, match="was not asked again"):
+        asking.ask("system", "user", 1)
+    assert len(server.asked) == 1
 
 
 def test_empty_replies_of_a_time_that_kept_what_was_none_are_asked_for_again(tmp_path: Path, server: Server) -> None:
