@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from llmtune.errors import Disturbed, LlmtuneError
+from llmtune.words import printable, visible
 
 # As the system and SQLite put it.
 _SIGNS_DISK_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 
+MAKE_ROOM = "make room, then run the same command: what is finished is kept"
 _NO_RIGHT = {errno.EACCES, errno.EPERM}
 # Of the machine, whatever the program does.
 _REFUSALS = _NO_RIGHT | {
@@ -132,10 +134,13 @@ def is_disk_full(error: BaseException) -> bool:
 
 def refusal(error: BaseException) -> Disturbed | None:
     """For the user, what the system refuses to do with a file; None where an exception may be a bug."""
-    if not isinstance(error, OSError) or error.errno not in _REFUSALS or error.filename is None:
+    name = error.filename if isinstance(error, OSError) else None
+    where = visible(os.fsdecode(name)) if isinstance(name, str | bytes) else None
+    if is_disk_full(error):
+        return Disturbed("no space left on the disk", where=where, fix=MAKE_ROOM)
+    if not isinstance(error, OSError) or error.errno not in _REFUSALS:
         return None
     fix = "give yourself the right to it and the folders above it" if error.errno in _NO_RIGHT else None
-    where = os.fsdecode(error.filename).encode(errors="backslashreplace").decode()
     return Disturbed(error.strerror or str(error), where=where, fix=fix)
 
 
@@ -166,8 +171,8 @@ def folder_bytes(folder: Path) -> int:
 def check_name(place: Path) -> None:
     """Raises LlmtuneError where a path is not UTF-8: records of ours, and libraries, hold paths as text."""
     path = str(place.resolve())
-    shown = path.encode(errors="backslashreplace").decode()
-    if shown != path:
+    shown = visible(path)
+    if printable(path) != path:
         raise LlmtuneError("the name of this place is not UTF-8", where=shown, fix="rename it")
 
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, WrapValidator
 
+from llmtune.words import printable
+
 
 class Typed(str):
     """Text typed on the command line: a path is relative to where it was typed, not to the recipe."""
@@ -27,7 +29,10 @@ def _absolute(value: Any, check: Callable[[Any], Path], info: ValidationInfo) ->
     except RuntimeError:
         raise ValueError(f"no home folder of {path.parts[0]} is known here; write the whole path") from None
     folder = folder_of(value, info)
-    return (folder / path).resolve() if folder is not None and not path.is_absolute() else path
+    placed = (folder / path).resolve() if folder is not None and not path.is_absolute() else path
+    if printable(str(placed)) != str(placed):  # records hold it as text
+        raise ValueError(f"the name of this place is not UTF-8: {printable(str(placed))}")
+    return placed
 
 
 # A path in a recipe: relative to the recipe's own folder, absolute once the recipe is loaded.

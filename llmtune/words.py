@@ -1,6 +1,22 @@
-"""Sizes and times as a person reads them."""
+"""Sizes, times, and what others wrote, as a person reads them."""
 
 from __future__ import annotations
+
+import re
+
+# Control characters, with which a terminal can be made to do things, and the marks that turn the direction of writing,
+# with which a text can be made to look like another.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Text that can be written as UTF-8: lone surrogates, as in file names that are not UTF-8, become `\\udce9`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def visible(text: str) -> str:
+    """`printable` text of one line in which control characters are spelt out too: `\\x1b[31m`."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), printable(text))
 
 
 def human_bytes(number: float) -> str:

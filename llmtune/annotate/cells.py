@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from llmtune.corpus.text import visible
 from llmtune.errors import LlmtuneError
 from llmtune.files import write_bytes
+from llmtune.words import visible
 
 # A formula begins with one of these, in full width in East Asian editions; so does a text that already stands behind
 # apostrophes, or reading could not tell which were ours.

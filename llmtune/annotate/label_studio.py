@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 from llmtune.annotate.rows import Row
 from llmtune.annotate.tasks import Task
-from llmtune.corpus.text import printable, visible
 from llmtune.errors import LlmtuneError
+from llmtune.words import printable, visible
 
 
 def studio_tasks(tasks: Sequence[Task]) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ from llmtune.annotate.export import ASKED, Asked, read_asked
 from llmtune.annotate.reading import read_rows
 from llmtune.annotate.rows import Row
 from llmtune.annotate.tasks import text_hash
-from llmtune.corpus.text import visible
 from llmtune.errors import LlmtuneError
+from llmtune.words import visible
 
 _NAMED = 5  # ids in a message
 

@@ -10,8 +10,8 @@ from typing import Any
 from llmtune.annotate.cells import read_table
 from llmtune.annotate.label_studio import studio_rows
 from llmtune.annotate.rows import Row
-from llmtune.corpus.text import printable, visible
 from llmtune.errors import LlmtuneError
+from llmtune.words import printable, visible
 
 
 def read_rows(path: Path) -> list[Row]:

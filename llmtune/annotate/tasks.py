@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmtune.corpus.store import SPLITS, Document, documents_of, tables_of
-from llmtune.corpus.text import printable
 from llmtune.errors import LlmtuneError
 from llmtune.seeds import seed_of
+from llmtune.words import printable
 
 CUT = " […]"  # ends a text of which only the beginning is shown
 

@@ -79,7 +79,7 @@ def agreement(
 
     from llmtune.annotate.agreement import agreement_of, confusion
     from llmtune.annotate.labels import read_labels
-    from llmtune.corpus.text import visible
+    from llmtune.words import visible
 
     console, labels = _console(), read_labels(files, export)
     _print_labels(console, labels)
@@ -123,7 +123,7 @@ def merge(
     from llmtune.annotate.merge import merge as merge_labels
     from llmtune.annotate.merge import write_merged
     from llmtune.annotate.records import refuse_records
-    from llmtune.corpus.text import visible
+    from llmtune.words import visible
 
     refuse_records(out)
     console, labels = _console(), read_labels(files, export)
@@ -144,7 +144,7 @@ def errors(file: FileArgument, out: OutFile, export: ExportOption = None, seed: 
     from llmtune.annotate.records import refuse_records
     from llmtune.annotate.suspects import find_suspects, write_suspects
     from llmtune.cli.progress import TerminalMonitor
-    from llmtune.corpus.text import visible
+    from llmtune.words import visible
 
     refuse_records(out)
     console, labels = _console(), read_labels([file], export)

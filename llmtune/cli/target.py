@@ -10,6 +10,7 @@ from llmtune.files import check_name
 from llmtune.models.files import model_at, model_in
 from llmtune.monitor import Monitor
 from llmtune.run.folder import StageRecord, artifacts_of_run, is_run
+from llmtune.words import printable
 
 if TYPE_CHECKING:
     from llmtune.artifacts import Artifact
@@ -23,7 +24,7 @@ def find_model(name: str, monitor: Monitor, *, trust_remote_code: bool = False) 
     trust_remote_code: fetch Python code that comes with the model too
     Raises LlmtuneError or a subclass saying what was found instead."""
     path = Path(name).expanduser()
-    if path.exists():
+    if path.exists() or printable(name) != name:
         check_name(path)
         return _model_of_run(path) if is_run(path) else model_at(path)
     from llmtune.models.find import resolve

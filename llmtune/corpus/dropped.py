@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmtune.corpus.text import visible
 from llmtune.errors import BadArtifact
+from llmtune.words import visible
 
 NAME = "dropped.parquet"
 CONTAMINATED = "contaminated.jsonl"  # beside it: each evaluation text that was found in a document

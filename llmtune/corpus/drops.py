@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmtune.corpus.dropped import DropLog
-from llmtune.corpus.text import visible
+from llmtune.words import visible
 
 TOO_SHORT = "too short"
 NO_TEXT = "no text"

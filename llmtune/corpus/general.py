@@ -15,8 +15,9 @@ from llmtune.corpus.readers.reader import RawDocument
 from llmtune.corpus.settings import Source
 from llmtune.corpus.sources import source_names
 from llmtune.corpus.store import Document
-from llmtune.corpus.text import characters_of, content_hash, printable, visible
+from llmtune.corpus.text import characters_of, content_hash
 from llmtune.errors import LlmtuneError
+from llmtune.words import printable, visible
 
 LICENCES = "licences"
 _LICENCE_FILE = re.compile(r"(?:^|[/\\])[^/\\]*(?:licen[cs]e|copying|notice|eula)[^/\\]*$", re.IGNORECASE)

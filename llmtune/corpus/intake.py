@@ -21,10 +21,11 @@ from llmtune.corpus.readers.reader import DAMAGED, UNREADABLE, RawDocument, Reje
 from llmtune.corpus.settings import Source
 from llmtune.corpus.sources import FileOf, files_of, id_of, source_names
 from llmtune.corpus.store import Document
-from llmtune.corpus.text import content_hash, visible
+from llmtune.corpus.text import content_hash
 from llmtune.corpus.unpack import local_files
 from llmtune.errors import LlmtuneError
 from llmtune.monitor import Monitor
+from llmtune.words import visible
 
 
 @dataclass

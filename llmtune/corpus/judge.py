@@ -11,8 +11,9 @@ from llmtune.corpus.intake import Intake
 from llmtune.corpus.readers.reader import PROBLEMS, RawDocument, Rejected
 from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.store import Document
-from llmtune.corpus.text import content_hash, plain_text, printable, visible
+from llmtune.corpus.text import content_hash, plain_text
 from llmtune.errors import LlmtuneError
+from llmtune.words import printable, visible
 
 
 def reject(settings: CorpusSettings, rejected: Rejected, id: str, place: str, intake: Intake) -> None:

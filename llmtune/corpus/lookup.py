@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from llmtune.corpus.dropped import CONTAMINATED, NAME, Dropped, read_dropped
 from llmtune.corpus.store import SPLITS, Document, read_split
-from llmtune.corpus.text import visible
 from llmtune.errors import BadArtifact, LlmtuneError
+from llmtune.words import visible
 
 _NEAREST = 5  # names offered in the place of one that is not there
 _MEMBERS = 20  # of a cluster that are named

@@ -19,10 +19,10 @@ from llmtune.corpus.places import Distant, listed, shown, split_url
 from llmtune.corpus.readers import format_of, named_format
 from llmtune.corpus.readers.reader import UNREADABLE
 from llmtune.corpus.settings import Source
-from llmtune.corpus.text import visible
 from llmtune.errors import LlmtuneError
 from llmtune.files import sha256_file
 from llmtune.models.cache import digests
+from llmtune.words import visible
 
 _NO_FILE = (UNREADABLE, "a device, a socket or a pipe")
 

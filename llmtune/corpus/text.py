@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -13,9 +12,6 @@ from llmtune.corpus.store import Document
 # Thai, Lao, Burmese, Khmer, Japanese and Chinese, as a set of characters in a regular expression: scripts written
 # without spaces between words.
 UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-# Control characters, with which a terminal can be made to do things, and the marks that turn the direction of writing,
-# with which a text can be made to look like another.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Said(Protocol):
@@ -46,16 +42,6 @@ def document_text(document: Document) -> str:
 def compared_text(document: Document) -> str:
     """What is compared to find near-duplicates: `plain_text` without system prompts, which whole data sets share."""
     return plain_text(document.text, (message for message in document.messages or () if message.role != "system"))
-
-
-def printable(text: str) -> str:
-    """Text that can be written as UTF-8: lone surrogates, as in file names that are not UTF-8, become `\\udce9`."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def visible(text: str) -> str:
-    """`printable` text of one line in which control characters are spelt out too: `\\x1b[31m`."""
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), printable(text))
 
 
 def content_hash(text: str | None, messages: Iterable[Said] | None) -> str:

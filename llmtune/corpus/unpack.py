@@ -19,7 +19,7 @@ from llmtune.corpus.places import fetch
 from llmtune.corpus.readers.reader import DAMAGED, NESTED, UNSAFE, Unreadable
 from llmtune.corpus.settings import Source
 from llmtune.corpus.sources import FileOf, format_for, is_alone, is_meant
-from llmtune.corpus.text import visible
+from llmtune.words import visible
 
 _CUT = ("jsonl", "csv")  # of these what came before the damage is whole records
 _DEEPEST = 2  # an archive in an archive; what is in one more is likelier meant to harm than to be read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -198,8 +199,8 @@ class _Reader:
         if search is None and isinstance(written, dict):
             right = (SearchSettings.model_fields.keys() - wrong) & written.keys()
             search = SearchSettings.model_construct(**{"space": {}} | {key: written[key] for key in right})
-        if wrong - SearchSettings.model_fields.keys():  # a name that does not exist may be a misspelt one of these
-            wrong |= {"minimize", "maximize"}
+        for name in wrong - SearchSettings.model_fields.keys():  # one that does not exist is another, misspelt
+            wrong |= set(get_close_matches(str(name), SearchSettings.model_fields))
         if search is not None:
             for names, text in search.misfits():
                 if wrong.isdisjoint(names):

@@ -9,6 +9,7 @@ from llmtune.recipe.faults import dotted, nearest
 from llmtune.recipe.recipe import Recipe, stage_ids
 from llmtune.recipe.source import Path, Place, Problem, Source, parse
 from llmtune.settings import Typed
+from llmtune.words import printable
 
 
 def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
@@ -18,7 +19,7 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
     on any command line. Faults go to `source.problems`; a key that no block has is found when the recipe is validated,
     like any other."""
     for text in overrides:
-        shown = text.encode(errors="backslashreplace").decode()
+        shown = printable(text)
         place = Place(f"command line '{shown}'")
         problem = _apply(source, text, place) if shown == text else "is not UTF-8"
         if problem:

@@ -15,7 +15,7 @@ from typing import Any
 
 from llmtune.artifacts import RUN_LOCK, Artifact
 from llmtune.errors import Disturbed
-from llmtune.files import read_json, write_json
+from llmtune.files import MAKE_ROOM, read_json, write_json
 from llmtune.recipe.graph import EVALUATION
 from llmtune.run.process import is_disk_full
 from llmtune.run.store import PREVIOUS, store_of
@@ -117,7 +117,6 @@ def told_to_the_user(folder: Path) -> Iterator[None]:
     except OSError as error:
         where = str(error.filename or folder)
         if is_disk_full(error):
-            fix = "make room, then run the same command: what is finished is kept"
-            raise Disturbed("no space left on the disk", where=where, fix=fix) from error
+            raise Disturbed("no space left on the disk", where=where, fix=MAKE_ROOM) from error
         what = f"cannot be used for the run: {error.strerror or error}"
         raise Disturbed(what, where=where, fix="mend that, or choose another folder with --runs") from error

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmtune import files
+from llmtune.errors import Disturbed
 from llmtune.machine import peak_of_helpers, peak_resident
 
 _PR_SET_PDEATHSIG = 1
@@ -102,6 +103,15 @@ def says_rank_killed(text: str) -> bool:
     """Whether the end of a log is torchrun's, telling that the first rank to end was killed (SIGKILL)."""
     first = text.rpartition("Root Cause (first observed failure)")[2]
     return first != text and re.search(r"exitcode\s*: -9\b", first) is not None
+
+
+def refused(error: BaseException) -> Disturbed | None:
+    """`files.refusal` of an exception, or of what it was raised from by intent: what went wrong while something else
+    was handled may be a bug."""
+    current: BaseException | None = error
+    while current is not None and (told := files.refusal(current)) is None:
+        current = current.__cause__
+    return told if current is not None else None
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from llmtune.artifacts import read_artifact
 from llmtune.errors import Disturbed, LlmtuneError, Stopped
-from llmtune.files import empty_folder, refusal, write_json
+from llmtune.files import MAKE_ROOM, empty_folder, write_json
 from llmtune.heap import keep_freed_memory
 from llmtune.monitor import Bar, Monitor
 from llmtune.run.events import append_event
@@ -31,6 +31,7 @@ from llmtune.run.process import (
     is_out_of_memory,
     peak_memory,
     rank,
+    refused,
 )
 from llmtune.stages import stage_class
 from llmtune.stages.stage import Context
@@ -135,7 +136,6 @@ def _lock_out_orphans(lock: FileLock) -> None:
 def _tell_failure(places: Workshop, error: BaseException) -> int:
     """Log the traceback, leave the error for the supervisor, and give the exit status."""
     status = EXIT_FAILED
-    *_, first = causes(error)  # libraries wrap what went wrong in words that hide it
     failure: dict[str, Any]
     if isinstance(error, Stopped):
         status = Stopped.exit_code
@@ -144,12 +144,12 @@ def _tell_failure(places: Workshop, error: BaseException) -> int:
         status = EXIT_OUT_OF_MEMORY
         failure = {"type": "OutOfMemory", "what": _first_line(error), "where": None, "fix": None}
     elif is_disk_full(error):
-        fix = "make room, then run the same command: what is finished is kept"
         name = getattr(error, "filename", None) or str(places.folder)
-        failure = {"type": "Disturbed", "what": "no space left on the disk", "where": str(name), "fix": fix}
-    elif told := error if isinstance(error, LlmtuneError) else refusal(first):
+        failure = {"type": "Disturbed", "what": "no space left on the disk", "where": str(name), "fix": MAKE_ROOM}
+    elif told := error if isinstance(error, LlmtuneError) else refused(error):
         failure = {"type": type(told).__name__, "what": told.what, "where": told.where, "fix": told.fix}
     else:
+        *_, first = causes(error)  # libraries wrap what went wrong in words that hide it
         failure = {"type": "Bug", "what": f"{type(first).__name__}: {_first_line(first)}", "where": None, "fix": None}
     if status == EXIT_FAILED:
         traceback.print_exception(error)

@@ -107,6 +107,10 @@ def test_what_the_system_refuses_is_no_bug(monkeypatch: pytest.MonkeyPatch, caps
     assert run_main(monkeypatch, PermissionError(13, "Permission denied", "/closed/caf\udce9")) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: /closed/caf\\udce9: Permission denied\n  → give yourself the right to it")
+    assert run_main(monkeypatch, PermissionError(13, "Failed to open local file 'c.parquet'")) == 1
+    assert capsys.readouterr().err.startswith("error: Failed to open local file 'c.parquet'\n")
+    assert run_main(monkeypatch, OSError(28, "No space left on device", "/full/re\nport.html")) == 1
+    assert capsys.readouterr().err.startswith("error: /full/re\\nport.html: no space left on the disk\n  → make room")
     assert run_main(monkeypatch, FileNotFoundError(2, "No such file or directory", "ours")) == 70
 
 

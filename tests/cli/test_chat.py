@@ -451,6 +451,8 @@ def test_what_is_no_model_is_told(run: Path, tmp_path: Path) -> None:
             find_model(str(place), Monitor())
     with pytest.raises(BadArtifact, match="is no corpus"):
         find_corpus(store / "f-train")
+    with pytest.raises(LlmtuneError, match=r"caf\\udce9: the name of this place is not UTF-8"):
+        find_model("caf\udce9", Monitor())
     (run / "events.jsonl").rename(run / "x")
     (tmp_path / "empty").mkdir()
     for name in ("recipe.yaml", "events.jsonl"):

@@ -413,7 +413,7 @@ def test_a_glob_below_folders_with_brackets_in_their_names(build: Build, tmp_pat
     (inner / "a.md").write_text(random_text(60, random.Random(17)))
     assert [document.id for document in build([{"path": inner / "*.txt"}]).documents] == ["docs*/a.txt"]
     assert build([{"path": inner.parent / "d*/*.md"}]).metrics["documents"] == 1
-    with pytest.raises(LlmtuneError, match=r"'dcs\*' is not in|did you mean"):
+    with pytest.raises(LlmtuneError, match="did you mean"):
         build([{"path": tmp_path / "work [1]" / "dcs"}])
 
 

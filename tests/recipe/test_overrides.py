@@ -53,6 +53,16 @@ def test_one_that_is_not_utf_8(problems: Problems) -> None:
     assert told == "command line 'corpus.sources.0.path=caf\\udce9': is not UTF-8"
 
 
+def test_a_path_typed_in_a_folder_that_is_not_utf_8(
+    problems: Problems, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "caf\udce9").mkdir()
+    monkeypatch.chdir(tmp_path / "caf\udce9")
+    (told,) = problems(GOOD, ["corpus.sources.0.path=manual"])
+    assert "the name of this place is not UTF-8: " in told
+    assert told.endswith("caf\\udce9/manual")
+
+
 def test_a_stage_with_an_id_of_its_own_is_found_by_it(load: Load) -> None:
     text = GOOD.replace("tokens: 250_000", "id: tune")
     assert load(text.replace("from: train", "from: tune"), ["tune.tokens=9"]).stages[1].tokens == 9

@@ -213,9 +213,18 @@ def test_the_first_rank_that_fails_is_told_of_but_not_for_a_bug(tmp_path: Path) 
     _tell_failure(places, RuntimeError("connection closed by peer"))
     assert read_json(places.failure)["type"] == "Bug"
     places.failure.unlink()
-    _tell_failure(places, PermissionError(13, "Permission denied", "/closed/page.md"))
+    closed = PermissionError(13, "Permission denied", "/closed/page.md")
+    closed.__context__ = FileNotFoundError(2, "No such file or directory", "/closed/page.md")
+    told = RuntimeError("a library cannot read")
+    told.__cause__ = closed
+    _tell_failure(places, told)
     refused = read_json(places.failure)
     assert (refused["type"], refused["where"], refused["what"]) == ("Disturbed", "/closed/page.md", "Permission denied")
+    places.failure.unlink()
+    ours = KeyError("ours")
+    ours.__context__ = closed
+    _tell_failure(places, ours)
+    assert read_json(places.failure)["type"] == "Bug"
     places.failure.unlink()
     _tell_failure(places, MemoryError())
     _tell_failure(places, RuntimeError("connection closed by peer"))

@@ -198,6 +198,8 @@ def test_a_wrong_objective_and_a_wrong_form_hide_nothing_else(
             ["expected one of minimize", "a grid tries every", "prune_after has no meaning"],
         ),
         ("  minimise: train.loss\n", ["unknown key 'minimise'"]),
+        (MINIMIZE + "  prunner: median\n  prune_after: 2\n", ["unknown key 'prunner'"]),
+        ("  seeed: 1\n", ["unknown key 'seeed'", "expected one of minimize"]),
         (MINIMIZE + "  sampler: grdi\n  trials: 3\n", ["sampler: found 'grdi'"]),
         (
             MINIMIZE + "  pruner: median\n  prune_after: 0\n",

@@ -11,8 +11,8 @@ import urllib.request
 from typing import Any
 
 from llmtune.augment.instruct.settings import GenerateSettings
-from llmtune.corpus.text import printable, visible
 from llmtune.errors import LlmtuneError
+from llmtune.words import printable, visible
 
 _LONGEST_WAIT = 60.0  # seconds between two tries
 _AGAIN = {408, 409, 425, 429, *range(500, 600)} - {501, 505}  # statuses that may pass
@@ -128,7 +128,7 @@ def content_of(reply: bytes) -> str | None:
     model had done with thinking."""
     try:
         completion: Any = json.loads(reply)
-        if not completion["choices"] and not completion.get("error"):
+        if completion["choices"] in ([], None) and not completion.get("error"):
             return None
         choice = completion["choices"][0]
         message = choice.get("message") or {}

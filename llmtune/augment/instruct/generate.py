@@ -39,6 +39,7 @@ _OF_PASSAGE = re.compile(
     re.IGNORECASE,
 )
 REPLIES_VERSION = 1  # before, an empty reply was also what was none
+_REFUSED_ALL = 20  # passages of which none had a reply: there will be none of the others either
 _LOOK = 1.0  # seconds between two looks whether to stop
 
 
@@ -75,12 +76,13 @@ class Replies:
     def __setitem__(self, passage: str, reply: str | None) -> None:
         self._base.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (self._key(passage), reply))
 
+    def said(self) -> bool:
+        """Whether there is a reply that is no refusal."""
+        return self._base.execute("SELECT 1 FROM replies WHERE reply IS NOT NULL LIMIT 1").fetchone() is not None
+
     def refused(self) -> bool:
         """Whether there are replies, and every one is a refusal. These are forgotten then, to be asked for again."""
-        asked, said = self._base.execute("SELECT count(*), count(reply) FROM replies").fetchone()
-        if asked and not said:
-            self._base.execute("DELETE FROM replies")
-        return bool(asked) and not said
+        return not self.said() and self._base.execute("DELETE FROM replies").rowcount > 0
 
     def _key(self, passage: str) -> bytes:
         request = (self._settings.url, self._settings.model, _SYSTEM, _wanted(passage, self._settings))
@@ -95,10 +97,12 @@ def ask_for_all(corpus: Path, settings: GenerateSettings, replies: Replies, seed
     passages = _passages(corpus, settings, replies)
     total = sum(1 for _ in _passages(corpus, settings, replies))
     running: dict[Future[str | None], str] = {}
+    refused, said = 0, replies.said()
     with monitor.bar("asking the model", total, "passages") as bar, ThreadPoolExecutor(settings.parallel) as pool:
         try:
             while True:
-                for passage in islice(passages, settings.parallel - len(running)):
+                room = settings.parallel - len(running) if said or refused < _REFUSED_ALL else 0
+                for passage in islice(passages, room):
                     if passage in running.values():
                         continue
                     running[pool.submit(endpoint.ask, _SYSTEM, _wanted(passage, settings), seed)] = passage
@@ -106,7 +110,8 @@ def ask_for_all(corpus: Path, settings: GenerateSettings, replies: Replies, seed
                     break
                 done = wait(running, _LOOK, FIRST_COMPLETED).done
                 for one in sorted(done, key=lambda one: one.exception() is not None):  # what was answered is kept
-                    replies[running.pop(one)] = one.result()
+                    replies[running.pop(one)] = reply = one.result()
+                    refused, said = refused + (reply is None), said or reply is not None
                     bar.advance()
                 monitor.safe_point()
         finally:
@@ -117,9 +122,9 @@ def ask_for_all(corpus: Path, settings: GenerateSettings, replies: Replies, seed
                     replies[passage] = one.result()
     if replies.refused():
         raise LlmtuneError(
-            "the endpoint refuses every passage (status 400, 413 or 422), or says no word of any",
+            "the endpoint refuses every passage (status 400, 413 or 422), or says no word about it",
             where=settings.url,
-            fix="check `model`, and that its context holds 1,000 tokens",
+            fix="check `model`, that its context holds 1,000 tokens, and what the endpoint's log says",
         )
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from llmtune.corpus.text import printable
+from llmtune.words import printable
 
 # What a model thought before it replied, its end missing where there was no room for it. Some templates have opened it
 # already; a reply that begins with the list has none, whatever its answers speak of.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmtune.corpus.text import printable
+from llmtune.words import printable
 
 MOJIBAKE = "mojibake"  # lines
 HYPHENS = "hyphens"  # words joined

@@ -24,7 +24,7 @@ from llmtune.corpus.drops import PERSONAL
 from llmtune.corpus.readers import FORMATS
 from llmtune.corpus.readers.reader import RawDocument, Rejected, Turn
 from llmtune.corpus.store import Document, Message
-from llmtune.corpus.text import printable
+from llmtune.words import printable
 
 
 class FirstLook:

@@ -16,9 +16,10 @@ from llmtune.corpus.readers.reader import Rejected
 from llmtune.corpus.settings import Source
 from llmtune.corpus.shingles import shingles, word_hashes
 from llmtune.corpus.sources import files_of
-from llmtune.corpus.text import document_text, plain_text, printable
+from llmtune.corpus.text import document_text, plain_text
 from llmtune.errors import LlmtuneError
 from llmtune.monitor import Monitor
+from llmtune.words import printable
 
 OFF_TOPIC = "off topic"
 

@@ -35,6 +35,7 @@ NONE_AT_ALL = {  # replies with status 200 that are no chat completion, and how 
     "list": ("[1, 2]", "[1, 2]"),
     "brackets": ("[" * 20_000, ": " + "[" * 100 + " (after"),
     "no-choice": ('{"choices": [], "error": "no such model"}', '{"choices": [], "error": "no such model"}'),
+    "other": ('{"choices": {}, "detail": "x"}', '{"choices": {}, "detail": "x"}'),
     "parts": ('{"choices": [{"message": {"content": [1]}}]}', '{"content": [1]}'),
     "key": (f'{{"error": "of key {KEY}"}}', '{"error": "of key [key]"}'),
     "empty": ("", ": nothing (after"),
@@ -101,23 +102,23 @@ def test_what_a_completion_says(tmp_path: Path, server: Server) -> None:
 def test_a_completion_without_a_word_costs_its_passage_alone(tmp_path: Path, server: Server) -> None:
     """Nothing says why; asked again it comes back, as the request is the same. Gateways have no choice to offer where
     the model's keepers block a passage."""
-    nothing: list[dict[str, Any]] = [
+    nothing: list[Any] = [
         {"message": {"role": "assistant", "content": None}}, {"message": {}, "finish_reason": "stop"},
-        {"finish_reason": "tool_calls"}, "no choice",
+        {"finish_reason": "tool_calls"}, [], None,
     ]  # fmt: skip
     server.bare = server.of_all = True
 
     def say(passage: str, _: int) -> tuple[int, str]:
         about = "# Engine" in passage
         whole = {"message": {"content": pairs_about(passage) if about else "[]"}}
-        choice = [*nothing, whole][min(number_in(passage), 4) if about else 4]
-        return 200, json.dumps({"choices": [choice] if isinstance(choice, dict) else []})
+        choice = [*nothing, whole][min(number_in(passage), 5) if about else 5]
+        return 200, json.dumps({"choices": [choice] if isinstance(choice, dict) else choice})
 
     server.say = say
-    output, metrics = made(tmp_path, server, documents=6, retries=1)
+    output, metrics = made(tmp_path, server, documents=7, retries=1)
     assert len(answers(output)) == 2
-    assert metrics["pairs_dropped"][gate.REFUSED] == 4
-    assert sum("# Engine" in passage for passage in server.asked) == 2 * 4 + 2
+    assert metrics["pairs_dropped"][gate.REFUSED] == 5
+    assert sum("# Engine" in passage for passage in server.asked) == 2 * 5 + 2
 
 
 def test_a_stop_decides_nothing_about_a_passage_that_waits_for_its_next_try(server: Server) -> None:
@@ -192,6 +193,17 @@ def test_one_that_refuses_all_is_told(tmp_path: Path, server: Server) -> None:
         with pytest.raises(LlmtuneError, match="refuses every passage"):
             made(tmp_path, server)
     assert len(server.asked) == 2 * len(set(server.asked))  # none is remembered as refused
+
+
+def test_one_that_refuses_all_is_not_asked_about_all(tmp_path: Path, server: Server) -> None:
+    server.of_all = True
+    server.say = lambda *_: (422, "")
+    with pytest.raises(LlmtuneError, match="refuses every passage"):
+        made(tmp_path, server, documents=60)
+    assert 20 <= len(server.asked) < 30
+    server.say = lambda passage, _: (200, pairs_about(passage)) if "# Engine 59\n" in passage else (422, "")
+    output, _ = made(tmp_path, server, documents=60, parallel=60)
+    assert len(answers(output)) == 1
 
 
 def test_the_key_goes_nowhere_else(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
