@@ -48,6 +48,17 @@ def rate_part(progress: Progress) -> float:
     return 0.5 ** max(0, progress.roll_backs - 1)
 
 
+def ends_high(progress: Progress) -> str | None:
+    """What to tell of a training whose last steps were bad, though too few of them to go back."""
+    loss = next((record["loss"] for record in reversed(progress.history) if "loss" in record), None)
+    if progress.bad < 2 or loss is None or progress.typical is None:
+        return None
+    return (
+        f"the training ends with a loss of {loss:.3g}, where {progress.typical:.3g} was typical: it has harmed the "
+        "model; lower lr or set it to auto"
+    )
+
+
 def gone_back(lost: Progress, good: Progress, reason: str) -> Progress:
     """Where training stands after going back from `lost` to `good`, an earlier state of the same run.
 

@@ -24,7 +24,7 @@ from llmtune.training.clock import Clock
 from llmtune.training.collate import Collator, Sample
 from llmtune.training.data import Row, Rows
 from llmtune.training.engine import Engine
-from llmtune.training.guard import FIRST_ROWS, diverged, gone_back, is_spike, lowest_median, rate_part
+from llmtune.training.guard import FIRST_ROWS, diverged, ends_high, gone_back, is_spike, lowest_median, rate_part
 from llmtune.training.inject import fail_if_injected, faults_of, injected, kill_if_injected
 from llmtune.training.objective import Batch
 from llmtune.training.order import SampleId, rows_of_step
@@ -92,6 +92,8 @@ class Loop:
                         self._save()
                         saved, saved_at = step, time.monotonic()
                     if step == self.steps.total:
+                        if warning := ends_high(self.progress):
+                            self.monitor.note(warning)
                         return
                     self._step(bar)
                 except Stopped:

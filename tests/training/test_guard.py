@@ -309,6 +309,16 @@ def test_a_rate_ten_times_too_high_is_told_at_once(place: Path, tmp_path: Path) 
     assert small_train(tmp_path, "right", lr=1e-2, **settings)["roll_backs"] == 0
 
 
+def test_a_training_too_short_to_go_back_tells_that_it_went_astray(place: Path) -> None:
+    told = Interrupting()
+    metrics = small_train(place, "hot", told, lr=100.0, tokens=4 * 512)
+    assert metrics["roll_backs"] == 0
+    assert any("where " in note and "it has harmed the model; lower lr" in note for note in told.notes), told.notes
+    told = Interrupting()
+    small_train(place, "mild", told, lr=1e-3, tokens=4 * 512)
+    assert not any("harmed" in note for note in told.notes)
+
+
 @pytest.mark.slow
 def test_interrupted_around_a_roll_back(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state saved on the way astray (`checkpoint_steps`) leads there again, and back."""
