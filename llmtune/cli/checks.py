@@ -56,7 +56,7 @@ def find_facts() -> Facts:
         machine=this_machine(),
         torch=installed_version("torch"),
         torch_devices=_torch_devices(),
-        tools=frozenset(tool for tool in ("g++", "ninja", "nvcc", "git") if shutil.which(tool)),
+        tools=frozenset(tool for tool in ("g++", "nvcc", "git") if shutil.which(tool)),
         modules=frozenset(name for name in ("flash_attn", "triton") if importlib.util.find_spec(name)),
         missing=missing_by_extra(),
     )
@@ -128,11 +128,7 @@ def _attention(facts: Facts) -> list[Limit]:
 
 def _tools(facts: Facts) -> list[Limit]:
     found = []
-    lacking = [tool for tool in ("g++", "ninja") if tool not in facts.tools]
-    if lacking and not facts.missing.get("deepspeed"):
-        why = f"DeepSpeed builds a small extension the first time, and {' and '.join(lacking)} is not on the PATH"
-        found.append(Limit("DeepSpeed (ZeRO)", why, "install a C++ compiler and ninja"))
-    if "g++" in lacking and "cuda" not in facts.torch_devices:
+    if "g++" not in facts.tools and "cuda" not in facts.torch_devices:
         found.append(Limit("torch.compile", "needs a C++ compiler here, and g++ is not on the PATH", "install g++"))
     if "cuda" in facts.torch_devices and "triton" not in facts.modules:
         found.append(Limit("torch.compile", "needs triton on a GPU", "pip install triton"))

@@ -85,10 +85,12 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
     AcceleratorState._reset_state(reset_partial_state=False)  # of an earlier training in this process
     if PartialState._shared_state and (PartialState().device.type == "cpu") != cpu:
         PartialState._reset_state()
+    with_deepspeed = _asked_for("DEEPSPEED")
+    if with_deepspeed and cpu:
+        _spare_the_compiler()
     # Under DeepSpeed on CPU, accelerate only sees the ranks when this exists before Accelerator().
     ranks = PartialState(cpu=cpu, timeout=WAIT).num_processes
     accumulation = math.ceil(math.ceil(batch_rows / ranks) / micro_batch)
-    with_deepspeed = _asked_for("DEEPSPEED")
     if _asked_for("FSDP"):
         if os.environ.get("FSDP_VERSION") != "2":
             raise CannotRunHere("training under FSDP 1 is not supported", fix="set fsdp_version: 2 in the launch file")
@@ -130,6 +132,14 @@ def start(device: str, *, batch_rows: int, micro_batch: int, clip: float) -> Dev
 def _asked_for(library: str) -> bool:
     """Whether `accelerate launch` started this process for DEEPSPEED or FSDP."""
     return os.environ.get(f"ACCELERATE_USE_{library}", "false").lower() == "true"
+
+
+def _spare_the_compiler() -> None:
+    """DeepSpeed builds an all-reduce for inference when ranks join on CPUs, a minute of C++ the first time; nothing of
+    a training calls it."""
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def set_threads() -> None:
