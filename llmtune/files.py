@@ -127,6 +127,8 @@ def is_disk_full(error: BaseException) -> bool:
     `tofile` (with neither number nor file) only that it wrote less than was asked for."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
+    if isinstance(error, LlmtuneError):  # it may quote what another machine says of its disk
+        return False
     said = str(error)
     short_write = isinstance(error, OSError) and error.errno is None and " requested and " in said
     return short_write or any(sign in said for sign in _SIGNS_DISK_FULL)
@@ -140,8 +142,11 @@ def refusal(error: BaseException) -> Disturbed | None:
         return Disturbed("no space left on the disk", where=where, fix=MAKE_ROOM)
     if not isinstance(error, OSError) or error.errno not in _REFUSALS:
         return None
-    fix = "give yourself the right to it and the folders above it" if error.errno in _NO_RIGHT else None
-    return Disturbed(error.strerror or str(error), where=where, fix=fix)
+    what = error.strerror or os.strerror(error.errno)
+    if where is None and error.errno != errno.EIO and what == os.strerror(error.errno):
+        return None  # of no file, and no library says of what
+    fix = "give yourself the right to it and the folders above it" if where and error.errno in _NO_RIGHT else None
+    return Disturbed(what, where=where, fix=fix)
 
 
 def sha256_file(path: Path) -> str:

@@ -62,14 +62,15 @@ def peak_memory() -> int:
     return max(peak_resident(), peak_resident(children=True)) + peak_of_helpers()
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it came from, the first cause last."""
+def causes(error: BaseException, *, by_intent: bool = False) -> Iterator[BaseException]:
+    """An exception and what it came from, the first cause last. by_intent: only what it says it was raised from"""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         yield current
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        aside = by_intent or current.__suppress_context__
+        current = current.__cause__ or (None if aside else current.__context__)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -108,10 +109,7 @@ def says_rank_killed(text: str) -> bool:
 def refused(error: BaseException) -> Disturbed | None:
     """`files.refusal` of an exception, or of what it was raised from by intent: what went wrong while something else
     was handled may be a bug."""
-    current: BaseException | None = error
-    while current is not None and (told := files.refusal(current)) is None:
-        current = current.__cause__
-    return told if current is not None else None
+    return next(filter(None, map(files.refusal, causes(error, by_intent=True))), None)
 
 
 def is_disk_full(error: BaseException) -> bool:

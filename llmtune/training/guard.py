@@ -13,7 +13,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,17 @@ def rate_part(progress: Progress) -> float:
     return 0.5 ** max(0, progress.roll_backs - 1)
 
 
-def ends_high(progress: Progress) -> str | None:
-    """What to tell of a training whose last steps were bad, though too few of them to go back."""
-    loss = next((record["loss"] for record in reversed(progress.history) if "loss" in record), None)
-    if progress.bad < 2 or loss is None or progress.typical is None:
+def ends_high(progress: Progress, guard: GuardSettings | None) -> str | None:
+    """What to tell of a training whose last steps were spikes, too few to go back, where no better weights are kept."""
+    losses = (record for record in reversed(progress.history) if "loss" in record)
+    spikes = list(takewhile(lambda record: "spike" in record, losses))
+    if guard is None or len(spikes) < 2 or progress.typical is None:
+        return None
+    if progress.best_loss is not None and not is_spike(progress.best_loss, progress, guard):
         return None
     return (
-        f"the training ends with a loss of {loss:.3g}, where {progress.typical:.3g} was typical: it has harmed the "
-        "model; lower lr or set it to auto"
+        f"the training ends with a loss of {spikes[0]['loss']:.3g}, where {progress.typical:.3g} was typical: it has "
+        "harmed the model; lower lr or set it to auto"
     )
 
 

@@ -92,7 +92,7 @@ class Loop:
                         self._save()
                         saved, saved_at = step, time.monotonic()
                     if step == self.steps.total:
-                        if warning := ends_high(self.progress):
+                        if warning := ends_high(self.progress, self.settings.guard):
                             self.monitor.note(warning)
                         return
                     self._step(bar)

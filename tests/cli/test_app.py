@@ -111,6 +111,10 @@ def test_what_the_system_refuses_is_no_bug(monkeypatch: pytest.MonkeyPatch, caps
     assert capsys.readouterr().err.startswith("error: Failed to open local file 'c.parquet'\n")
     assert run_main(monkeypatch, OSError(28, "No space left on device", "/full/re\nport.html")) == 1
     assert capsys.readouterr().err.startswith("error: /full/re\\nport.html: no space left on the disk\n  → make room")
+    theirs = LlmtuneError("the endpoint answers: [Errno 28] No space left on device", where="https://host")
+    assert run_main(monkeypatch, theirs) == 1
+    assert capsys.readouterr().err.startswith("error: https://host: the endpoint answers")
+    assert run_main(monkeypatch, PermissionError(1, "Operation not permitted")) == 70
     assert run_main(monkeypatch, FileNotFoundError(2, "No such file or directory", "ours")) == 70
 
 

@@ -20,7 +20,7 @@ from llmtune.files import read_json, write_json
 from llmtune.run.folder import RunFolder
 from llmtune.run.job import Workshop
 from llmtune.run.lock import FileLock
-from llmtune.run.process import is_disk_full, is_out_of_memory, launched_from_outside, mark_of
+from llmtune.run.process import is_disk_full, is_out_of_memory, launched_from_outside, mark_of, refused
 from llmtune.run.store import Store
 from llmtune.run.supervise import StopSwitch, _failure
 from llmtune.run.worker import _tell_failure
@@ -218,9 +218,12 @@ def test_the_first_rank_that_fails_is_told_of_but_not_for_a_bug(tmp_path: Path) 
     told = RuntimeError("a library cannot read")
     told.__cause__ = closed
     _tell_failure(places, told)
-    refused = read_json(places.failure)
-    assert (refused["type"], refused["where"], refused["what"]) == ("Disturbed", "/closed/page.md", "Permission denied")
+    failure = read_json(places.failure)
+    assert (failure["type"], failure["where"], failure["what"]) == ("Disturbed", "/closed/page.md", "Permission denied")
     places.failure.unlink()
+    itself = ValueError("x")
+    itself.__cause__ = itself  # `raise error from error`
+    assert refused(itself) is None
     ours = KeyError("ours")
     ours.__context__ = closed
     _tell_failure(places, ours)

@@ -6,7 +6,7 @@ import copy
 import json
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +26,7 @@ from llmtune.section import read_section
 from llmtune.training import loop as loop_module
 from llmtune.training.checkpoint import CheckpointStore, Progress
 from llmtune.training.data import Row
-from llmtune.training.guard import gone_back, is_spike, lowest_median, rate_part
+from llmtune.training.guard import ends_high, gone_back, is_spike, lowest_median, rate_part
 from llmtune.training.loop import Loop
 from llmtune.training.objective import Outcome
 from llmtune.training.order import rows_of_step
@@ -317,6 +317,21 @@ def test_a_training_too_short_to_go_back_tells_that_it_went_astray(place: Path) 
     told = Interrupting()
     small_train(place, "mild", told, lr=1e-3, tokens=4 * 512)
     assert not any("harmed" in note for note in told.notes)
+
+
+def test_when_a_training_has_harmed_its_model() -> None:
+    history = [
+        {"loss": 2.0},
+        {"step": 3, "valid_loss": 2.1},
+        {"loss": 9.0, "spike": True},
+        {"loss": 9.5, "spike": True},
+    ]
+    ended = Progress(step=4, history=history, bad=2, typical=2.0)
+    assert "a loss of 9.5, where 2 was typical" in (ends_high(ended, GuardSettings()) or "")
+    assert ends_high(replace(ended, best_step=4, best_loss=9.2), GuardSettings())
+    assert not ends_high(replace(ended, best_step=3, best_loss=2.1), GuardSettings()), "those weights are kept"
+    skipped = [*history[:3], {"step": 4, "skipped": "not finite"}]
+    assert not ends_high(replace(ended, history=skipped), GuardSettings()), "one spike, one batch left out"
 
 
 @pytest.mark.slow

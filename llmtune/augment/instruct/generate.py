@@ -39,7 +39,8 @@ _OF_PASSAGE = re.compile(
     re.IGNORECASE,
 )
 REPLIES_VERSION = 1  # before, an empty reply was also what was none
-_REFUSED_ALL = 20  # passages of which none had a reply: there will be none of the others either
+_REFUSED_ALL = 20  # passages of which none had a reply: then one that nobody could refuse tells whose fault it is
+_HARMLESS = "The library of the town opens at nine in the morning and closes at five in the afternoon."
 _LOOK = 1.0  # seconds between two looks whether to stop
 
 
@@ -101,6 +102,10 @@ def ask_for_all(corpus: Path, settings: GenerateSettings, replies: Replies, seed
     with monitor.bar("asking the model", total, "passages") as bar, ThreadPoolExecutor(settings.parallel) as pool:
         try:
             while True:
+                if not said and refused >= _REFUSED_ALL and not running:
+                    said = endpoint.ask(_SYSTEM, _wanted(_HARMLESS, settings), seed) is not None
+                    if not said:
+                        break
                 room = settings.parallel - len(running) if said or refused < _REFUSED_ALL else 0
                 for passage in islice(passages, room):
                     if passage in running.values():
@@ -120,9 +125,9 @@ def ask_for_all(corpus: Path, settings: GenerateSettings, replies: Replies, seed
             for one, passage in running.items():
                 if not one.cancelled() and one.exception() is None:
                     replies[passage] = one.result()
-    if replies.refused():
+    if not said and replies.refused():
         raise LlmtuneError(
-            "the endpoint refuses every passage (status 400, 413 or 422), or says no word about it",
+            "the endpoint refuses every passage sent (status 400, 413 or 422), or says no word about it",
             where=settings.url,
             fix="check `model`, that its context holds 1,000 tokens, and what the endpoint's log says",
         )

@@ -201,9 +201,16 @@ def test_one_that_refuses_all_is_not_asked_about_all(tmp_path: Path, server: Ser
     with pytest.raises(LlmtuneError, match="refuses every passage"):
         made(tmp_path, server, documents=60)
     assert 20 <= len(server.asked) < 30
-    server.say = lambda passage, _: (200, pairs_about(passage)) if "# Engine 59\n" in passage else (422, "")
-    output, _ = made(tmp_path, server, documents=60, parallel=60)
+    server.say = lambda passage, _: (
+        (200, pairs_about(passage))
+        if "# Engine 59\n" in passage
+        else (200, "[]")
+        if "opens at nine in the morning" in passage
+        else (422, "")
+    )
+    output, metrics = made(tmp_path, server, documents=60)  # it is those passages that it refuses
     assert len(answers(output)) == 1
+    assert metrics["pairs_dropped"][gate.REFUSED] >= 59
 
 
 def test_the_key_goes_nowhere_else(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
