@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmtune.artifacts import STORE
 from llmtune.corpus.drops import BETWEEN
 from llmtune.corpus.duplicates import Entry, group_alone
 from llmtune.corpus.store import SPLITS, shards_of
@@ -111,7 +112,7 @@ def _corpus_at(path: Path) -> Path:
             raise BadArtifact(f"damaged record of a stage: {error}", where=str(record)) from error
         if not isinstance(told, dict):
             raise BadArtifact("damaged record of a stage: it is no object", where=str(record))
-        corpus = path.parent / ".artifacts" / str(told.get("artifact"))
+        corpus = path.parent / STORE / str(told.get("artifact"))
         if told.get("kind") == "corpus" and (corpus / "card.json").is_file():
             return corpus
     raise BadArtifact(
