@@ -16,8 +16,7 @@ quickstart: $(VENV)/.quickstart
 	@echo; echo "Talk to it:  $(RUN) chat runs/quickstart"; echo "Read on:     runs/quickstart/report.html"
 
 test: check
-	$(TESTS) -m "slow and not real"
-	OMP_NUM_THREADS=2 $(BIN)/pytest -m real
+	$(TESTS) -m "slow or real"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

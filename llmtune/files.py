@@ -142,11 +142,11 @@ def refusal(error: BaseException) -> Disturbed | None:
         return Disturbed("no space left on the disk", where=where, fix=MAKE_ROOM)
     if not isinstance(error, OSError) or error.errno not in _REFUSALS:
         return None
-    what = error.strerror or os.strerror(error.errno)
-    if where is None and error.errno != errno.EIO and what == os.strerror(error.errno):
+    what, no_right = error.strerror or os.strerror(error.errno), error.errno in _NO_RIGHT
+    if no_right and where is None and what == os.strerror(error.errno):
         return None  # of no file, and no library says of what
-    fix = "give yourself the right to it and the folders above it" if where and error.errno in _NO_RIGHT else None
-    return Disturbed(what, where=where, fix=fix)
+    fix = "give yourself the right to it and the folders above it" if no_right and where else None
+    return Disturbed(visible(what), where=where, fix=fix)
 
 
 def sha256_file(path: Path) -> str:

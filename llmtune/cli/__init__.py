@@ -45,13 +45,13 @@ def _show(error: Exception, with_traceback: bool) -> int:
     from rich.text import Text
 
     from llmtune.errors import LlmtuneError
-    from llmtune.files import refusal
-    from llmtune.run.process import is_out_of_memory
+    from llmtune.run.process import is_out_of_memory, refused
 
     if with_traceback:
         traceback.print_exception(error)
     message, code = f"{type(error).__name__}: {error}", BUG_EXIT
-    error = refusal(error) or error
+    if not isinstance(error, LlmtuneError):
+        error = refused(error) or error
     if isinstance(error, LlmtuneError):
         message, code = str(error), error.exit_code
     elif is_out_of_memory(error):

@@ -108,7 +108,16 @@ def test_what_the_system_refuses_is_no_bug(monkeypatch: pytest.MonkeyPatch, caps
     told = capsys.readouterr().err
     assert told.startswith("error: /closed/caf\\udce9: Permission denied\n  → give yourself the right to it")
     assert run_main(monkeypatch, PermissionError(13, "Failed to open local file 'c.parquet'")) == 1
-    assert capsys.readouterr().err.startswith("error: Failed to open local file 'c.parquet'\n")
+    assert capsys.readouterr().err == "error: Failed to open local file 'c.parquet'\n"
+    assert run_main(monkeypatch, PermissionError(13, "Failed to open local file '\x1b[31mc.parquet'")) == 1
+    assert capsys.readouterr().err == "error: Failed to open local file '\\x1b[31mc.parquet'\n"
+    assert run_main(monkeypatch, OSError(5, "Input/output error")) == 1
+    assert run_main(monkeypatch, OSError(24, "Too many open files")) == 1
+    assert capsys.readouterr().err == "error: Input/output error\nerror: Too many open files\n"
+    wrapped = RuntimeError("a library cannot read")
+    wrapped.__cause__ = PermissionError(13, "Permission denied", "/closed")
+    assert run_main(monkeypatch, wrapped) == 1
+    assert capsys.readouterr().err.startswith("error: /closed: Permission denied\n")
     assert run_main(monkeypatch, OSError(28, "No space left on device", "/full/re\nport.html")) == 1
     assert capsys.readouterr().err.startswith("error: /full/re\\nport.html: no space left on the disk\n  → make room")
     theirs = LlmtuneError("the endpoint answers: [Errno 28] No space left on device", where="https://host")

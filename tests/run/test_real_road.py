@@ -57,8 +57,6 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     from pydoc_data.topics import topics
 
     line = CommandLine(tmp_path_factory.mktemp("road"), Path("smollm2-135m-instruct-q4"))
-    for threads in ("LLMTUNE_THREADS", "OMP_NUM_THREADS"):  # of the other tests of runs, whose models are tiny
-        line.environment.pop(threads, None)
     (line.folder / "docs").mkdir()
     pages = [(name, text) for name, text in sorted(topics.items()) if 800 < len(text) < 4000]
     for name, text in pages:
@@ -79,6 +77,7 @@ def artifact(line: CommandLine, record: dict[str, Any]) -> Path:
     return line.folder / "runs/.artifacts" / record["artifact"]
 
 
+@pytest.mark.longest
 def test_every_stage_of_the_road(road: CommandLine) -> None:
     done = road.run("run", "road.yaml", timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -321,15 +321,16 @@ def test_a_training_too_short_to_go_back_tells_that_it_went_astray(place: Path) 
 
 def test_when_a_training_has_harmed_its_model() -> None:
     history = [
-        {"loss": 2.0},
-        {"step": 3, "valid_loss": 2.1},
-        {"loss": 9.0, "spike": True},
-        {"loss": 9.5, "spike": True},
+        {"step": 1, "loss": 2.0},
+        {"step": 2, "loss": 2.0},
+        {"step": 3, "loss": 9.0, "spike": True},
+        {"step": 4, "loss": 9.5, "spike": True},
     ]
     ended = Progress(step=4, history=history, bad=2, typical=2.0)
     assert "a loss of 9.5, where 2 was typical" in (ends_high(ended, GuardSettings()) or "")
-    assert ends_high(replace(ended, best_step=4, best_loss=9.2), GuardSettings())
-    assert not ends_high(replace(ended, best_step=3, best_loss=2.1), GuardSettings()), "those weights are kept"
+    assert ends_high(replace(ended, best_step=2, best_loss=2.1), GuardSettings()), "they had the loss of 9"
+    assert not ends_high(replace(ended, best_step=1, best_loss=2.1), GuardSettings()), "those weights are kept"
+    assert ends_high(replace(ended, best_step=0, best_loss=2.1), GuardSettings()), "keep: last"
     skipped = [*history[:3], {"step": 4, "skipped": "not finite"}]
     assert not ends_high(replace(ended, history=skipped), GuardSettings()), "one spike, one batch left out"
 

@@ -40,7 +40,8 @@ _OF_PASSAGE = re.compile(
 )
 REPLIES_VERSION = 1  # before, an empty reply was also what was none
 _REFUSED_ALL = 20  # passages of which none had a reply: then one that nobody could refuse tells whose fault it is
-_HARMLESS = "The library of the town opens at nine in the morning and closes at five in the afternoon."
+# As long as a passage, so that a context that is too small refuses it too.
+_HARMLESS = " ".join(["The library of the town opens at nine in the morning and closes at five in the afternoon."] * 22)
 _LOOK = 1.0  # seconds between two looks whether to stop
 
 
@@ -81,9 +82,13 @@ class Replies:
         """Whether there is a reply that is no refusal."""
         return self._base.execute("SELECT 1 FROM replies WHERE reply IS NOT NULL LIMIT 1").fetchone() is not None
 
-    def refused(self) -> bool:
-        """Whether there are replies, and every one is a refusal. These are forgotten then, to be asked for again."""
-        return not self.said() and self._base.execute("DELETE FROM replies").rowcount > 0
+    def none_yet(self) -> bool:
+        """Whether there is neither a reply nor a refusal."""
+        return self._base.execute("SELECT 1 FROM replies LIMIT 1").fetchone() is None
+
+    def forget(self) -> None:
+        """Forget all of them, to be asked for again."""
+        self._base.execute("DELETE FROM replies")
 
     def _key(self, passage: str) -> bytes:
         request = (self._settings.url, self._settings.model, _SYSTEM, _wanted(passage, self._settings))
@@ -98,26 +103,29 @@ def ask_for_all(corpus: Path, settings: GenerateSettings, replies: Replies, seed
     passages = _passages(corpus, settings, replies)
     total = sum(1 for _ in _passages(corpus, settings, replies))
     running: dict[Future[str | None], str] = {}
-    refused, said = 0, replies.said()
+    refused, said, in_doubt = 0, replies.said(), False
     with monitor.bar("asking the model", total, "passages") as bar, ThreadPoolExecutor(settings.parallel) as pool:
+
+        def send(passage: str) -> None:
+            running[pool.submit(endpoint.ask, _SYSTEM, _wanted(passage, settings), seed)] = passage
+
         try:
             while True:
-                if not said and refused >= _REFUSED_ALL and not running:
-                    said = endpoint.ask(_SYSTEM, _wanted(_HARMLESS, settings), seed) is not None
-                    if not said:
-                        break
                 room = settings.parallel - len(running) if said or refused < _REFUSED_ALL else 0
                 for passage in islice(passages, room):
-                    if passage in running.values():
-                        continue
-                    running[pool.submit(endpoint.ask, _SYSTEM, _wanted(passage, settings), seed)] = passage
+                    if passage not in running.values():
+                        send(passage)
                 if not running:
-                    break
+                    if said or in_doubt or replies.none_yet():
+                        break
+                    in_doubt = True
+                    send(_HARMLESS)  # its reply is kept like others: started again, this is known
                 done = wait(running, _LOOK, FIRST_COMPLETED).done
                 for one in sorted(done, key=lambda one: one.exception() is not None):  # what was answered is kept
-                    replies[running.pop(one)] = reply = one.result()
+                    passage = running.pop(one)
+                    replies[passage] = reply = one.result()
                     refused, said = refused + (reply is None), said or reply is not None
-                    bar.advance()
+                    bar.advance(passage != _HARMLESS)
                 monitor.safe_point()
         finally:
             endpoint.stop()
@@ -125,7 +133,8 @@ def ask_for_all(corpus: Path, settings: GenerateSettings, replies: Replies, seed
             for one, passage in running.items():
                 if not one.cancelled() and one.exception() is None:
                     replies[passage] = one.result()
-    if not said and replies.refused():
+    if in_doubt and not said:
+        replies.forget()
         raise LlmtuneError(
             "the endpoint refuses every passage sent (status 400, 413 or 422), or says no word about it",
             where=settings.url,

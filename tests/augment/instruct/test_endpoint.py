@@ -213,6 +213,17 @@ def test_one_that_refuses_all_is_not_asked_about_all(tmp_path: Path, server: Ser
     assert metrics["pairs_dropped"][gate.REFUSED] >= 59
 
 
+@pytest.mark.parametrize("documents", [10, 60])
+def test_one_that_refuses_these_passages_is_known_for_it(tmp_path: Path, server: Server, documents: int) -> None:
+    """As a gateway that blocks what they are about; started again in the same work folder it is asked nothing."""
+    server.of_all = True
+    server.say = lambda passage, _: (200, "[]") if "opens at nine in the morning" in passage else (422, "")
+    for _ in range(2):
+        with pytest.raises(LlmtuneError, match=f"no pair could be made.*{gate.REFUSED}"):
+            made(tmp_path, server, documents=documents)
+    assert len(server.asked) == len(set(server.asked))
+
+
 def test_the_key_goes_nowhere_else(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by a redirection, and not into a message about it."""
     other = Server()
