@@ -4,8 +4,8 @@ direction; and whether everything protected came back in every text that was kep
     python benchmarks/back_translate.py CORPUS [--sentences 5000] [--language en] [--pivot es]
     python benchmarks/back_translate.py CORPUS --whole FOLDER
 
-CORPUS: a folder that the corpus stage made (`llmtune run` names it). --whole: back-translate all of its training split
-into FOLDER, which must not exist, and check every new text against its original with expressions of its own.
+CORPUS: a folder that the corpus stage made (`llmtune runs RUN` names it). --whole: back-translate all of its training
+split into FOLDER, which must not exist, and check every new text against its original with expressions of its own.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 # Control characters, with which a terminal can be made to do things, and the marks that turn the direction of writing,
 # with which a text can be made to look like another.
@@ -17,6 +18,12 @@ def printable(text: str) -> str:
 def visible(text: str) -> str:
     """`printable` text of one line in which control characters are spelt out too: `\\x1b[31m`."""
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), printable(text))
+
+
+def from_here(path: Path) -> str:
+    """A path as it is typed in the current folder: without that folder's own where it lies below."""
+    here = Path.cwd()
+    return printable(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def human_bytes(number: float) -> str:

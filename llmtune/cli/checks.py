@@ -15,11 +15,16 @@ from llmtune.run.environment import installed_version
 
 # extra → what it makes possible
 ENABLES = {
-    "corpus": "HTML documents, near-duplicates",
+    "corpus": "HTML, PDF and Office documents, near-duplicates",
+    "augment": "back-translation",
     "quantize": "8, 4 and 3 bits by group: GPTQ and rounding",
     "bitsandbytes": "QLoRA; NF4 and int8",
     "gguf": "GGUF export and its verification, chat with GGUF files",
     "deepspeed": "ZeRO: training over several devices with sharded state",
+    "search": "hyper-parameter search",
+    "annotate": "label errors, what to label next",
+    "ray": "corpora made on a Ray cluster",
+    "remote": "sources at s3://, gs://, https:// and hf://",
 }
 
 

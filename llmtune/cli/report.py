@@ -14,8 +14,8 @@ def report(
     run: Annotated[Path, typer.Argument(help="A run's name or folder.")], runs: RunsOption = Path("runs")
 ) -> None:
     """Write the HTML report of a run from what is finished in it."""
+    from llmtune.cli.target import find_run
     from llmtune.report import collect, write_report
-    from llmtune.run.folder import is_run
 
-    folder = runs / run if is_run(runs / run) and not is_run(run) else run
+    folder = find_run(run, runs)
     typer.echo(write_report(folder, collect(folder)))

@@ -82,10 +82,14 @@ def _show_summary(console: Console, folder: Path, story: RunStory, report: Path)
     from rich.markup import escape
 
     from llmtune.report.study import trial_table
-    from llmtune.report.summary import score_table, stage_table
+    from llmtune.report.summary import results, score_table, stage_table
+    from llmtune.words import from_here
 
     console.print()
     for table in (trial_table(folder), stage_table(story), score_table(story)):
         if table is not None:
             console.print(table)
+    for result in results(story):
+        place = escape(from_here(result.folder))
+        console.print(f"{result.kind} of {escape(result.stage)}: [bold]{place}[/]", soft_wrap=True, highlight=False)
     console.print(f"report: [bold]{escape(str(report))}[/]", soft_wrap=True)

@@ -1,14 +1,44 @@
-"""`llmtune runs`: the runs below a folder and how far each is."""
+"""`llmtune runs`: the runs below a folder and how far each is; what one of them made, and where it lies."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from llmtune.cli.options import RunsOption
 
 
-def runs(runs: RunsOption = Path("runs")) -> None:
-    """List runs with their state, stages done, and when they last did something."""
+def runs(
+    run: Annotated[Path | None, typer.Argument(help="A run's name or folder: say where what it made lies.")] = None,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """List runs with their state, stages done, and when they last did something; of one run, the folder of what each
+    stage made."""
+    if run is None:
+        _list(runs)
+    else:
+        _tell(run, runs)
+
+
+def _tell(run: Path, runs: Path) -> None:
+    from rich.console import Console
+
+    from llmtune.cli.target import find_run
+    from llmtune.report import collect
+    from llmtune.words import from_here
+
+    console = Console()
+    for stage in collect(find_run(run, runs)).stages:
+        if stage.artifact is None:
+            console.print(f"{stage.record.id}: no longer in the store", highlight=False, markup=False)
+        elif stage.artifact.kind != "scores":
+            line = f"{stage.record.id}  {stage.artifact.kind}  {from_here(stage.artifact.folder)}"
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _list(runs: Path) -> None:
     import datetime
 
     from rich.console import Console

@@ -33,6 +33,11 @@ def find_model(name: str, monitor: Monitor, *, trust_remote_code: bool = False) 
     return resolve(ModelReference(name=name, trust_remote_code=trust_remote_code), monitor)
 
 
+def find_run(named: Path, runs: Path) -> Path:
+    """The folder of the run that `named` means: a folder, or a name below `runs`."""
+    return runs / named if is_run(runs / named) and not is_run(named) else named
+
+
 def find_corpus(path: Path) -> Path:
     """The corpus folder that `path` means: itself, or the one that a run's models were scored on."""
     if is_run(path):

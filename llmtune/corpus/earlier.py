@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -112,7 +113,8 @@ def _corpus_at(path: Path) -> Path:
             raise BadArtifact(f"damaged record of a stage: {error}", where=str(record)) from error
         if not isinstance(told, dict):
             raise BadArtifact("damaged record of a stage: it is no object", where=str(record))
-        corpus = path.parent / STORE / str(told.get("artifact"))
+        stores = (folder / STORE for folder in Path(os.path.abspath(path)).parents)
+        corpus = next(filter(Path.is_dir, stores), path.parent / STORE) / str(told.get("artifact"))
         if told.get("kind") == "corpus" and (corpus / "card.json").is_file():
             return corpus
     raise BadArtifact(

@@ -1,9 +1,10 @@
-"""The two tables at the end of a run: what each stage took, and the scorecard."""
+"""What is shown at the end of a run: what each stage took, the scorecard, and where the results lie."""
 
 from __future__ import annotations
 
 from rich.table import Table
 
+from llmtune.artifacts import Artifact
 from llmtune.evaluate.scorecard import Scorecard
 from llmtune.report.collect import RunStory
 from llmtune.words import human_bytes, human_seconds
@@ -32,3 +33,14 @@ def stage_table(story: RunStory) -> Table | None:
 def score_table(story: RunStory) -> Table | None:
     """The scorecard, or None when nothing was evaluated."""
     return Scorecard(story.scores).table() if story.scores else None
+
+
+def results(story: RunStory) -> list[Artifact]:
+    """What a run was made for: its bundles; without one its last checkpoint, or else its last corpus."""
+    made = [stage.artifact for stage in story.stages if stage.artifact is not None]
+    bundles = [artifact for artifact in made if artifact.kind == "bundle"]
+    for kind in ("checkpoint", "corpus"):
+        bundles = (
+            bundles or [artifact for artifact in made if artifact.kind == kind and artifact.made_by != "model"][-1:]
+        )
+    return bundles

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from llmtune.artifacts import STORE, Artifact
 from llmtune.cli.report import report
+from llmtune.cli.run import tell
 from llmtune.cli.runs import runs as list_runs
 from llmtune.cli.target import find_corpus
 from llmtune.errors import LlmtuneError
@@ -87,6 +89,21 @@ def test_a_run_is_told_by_its_name_from_where_it_was_made(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     assert command(report, "demo").strip() == "runs/demo/report.html"
     assert_whole(run / "report.html")
+
+
+def test_where_the_results_of_a_run_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_in(tmp_path / "runs" / "demo", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    assert command(list_runs, "demo").splitlines() == [
+        f"corpus  corpus  runs/{STORE}/f-corpus",
+        f"train  checkpoint  runs/{STORE}/f-train",
+    ]
+    tell(Console(width=200), run)
+    assert f"checkpoint of train: runs/{STORE}/f-train\n" in capsys.readouterr().out
+    (tmp_path / "runs" / STORE / "f-train").rename(tmp_path / "away")
+    assert "train: no longer in the store" in command(list_runs, run)
 
 
 def test_the_folder_of_a_recipe_is_no_run(tmp_path: Path) -> None:

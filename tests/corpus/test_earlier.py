@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,9 @@ def test_a_run_stands_for_its_corpus(build: Build, folder: Path, tmp_path: Path)
     (tmp_path / "runs" / ".artifacts").mkdir()
     corpus.rename(tmp_path / "runs" / ".artifacts" / "bb")
     assert len(splits_of(run).by_hash) == len(splits_of(run).by_id) == 20
+    trial = tmp_path / "runs" / "study" / "trials" / "3"
+    shutil.copytree(run, trial)
+    assert len(splits_of(trial).by_id) == 20
     with pytest.raises(BadArtifact, match="is no corpus, nor a run"):
         splits_of(folder)
     (run / "01-corpus" / "stage.json").write_text("[]")
