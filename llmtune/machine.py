@@ -13,11 +13,12 @@ from typing import Literal
 from llmtune.errors import CannotRunHere
 
 # CPU features that make products in bf16 faster than in fp32 (the last is ARM's). Without them bf16 is computed by
-# converting back and forth: right, but four to ten times slower.
+# converting back and forth, and where there is no AVX-512 either, number by number: right, but three times slower in
+# training, or 24 times.
 BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
 # Operations a second of matrix products that plans count on: of one core by number format, and of one GPU, which was
-# not measured. Large products alone reached 460e9 (bf16) and 106e9 (fp32) on a core with AVX512-BF16. Training has
-# rates that were measured in it (training/estimate.py).
+# not measured; AVX2 alone reaches six tenths. Large products alone reached 460e9 (bf16) and 106e9 (fp32) on a core with
+# AVX512-BF16. Training has rates that were measured in it (training/estimate.py).
 _CORE_RATE = {"bf16": 3.0e11, "fp32": 0.9e11, "fp64": 0.2e11}
 _GPU_RATE = 5.0e13
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -48,6 +49,11 @@ class Machine:
         return bool(BF16_FLAGS & self.flags)
 
     @property
+    def has_half_vectors(self) -> bool:
+        """Whether the CPU's vectors are AVX2's, half as long as AVX-512's."""
+        return "avx2" in self.flags and "avx512f" not in self.flags
+
+    @property
     def computes_in_bf16(self) -> bool:
         """Whether bf16 is at least as fast as fp32 here."""
         return bool(self.accelerators) or self.cpu_has_bf16
@@ -58,7 +64,7 @@ class Machine:
 
     def cpu_rate(self, precision: Literal["bf16", "fp32", "fp64"]) -> float:
         """The same for products that stay on the cores, whatever else there is."""
-        return self.cores * _CORE_RATE[precision]
+        return self.cores * _CORE_RATE[precision] * (0.6 if self.has_half_vectors else 1.0)
 
     def disk_free(self, folder: Path) -> int:
         """Bytes free on the file system that holds `folder` (or its nearest existing parent)."""

@@ -50,7 +50,10 @@ def _weights(shape: ModelShape, machine: Machine) -> tuple[int, int]:
     quantization = shape.config.get("quantization_config") or {}
     converted = _width(machine) * shape.parameters
     if quantization.get("load_in_4bit") or quantization.get("load_in_8bit"):  # bitsandbytes computes with its codes
-        return shape.bytes, shape.bytes
+        wider = quantization.get("load_in_4bit") and not machine.computes_in_bf16
+        tables = (1 if shape.tied else 2) * shape.vocab_size * shape.hidden_size
+        both = shape.bytes + (2 * tables if wider else 0)
+        return both, both
     if not machine.computes_in_bf16:
         return shape.bytes + converted, converted
     both = shape.bytes + (converted if quantization else 0)

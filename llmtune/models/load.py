@@ -80,15 +80,20 @@ def load_model(
 
 def load_to_run(folder: Path, *, translator: bool = False, trust_remote_code: bool = False) -> PreTrainedModel:
     """The model of a checkpoint folder where it runs fastest here: on the accelerator if torch has one, in the number
-    format it is stored in, but in fp32 on a CPU that does not compute in bf16. Arguments and errors as `load_model`."""
+    format it is stored in, but in fp32 on a CPU that does not compute in bf16 (bitsandbytes' int8 as it is). Arguments
+    and errors as `load_model`."""
     import torch
 
     on_accelerator = torch.accelerator.is_available()
     config = read_config(folder)
-    by_bitsandbytes = _method(config) == "bitsandbytes"
-    widened = not on_accelerator and not by_bitsandbytes and not this_machine().cpu_has_bf16
+    int8 = bool((config.get("quantization_config") or {}).get("load_in_8bit"))
+    widened = not on_accelerator and not int8 and not this_machine().cpu_has_bf16
     dtype = "float32" if widened else "auto"
     model: Any = load_model(folder, dtype, translator=translator, trust_remote_code=trust_remote_code)
+    if widened and _method(config) == "bitsandbytes":
+        for module in model.modules():
+            if hasattr(module, "compute_dtype"):  # a layer in 4 bits: what it is unpacked to
+                module.compute_dtype = torch.float32
     if on_accelerator and not getattr(model, "hf_device_map", None):
         model = model.to(torch.accelerator.current_accelerator())
     return model  # type: ignore[no-any-return]

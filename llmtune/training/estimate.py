@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 ROW_CACHE_BYTES = 3.2  # of a token on disk: id, target flag, places
 OTHER_FILES = 8 << 20  # bytes on disk: tokenizer, configuration, history
-# Sustained floating-point operations a second in training.
+# Sustained floating-point operations a second in training: of a core with AVX-512, of one with AVX2, of a GPU.
 CPU_CORE_RATE = {"bf16": 185e9, "fp32": 80e9, "bf16 without instructions": 25e9}
+AVX2_CORE_RATE = {"fp32": 50e9, "bf16 without instructions": 2e9}
 GPU_RATE = {(8, 0): 110e12, (8, 6): 35e12, (8, 9): 60e12, (9, 0): 280e12, (7, 0): 40e12, (7, 5): 20e12}
 START_SECONDS = 15.0
 # A layer's kernels of one micro-batch take at least this long to start on a GPU, however few its tokens. An H100 that
@@ -207,7 +208,8 @@ def _rate(settings: TrainSettings, machine: Machine, launch: Launch) -> float | 
     kind = "fp32" if settings.precision == "fp32" else "bf16"
     if kind == "bf16" and not machine.cpu_has_bf16:
         kind = "bf16 without instructions"
-    return machine.cores * CPU_CORE_RATE[kind]
+    rates = CPU_CORE_RATE | (AVX2_CORE_RATE if machine.has_half_vectors else {})
+    return machine.cores * rates[kind]
 
 
 def _gpus(settings: TrainSettings, machine: Machine) -> tuple[Accelerator, ...]:

@@ -12,6 +12,7 @@ from llmtune.compress.codes import read_codes, unpack
 from llmtune.compress.grid import Grid
 from llmtune.compress.quantize import Calibration, quantize
 from llmtune.errors import BadArtifact
+from llmtune.machine import Machine
 
 GRIDS = [Grid(4, 32, True), Grid(4, 32, False), Grid(3, 32, True), Grid(8, 32, True)]
 
@@ -193,3 +194,25 @@ def test_wide_asymmetric_scales_keep_eight_bits() -> None:
         assert ((found - scale).abs() <= scale * 2.0**-kept).all()
         mantissa, _ = torch.frexp(found)
         assert (mantissa * 2**kept == torch.round(mantissa * 2**kept)).all()
+
+
+def test_4_bits_are_computed_in_fp32_where_there_is_no_bf16(tiny, tmp_path, monkeypatch) -> None:
+    """As with every layer's weights unpacked by bitsandbytes itself."""
+    import torch
+    from bitsandbytes.functional import dequantize_4bit
+
+    from llmtune.models.load import load_model, load_to_run
+
+    quantize(tiny("llama"), tmp_path, method="nf4")
+    monkeypatch.setattr("llmtune.models.load.this_machine", lambda: Machine(2, 8 << 30, frozenset(), ()))
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    ids = torch.arange(40)[None]
+    plain = load_model(tmp_path, "float32")
+    for name, module in list(plain.named_modules()):
+        if hasattr(module, "compute_dtype"):
+            linear = torch.nn.Linear(module.in_features, module.out_features, bias=False)
+            module.weight.quant_state.dtype = torch.float32  # else they are rounded to bf16
+            linear.weight.data = dequantize_4bit(module.weight.data, module.weight.quant_state)
+            plain.set_submodule(name, linear)
+    with torch.no_grad():
+        torch.testing.assert_close(load_to_run(tmp_path)(ids).logits, plain(ids).logits, rtol=0, atol=1e-5)
