@@ -50,8 +50,8 @@ class Machine:
 
     @property
     def has_half_vectors(self) -> bool:
-        """Whether the CPU's vectors are AVX2's, half as long as AVX-512's."""
-        return "avx2" in self.flags and "avx512f" not in self.flags
+        """Whether this is an x86 processor without AVX-512, whose vectors are half as long, or shorter."""
+        return "sse2" in self.flags and "avx512f" not in self.flags
 
     @property
     def computes_in_bf16(self) -> bool:

@@ -38,7 +38,7 @@ COMMANDS: dict[str, Command] = {
         "llmtune.cli.show_batch:show_batch", PANEL_RUN, "Print real training batches, trained tokens in colour."
     ),
     "report": Command("llmtune.cli.report:report", PANEL_RUN, "Write the HTML report of a run."),
-    "runs": Command("llmtune.cli.runs:runs", PANEL_RUN, "List runs and how far they are."),
+    "runs": Command("llmtune.cli.runs:runs", PANEL_RUN, "List runs and how far they are, or where what one made lies."),
     "corpus": Command("llmtune.cli.corpus:app", PANEL_RUN, "Look into a corpus: why a document was dropped, samples."),
     "annotate": Command(
         "llmtune.cli.annotate:app", PANEL_RUN, "Labels by people: export, agreement, merge, errors, what to label next."

@@ -15,7 +15,7 @@ def runs(
     runs: RunsOption = Path("runs"),
 ) -> None:
     """List runs with their state, stages done, and when they last did something; of one run, the folder of what each
-    stage made."""
+    stage made (of a search, of each trial)."""
     if run is None:
         _list(runs)
     else:
@@ -27,10 +27,18 @@ def _tell(run: Path, runs: Path) -> None:
 
     from llmtune.cli.target import find_run
     from llmtune.report import collect
+    from llmtune.search.record import StudyFolder
     from llmtune.words import from_here
 
-    console = Console()
-    for stage in collect(find_run(run, runs)).stages:
+    console, folder = Console(), find_run(run, runs).absolute()
+    study = StudyFolder(folder)
+    for trial in study.finished():
+        console.print(
+            f"trial {trial.number + 1}  run  {from_here(study.trial(trial.number))}", soft_wrap=True, markup=False
+        )
+    if study.best.is_file():
+        console.print(f"best  recipe  {from_here(study.best)}", soft_wrap=True, markup=False)
+    for stage in collect(folder).stages:
         if stage.artifact is None:
             console.print(f"{stage.record.id}: no longer in the store", highlight=False, markup=False)
         elif stage.artifact.kind != "scores":

@@ -13,6 +13,7 @@ from llmtune.models.shape import ModelShape
 LIBRARIES = 450 << 20
 ANSWER_CONTEXT = 2048  # tokens that a prompt and its answer may have together in llama.cpp
 BATCH_TOKENS = 4096  # tokens scored together, padding included: full speed on a CPU, little memory
+_NF4_BYTES = 0.516  # of a weight with its scales, which are rounded too; others are stored in 2
 LOGITS_BYTES = 96 << 20  # of the continuations of one batch, in fp32
 
 
@@ -50,9 +51,10 @@ def _weights(shape: ModelShape, machine: Machine) -> tuple[int, int]:
     quantization = shape.config.get("quantization_config") or {}
     converted = _width(machine) * shape.parameters
     if quantization.get("load_in_4bit") or quantization.get("load_in_8bit"):  # bitsandbytes computes with its codes
-        wider = quantization.get("load_in_4bit") and not machine.computes_in_bf16
-        tables = (1 if shape.tied else 2) * shape.vocab_size * shape.hidden_size
-        both = shape.bytes + (2 * tables if wider else 0)
+        both = shape.bytes
+        if quantization.get("load_in_4bit") and not machine.computes_in_bf16:  # what is no code is read as fp32
+            wide = max(0.0, shape.bytes - _NF4_BYTES * shape.parameters) / (2 - _NF4_BYTES)
+            both += round(4 * wide)
         return both, both
     if not machine.computes_in_bf16:
         return shape.bytes + converted, converted

@@ -50,13 +50,16 @@ def rate_part(progress: Progress) -> float:
 
 def ends_high(progress: Progress, guard: GuardSettings | None) -> str | None:
     """What to tell of a training whose last steps were spikes, too few to go back, where no weights from before are
-    kept: those of a validation that then read the next step's batch without a spike."""
+    kept. Those of a validation just before the first spike had its loss: they count as good if the validation does."""
     losses = (record for record in reversed(progress.history) if "loss" in record)
     spikes = list(takewhile(lambda record: "spike" in record, losses))
     if guard is None or len(spikes) < 2 or progress.typical is None:
         return None
-    if progress.best_step and progress.best_step + 1 < spikes[-1]["step"]:
-        return None
+    first, kept = spikes[-1]["step"], progress.best_step
+    if kept and progress.best_loss is not None:
+        good = not is_spike(progress.best_loss, progress, guard)
+        if kept + 1 < first or (kept + 1 == first and good):
+            return None
     return (
         f"the training ends with a loss of {spikes[0]['loss']:.3g}, where {progress.typical:.3g} was typical: it has "
         "harmed the model; lower lr or set it to auto"

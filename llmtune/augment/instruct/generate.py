@@ -40,7 +40,7 @@ _OF_PASSAGE = re.compile(
 )
 REPLIES_VERSION = 1  # before, an empty reply was also what was none
 _REFUSED_ALL = 20  # passages of which none had a reply: then one that nobody could refuse tells whose fault it is
-# As long as a passage, so that a context that is too small refuses it too.
+# As long as a passage of English, so that a context that is too small refuses it too.
 _HARMLESS = " ".join(["The library of the town opens at nine in the morning and closes at five in the afternoon."] * 22)
 _LOOK = 1.0  # seconds between two looks whether to stop
 
