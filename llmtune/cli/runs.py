@@ -23,27 +23,25 @@ def runs(
 
 
 def _tell(run: Path, runs: Path) -> None:
-    from rich.console import Console
-
     from llmtune.cli.target import find_run
     from llmtune.report import collect
     from llmtune.search.record import StudyFolder
     from llmtune.words import from_here
 
-    console, folder = Console(), find_run(run, runs).absolute()
-    study = StudyFolder(folder)
+    folder = find_run(run, runs).absolute()
+    story, study = collect(folder), StudyFolder(folder)
+    made: list[tuple[str, str, Path]] = []
     for trial in study.finished():
-        console.print(
-            f"trial {trial.number + 1}  run  {from_here(study.trial(trial.number))}", soft_wrap=True, markup=False
-        )
-    if study.best.is_file():
-        console.print(f"best  recipe  {from_here(study.best)}", soft_wrap=True, markup=False)
-    for stage in collect(folder).stages:
+        made.append((f"trial {trial.number + 1}", "run", study.trial(trial.number)))
+    made.append(("best", "recipe", study.best))
+    for stage in story.stages:
         if stage.artifact is None:
-            console.print(f"{stage.record.id}: no longer in the store", highlight=False, markup=False)
+            typer.echo(f"{stage.record.id}: no longer in the store")
         elif stage.artifact.kind != "scores":
-            line = f"{stage.record.id}  {stage.artifact.kind}  {from_here(stage.artifact.folder)}"
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
+            made.append((stage.record.id, stage.artifact.kind, stage.artifact.folder))
+    for name, kind, place in made:
+        if place.exists():  # a trial can fail before its run begins
+            typer.echo(f"{name}  {kind}  {from_here(place)}")
 
 
 def _list(runs: Path) -> None:

@@ -49,17 +49,18 @@ def rate_part(progress: Progress) -> float:
 
 
 def ends_high(progress: Progress, guard: GuardSettings | None) -> str | None:
-    """What to tell of a training whose last steps were spikes, too few to go back, where no weights from before are
-    kept. Those of a validation just before the first spike had its loss: they count as good if the validation does."""
+    """What to tell of a training whose last steps were spikes, too few to go back, where the weights that are
+    kept are not of a good validation: one with no spike of a loss, or as good as one before the spikes, after which
+    training went on as usual (a validation in distillation is of another measure than `typical`)."""
     losses = (record for record in reversed(progress.history) if "loss" in record)
     spikes = list(takewhile(lambda record: "spike" in record, losses))
     if guard is None or len(spikes) < 2 or progress.typical is None:
         return None
-    first, kept = spikes[-1]["step"], progress.best_step
-    if kept and progress.best_loss is not None:
-        good = not is_spike(progress.best_loss, progress, guard)
-        if kept + 1 < first or (kept + 1 == first and good):
-            return None
+    first = spikes[-1]["step"]
+    read_well = any("valid_loss" in record and record["step"] + 1 < first for record in progress.history)
+    good = progress.best_loss is not None and not is_spike(progress.best_loss, progress, guard)
+    if progress.best_step and (read_well or good):
+        return None
     return (
         f"the training ends with a loss of {spikes[0]['loss']:.3g}, where {progress.typical:.3g} was typical: it has "
         "harmed the model; lower lr or set it to auto"

@@ -330,7 +330,10 @@ def test_when_a_training_has_harmed_its_model() -> None:
     assert "a loss of 9.5, where 2 was typical" in (ends_high(ended, GuardSettings()) or "")
     assert not ends_high(replace(ended, best_step=2, best_loss=2.1), GuardSettings()), "the batch was a bad one"
     assert ends_high(replace(ended, best_step=2, best_loss=8.1), GuardSettings()), "they had the loss of 9"
-    assert not ends_high(replace(ended, best_step=1, best_loss=2.1), GuardSettings()), "those weights are kept"
+    assert not ends_high(replace(ended, best_step=4, best_loss=1.9), GuardSettings()), "both batches were"
+    validated = [history[0], {"step": 1, "valid_loss": 8.1}, *history[1:]]
+    distilled = replace(ended, history=validated, best_step=1, best_loss=8.1)
+    assert not ends_high(distilled, GuardSettings()), "of another measure, and step 2 was as usual"
     assert ends_high(replace(ended, best_step=0, best_loss=2.1), GuardSettings()), "keep: last"
     skipped = [*history[:3], {"step": 4, "skipped": "not finite"}]
     assert not ends_high(replace(ended, history=skipped), GuardSettings()), "one spike, one batch left out"
