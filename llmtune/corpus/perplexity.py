@@ -69,9 +69,8 @@ def _made_of(settings: PerplexitySettings) -> list[Any]:
     import torch
 
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    runs_on = (
-        device.type if device is not None else f"cpu, {'bf16' if this_machine().cpu_has_bf16 else 'fp32'}"
-    )  # as `load_to_run`
+    on_cpu = "cpu, bf16" if this_machine().cpu_has_bf16 else "cpu, fp32"  # as `load_to_run`
+    runs_on = device.type if device is not None else on_cpu
     return [identity(settings.model), settings.tokens, VERSION, [version(name) for name in _PACKAGES], runs_on]
 
 

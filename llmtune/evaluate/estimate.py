@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from llmtune.compress.grid import nf4_bytes
 from llmtune.export.estimate import memory_of_llama
 from llmtune.machine import Machine
 from llmtune.models.gguf_header import READ_BACK_BYTES
@@ -13,7 +14,6 @@ from llmtune.models.shape import ModelShape
 LIBRARIES = 450 << 20
 ANSWER_CONTEXT = 2048  # tokens that a prompt and its answer may have together in llama.cpp
 BATCH_TOKENS = 4096  # tokens scored together, padding included: full speed on a CPU, little memory
-_NF4_BYTES = 0.516  # of a weight with its scales, which are rounded too; others are stored in 2
 LOGITS_BYTES = 96 << 20  # of the continuations of one batch, in fp32
 
 
@@ -53,7 +53,8 @@ def _weights(shape: ModelShape, machine: Machine) -> tuple[int, int]:
     if quantization.get("load_in_4bit") or quantization.get("load_in_8bit"):  # bitsandbytes computes with its codes
         both = shape.bytes
         if quantization.get("load_in_4bit") and not machine.computes_in_bf16:  # what is no code is read as fp32
-            wide = max(0.0, shape.bytes - _NF4_BYTES * shape.parameters) / (2 - _NF4_BYTES)
+            codes = nf4_bytes(shape.parameters, 1)  # if all were codes; what else is stored takes 2 bytes a weight
+            wide = max(0, shape.bytes - codes) / (2 - codes / shape.parameters)
             both += round(4 * wide)
         return both, both
     if not machine.computes_in_bf16:

@@ -38,9 +38,8 @@ def score_table(story: RunStory) -> Table | None:
 def results(story: RunStory) -> list[Artifact]:
     """What a run was made for: its bundles; without one its last checkpoint, or else its last corpus."""
     made = [stage.artifact for stage in story.stages if stage.artifact is not None]
-    bundles = [artifact for artifact in made if artifact.kind == "bundle"]
-    for kind in ("checkpoint", "corpus"):
-        bundles = (
-            bundles or [artifact for artifact in made if artifact.kind == kind and artifact.made_by != "model"][-1:]
-        )
-    return bundles
+    by_kind: dict[str, list[Artifact]] = {"bundle": [], "checkpoint": [], "corpus": []}
+    for artifact in made:
+        if artifact.kind in by_kind and artifact.made_by != "model":
+            by_kind[artifact.kind].append(artifact)
+    return by_kind["bundle"] or by_kind["checkpoint"][-1:] or by_kind["corpus"][-1:]

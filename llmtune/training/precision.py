@@ -55,7 +55,9 @@ def precision_note(precision: str, device: str, machine: Machine) -> str | None:
     if on_cpu and not machine.cpu_has_bf16:
         if precision == "bf16":
             slower = 24 if machine.has_half_vectors else 3
-            return f"this CPU has no bf16 arithmetic: {slower} times slower than fp32, which precision: auto takes"
+            return (
+                f"this CPU has no bf16 arithmetic: bf16 is {slower} times slower than fp32; precision: auto takes fp32"
+            )
         if precision == "auto":
             return "this CPU has no bf16 arithmetic: trained in fp32"
     return None
