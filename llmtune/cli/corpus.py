@@ -36,6 +36,7 @@ def why(
     from rich.console import Console
 
     from llmtune.cli.target import find_made_corpus
+    from llmtune.corpus.clean.changes import EVALUATION
     from llmtune.corpus.lookup import fate_of
     from llmtune.corpus.text import characters_of
 
@@ -52,8 +53,11 @@ def why(
         if kept.changes:
             console.print(f"  cleaned: {', '.join(f'{kind} {amount:,}' for kind, amount in kept.changes)}")
         console.print(f"  group {kept.group}: {', '.join(fate.group) or 'no other document'}")
+        if fate.copies:
+            console.print(f"  dropped as copies of it: {', '.join(fate.copies)}")
+    cut = fate.document is not None and EVALUATION in dict(fate.document.changes)
     for text in fate.evaluation_texts:
-        console.print(f"  holds the evaluation text {text}")
+        console.print(f"  held the evaluation text {text}, cut out" if cut else f"  holds the evaluation text {text}")
     if fate.document is not None:
         console.print()
         _print_text(console, fate.document)
@@ -65,7 +69,9 @@ def show(
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "train",
     source: Annotated[str | None, typer.Option(help="Only documents of this source.")] = None,
     dropped: Annotated[str | None, typer.Option(help="Documents dropped for this reason; `all`: for any.")] = None,
-    clusters: Annotated[bool, typer.Option("--clusters", help="The largest groups of near-duplicates.")] = False,
+    clusters: Annotated[
+        bool, typer.Option("--clusters", help="The largest groups of documents that are alike.")
+    ] = False,
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many to show.")] = 5,
 ) -> None:
     """Show documents of a corpus, what was dropped from it and why, or clusters of near-duplicates."""
@@ -98,10 +104,11 @@ def show(
         return
     if clusters:
         found = largest_groups(folder, number)
-        for group, ids in found:
-            console.print(f"group {group}\n  " + "\n  ".join(ids))
+        for name, group in found:
+            console.print(f"group {name}: {group.documents:,} kept, {group.copies:,} dropped as copies")
+            console.print("\n".join(f"  {id}" + (f" ({why})" if why else "") for id, why in group.named))
         if not found:
-            console.print("no two documents of the corpus are near-duplicates")
+            console.print("no two documents are alike")
         return
     for option, value, known in (
         ("--split", split, list(SPLITS)),

@@ -15,6 +15,7 @@ signature of 1 KiB. The same sources, settings and seed give the same bytes, wit
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -40,7 +41,7 @@ from llmtune.corpus.perplexity import drop_outside
 from llmtune.corpus.portions import KEPT, Judged
 from llmtune.corpus.readers.reader import PROBLEMS
 from llmtune.corpus.repeated import shortened, take_out
-from llmtune.corpus.settings import CorpusSettings, DecontaminateSettings
+from llmtune.corpus.settings import CorpusSettings
 from llmtune.corpus.shelf import shelf_for
 from llmtune.corpus.sketch import sizes_of
 from llmtune.corpus.sources import source_names
@@ -71,7 +72,7 @@ def build_corpus(
     names = source_names(settings.sources)
     shelf = shelf_for(work, cache if settings.reuse else None)
     way = way_of_judging(settings)  # before what is compared with is read
-    judge = Judge(settings, _evaluation_texts(settings.decontaminate, monitor))
+    judge = Judge(settings, _evaluation_texts(settings, monitor))
     taken = take_in(judge, names, shelf, way, monitor)
     drops, changes = Drops(settings.samples), Changes(settings.samples)
     for one in taken:
@@ -127,12 +128,12 @@ def build_corpus(
     return metrics_of(card)
 
 
-def _evaluation_texts(settings: DecontaminateSettings | None, monitor: Monitor) -> EvaluationTexts | None:
-    if settings is None:
+def _evaluation_texts(settings: CorpusSettings, monitor: Monitor) -> EvaluationTexts | None:
+    if (wanted := settings.decontaminate) is None:
         return None
-    read = read_all(settings.sources, "decontaminate.against", monitor)
+    read = read_all(wanted.sources, "decontaminate.against", monitor, settings.clean)
     texts = ((document.id, document_text(document), "#" in document.id) for document in read)
-    found = EvaluationTexts(texts, settings.words)
+    found = EvaluationTexts(texts, wanted.words)
     monitor.note(f"looking for {len(found.ids):,} evaluation texts in the documents")
     return found
 
@@ -140,8 +141,8 @@ def _evaluation_texts(settings: DecontaminateSettings | None, monitor: Monitor) 
 def _entries(portion: Judged) -> Iterator[Entry]:
     """An entry for each document that is kept of a portion, without its text."""
     sizes = sizes_of(portion.sketch)
-    for (id, sha256, licence), (characters, size) in zip(named(portion.folder, KEPT), sizes, strict=True):
-        yield Entry(id, sha256, portion.number, characters, size, licence, group_alone(sha256))
+    for (id, sha256, licence, group), (characters, size) in zip(named(portion.folder, KEPT), sizes, strict=True):
+        yield Entry(id, sha256, portion.number, characters, size, licence, group or group_alone(sha256))
 
 
 def _split(
@@ -149,10 +150,10 @@ def _split(
 ) -> dict[str, str]:
     """group → split. Says so when a split that was asked for stays empty."""
     kept = keep_splits(entries, placed)
-    groups: dict[str, int] = {}
+    groups: dict[str, Counter[int]] = defaultdict(Counter)
     for entry in entries:
         if entry.left_out is None:
-            groups[entry.group] = groups.get(entry.group, 0) + entry.characters
+            groups[entry.group][entry.source] += entry.characters
     splits = split_groups(groups, settings.split, seed, kept)
     for split, share in (("test", settings.split.test), ("valid", settings.split.valid)):
         if share > 0 and split not in splits.values():

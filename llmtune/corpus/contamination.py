@@ -82,12 +82,15 @@ class EvaluationTexts:
             own = shingles(hashes, width)
             places = np.minimum(np.searchsorted(known, own), len(known) - 1)
             for start in np.flatnonzero(known[places] == own).tolist():
-                yield start, width, int(owners[places[start]])
+                last = int(np.searchsorted(known, own[start], side="right"))
+                for owner in owners[places[start] : last].tolist():
+                    yield start, width, owner
 
 
 def _sorted(parts: list[tuple[Hashes, int]]) -> tuple[Hashes, NDArray[np.uint32]]:
-    """Distinct sequences, ascending, each with the first text that has it."""
-    sequences = np.concatenate([hashes for hashes, _ in parts])
-    owners = np.repeat(np.array([owner for _, owner in parts], np.uint32), [len(hashes) for hashes, _ in parts])
-    distinct, first = np.unique(sequences, return_index=True)
-    return distinct, owners[first]
+    """Sequences, ascending, each once for every text that has it, with the text."""
+    distinct = [(np.unique(hashes), owner) for hashes, owner in parts]
+    sequences = np.concatenate([hashes for hashes, _ in distinct])
+    owners = np.repeat(np.array([owner for _, owner in distinct], np.uint32), [len(hashes) for hashes, _ in distinct])
+    order = np.argsort(sequences, kind="stable")
+    return sequences[order], owners[order]

@@ -2,11 +2,13 @@
 
 exact      the same hash as an earlier document, or as a known one
 near       from the recipe's similarity on (near.py): of an earlier document, or of a known one
-groups     from a lower similarity on, and documents that hold parts of one another (parts.py)
+groups     from a lower similarity on, documents that hold parts of one another (parts.py), and records that are said to
+           be parts of one document
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -48,6 +50,11 @@ class Entry:
 def group_alone(sha256: str) -> str:
     """The group of a document that is like no other."""
     return sha256[:_GROUP_DIGITS]
+
+
+def group_together(source: str, document: str) -> str:
+    """The group of what is said to be part of one document of a source."""
+    return group_alone(hashlib.sha256(f"{source}\0{document}".encode()).hexdigest())
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from llmtune.corpus.clean.changes import EVALUATION
 from llmtune.corpus.clean.source import messages_of
 from llmtune.corpus.contamination import EvaluationTexts
 from llmtune.corpus.drops import CONTAMINATED, NO_TEXT, TOO_SHORT
+from llmtune.corpus.duplicates import group_together
 from llmtune.corpus.filters import filters_of
 from llmtune.corpus.filters.features import View
 from llmtune.corpus.intake import Intake
@@ -39,7 +41,7 @@ class Judge:
     def __call__(self, raw: RawDocument, id: str, source: Source, intake: Intake) -> Document | None:
         """The document to keep, or None; `intake` is told of everything."""
         settings = self.settings
-        text, messages = raw.text, messages_of(raw)
+        text, messages, changes = raw.text, messages_of(raw), raw.changes
         plain = plain_text(text, messages)
         intake.characters += len(plain)
         if not plain.strip():
@@ -51,7 +53,10 @@ class Judge:
                 intake.drops.add(id, CONTAMINATED, found, plain)
                 return None
             if action == "cut" and text is not None:
-                text = self._evaluation.cut(text)
+                before, text = text, self._evaluation.cut(text)
+                gone = len(before) - len(text)
+                changes = (*changes, (EVALUATION, gone))
+                intake.changes.add(id, EVALUATION, gone, before, text, str)
         if text is not None and len(text) < settings.min_characters:
             intake.drops.add(id, TOO_SHORT, f"{len(text)} characters, {settings.min_characters} asked for", text)
             return None
@@ -63,7 +68,9 @@ class Judge:
             if (detail := filter.judge(view)) is not None:
                 intake.drops.add(id, filter.reason, detail, view.text)
                 return None
-        return Document(id, text, messages, intake.name, licence, content_hash(text, messages), "", changes=raw.changes)
+        sha256 = content_hash(text, messages)
+        group = group_together(intake.name, raw.group) if raw.group else ""
+        return Document(id, text, messages, intake.name, licence, sha256, group, changes=changes)
 
     def _found(self, id: str, plain: str, intake: Intake) -> str:
         """The evaluation texts in a document as a detail, "" for none; all of them are put down in `intake`."""

@@ -7,12 +7,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmtune.corpus.dropped import CONTAMINATED, NAME, Dropped, read_dropped
+from llmtune.corpus.drops import EXACT, NEAR
 from llmtune.corpus.store import SPLITS, Document, read_split
 from llmtune.errors import BadArtifact, LlmtuneError
 from llmtune.words import visible
@@ -24,13 +26,14 @@ _MEMBERS = 20  # of a cluster that are named
 @dataclass(frozen=True)
 class Fate:
     """What became of a document. split: where it stands; None: it was dropped. group: others of its group that are in
-    the corpus. evaluation_texts: those found in it."""
+    the corpus. copies: of it that were dropped. evaluation_texts: those found in it."""
 
     id: str
     split: str | None = None
     document: Document | None = None
     dropped: Dropped | None = None
     group: list[str] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
     evaluation_texts: list[str] = field(default_factory=list)
 
 
@@ -46,17 +49,52 @@ def fate_of(corpus: Path, wanted: str) -> Fate:
         return Fate(id, dropped=drops[id], evaluation_texts=found)
     document = next(document for document in read_split(corpus, splits[id]) if document.id == id)
     group = [other for other, name in _groups(corpus) if name == document.group and other != id]
-    return Fate(id, splits[id], document, group=group[:_MEMBERS], evaluation_texts=found)
+    copies = [copy.id for copy, original in _copies(corpus) if original == id]
+    return Fate(id, splits[id], document, group=group[:_MEMBERS], copies=copies[:_MEMBERS], evaluation_texts=found)
 
 
-def largest_groups(corpus: Path, most: int) -> list[tuple[str, list[str]]]:
-    """(group, ids of its documents in the corpus) of the groups with the most documents, at least two each."""
-    sizes = Counter(name for _, name in _groups(corpus))
-    chosen: dict[str, list[str]] = {name: [] for name, size in sizes.most_common(most) if size > 1}
-    for id, name in _groups(corpus):
-        if name in chosen and len(chosen[name]) < _MEMBERS:
-            chosen[name].append(id)
-    return list(chosen.items())
+@dataclass
+class Group:
+    """Documents that are like each other. documents: how many in the corpus; copies: how many of theirs were dropped;
+    named: (id, why it was dropped or "") of some of them, the kept ones first."""
+
+    documents: int
+    copies: int = 0
+    named: list[tuple[str, str]] = field(default_factory=list)
+
+
+def largest_groups(corpus: Path, most: int) -> list[tuple[str, Group]]:
+    """The groups with the most documents and copies of these that were dropped, at least two together."""
+    group_of = dict(_groups(corpus))
+    copies = [(copy, group_of[original]) for copy, original in _copies(corpus) if original in group_of]
+    kept, gone = Counter(group_of.values()), Counter(name for _, name in copies)
+    found = {name: Group(kept[name], gone[name]) for name, size in (kept + gone).most_common(most) if size > 1}
+    told = chain(((id, name, "") for id, name in group_of.items()), ((one.id, name, _why(one)) for one, name in copies))
+    for id, name, why in told:
+        if name in found and len(found[name].named) < _MEMBERS:
+            found[name].named.append((id, why))
+    return list(found.items())
+
+
+def _why(dropped: Dropped) -> str:
+    return f"{dropped.reason} {dropped.detail}"
+
+
+def _copies(corpus: Path) -> Iterator[tuple[Dropped, str]]:
+    """Each document that was dropped as a copy, with the id of what it is a copy of in the end: that can have been
+    dropped as a copy itself."""
+    copies = {one.id: one for one in read_dropped(corpus / NAME) if one.reason in (EXACT, NEAR)}
+    for copy in copies.values():
+        original = _original(copy)
+        while original in copies:
+            original = _original(copies[original])
+        yield copy, original
+
+
+def _original(copy: Dropped) -> str:
+    """What a copy is one of, by its detail (duplicates.py)."""
+    detail = copy.detail.removeprefix("of ")
+    return detail.rpartition(", similarity ")[0] if copy.reason == NEAR else detail
 
 
 def some_of(corpus: Path, split: str, most: int, fits: Callable[[Document], bool]) -> Iterator[Document]:

@@ -40,6 +40,11 @@ class Columns(Settings):
     text: str = Field("text", description="Column with the text of a document.")
     title: str | None = Field(None, description="Column whose value is put above the text as a heading.")
     licence: str | None = Field(None, description="Column with the licence of each document.")
+    document: str | None = Field(
+        None,
+        description="Column that says which document (conversation, page, user) a record is a part of: records of a "
+        "source with the same value go into one split.",
+    )
     messages: str | None = Field(
         None, description="Column with the list of turns; default: `messages` or `conversations`, whichever is there."
     )

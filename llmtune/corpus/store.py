@@ -217,10 +217,10 @@ def count(corpus: Path, split: str) -> int:
     return rows
 
 
-def named(corpus: Path, split: str) -> Iterator[tuple[str, str, str | None]]:
-    """(id, sha256, licence) of the documents of a split, from these columns alone; raises BadArtifact as
+def named(corpus: Path, split: str) -> Iterator[tuple[str, str, str | None, str]]:
+    """(id, sha256, licence, group) of the documents of a split, from these columns alone; raises BadArtifact as
     `read_split`."""
-    for table in tables_of(corpus, split, ["id", "sha256", "licence"]):
+    for table in tables_of(corpus, split, ["id", "sha256", "licence", "group"]):
         yield from zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 

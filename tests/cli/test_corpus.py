@@ -86,5 +86,12 @@ def test_on_the_command_line(llmtune: Call, corpus: Path) -> None:
     assert wrong.returncode != 0
     assert "name one of: binary file, evaluation text, exact duplicate" in " ".join(wrong.stderr.split())
     assert "Traceback" not in wrong.stderr
+    original = llmtune("corpus", "why", corpus, "05.txt").stdout
+    assert "dropped as copies of it: texts/copy.txt, texts/near.txt\n" in original
+    clusters = llmtune("corpus", "show", corpus, "--clusters").stdout.splitlines()
+    assert clusters[0].endswith(": 1 kept, 2 dropped as copies")
+    assert clusters[1:3] == ["  texts/05.txt", "  texts/copy.txt (exact duplicate of texts/05.txt)"]
+    assert clusters[3].startswith("  texts/near.txt (near-duplicate of texts/05.txt, similarity 0.")
+    assert len(clusters) == 4
     kept = llmtune("corpus", "show", corpus, "-n", "2", "--split", "train")
     assert kept.stdout.count("── texts/") == 2

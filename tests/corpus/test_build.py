@@ -474,3 +474,24 @@ def test_a_reader_that_fails_costs_one_file(build: Build, folder: Path, monkeypa
     assert named == {"damaged file": [{"id": "texts/07.txt", "detail": "ZeroDivisionError: division by zero"}]}
     with pytest.raises(LlmtuneError, match="damaged file"):
         build([{"path": folder}], on_error="fail")
+
+
+def test_parts_of_one_document_stand_on_one_side(build: Build, tmp_path: Path) -> None:
+    draw = random.Random(9)
+    books = {f"book {number}": [random_text(60, draw) for _ in range(4)] for number in range(60)}
+    rows = [{"text": text, "meta": {"book": book}} for book, texts in books.items() for text in texts]
+    draw.shuffle(rows)
+    rows += [{"text": random_text(60, draw), "meta": {"book": None}}, {"text": "x " * 99, "meta": {"book": [1]}}]
+    files = [tmp_path / "records" / f"{number}.jsonl" for number in range(2)]
+    files[0].parent.mkdir()
+    for number, file in enumerate(files):
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows[number::2]))
+    source = {"path": tmp_path / "records", "columns": {"document": "meta.book"}}
+    for near in (0.8, None):
+        built = build([source], near_duplicates=near)
+        assert built.metrics["dropped"] == {"malformed record": 1}
+        sides = {split: {document.group for document in documents} for split, documents in built.splits.items()}
+        assert all(sides.values())
+        assert not sides["train"] & (sides["valid"] | sides["test"])
+        of_text = {document.text: document.group for document in built.documents}
+        assert all(len({of_text[text] for text in texts}) == 1 for texts in books.values())

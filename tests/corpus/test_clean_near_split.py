@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -119,13 +120,18 @@ GROUPS = st.dictionaries(
 )
 
 
+def of_one(groups: Mapping[str, int]) -> dict[str, dict[int, int]]:
+    """Groups of one source."""
+    return {group: {0: size} for group, size in groups.items()}
+
+
 @settings(max_examples=60, deadline=None)
 @given(GROUPS, st.integers(0, 5), st.sampled_from([(0.05, 0.05), (0.1, 0.2), (0.0, 0.1), (0.0, 0.0)]))
 def test_split(groups: dict[str, int], seed: int, shares: tuple[float, float]) -> None:
     valid, test = shares
     split = SplitSettings(valid=valid, test=test)
-    placed = split_groups(groups, split, seed)
-    assert placed == split_groups(dict(reversed(groups.items())), split, seed)
+    placed = split_groups(of_one(groups), split, seed)
+    assert placed == split_groups(of_one(dict(reversed(groups.items()))), split, seed)
     assert set(placed) == set(groups)
     total = sum(groups.values())
     for name, share in (("test", test), ("valid", valid)):
@@ -144,33 +150,50 @@ def test_split(groups: dict[str, int], seed: int, shares: tuple[float, float]) -
 def test_two_groups_are_enough_for_one_held_out_split() -> None:
     groups = {"a": 500, "b": 400}
     for asked in ("valid", "test"):
-        placed = split_groups(groups, SplitSettings(**{"valid": 0.0, "test": 0.0, asked: 0.2}), 7)
+        placed = split_groups(of_one(groups), SplitSettings(**{"valid": 0.0, "test": 0.0, asked: 0.2}), 7)
         assert sorted(placed.values()) == sorted(("train", asked))
 
 
 def test_split_fills_its_share() -> None:
     random_ = random.Random(4)
     groups = {f"{number:04x}": random_.randrange(100, 20_000) for number in range(2000)}
-    placed = split_groups(groups, SplitSettings(valid=0.05, test=0.1), 7)
+    placed = split_groups(of_one(groups), SplitSettings(valid=0.05, test=0.1), 7)
     total = sum(groups.values())
     share = {
         name: sum(groups[group] for group, side in placed.items() if side == name) / total for name in ("valid", "test")
     }
     assert abs(share["valid"] - 0.05) < 0.002
     assert abs(share["test"] - 0.1) < 0.002
-    assert split_groups(groups, SplitSettings(valid=0.05, test=0.1), 8) != placed
+    assert split_groups(of_one(groups), SplitSettings(valid=0.05, test=0.1), 8) != placed
 
 
 def test_split_stays_when_documents_are_added() -> None:
     random_ = random.Random(5)
     groups = {f"{number:04x}": random_.randrange(100, 20_000) for number in range(1000)}
-    before = split_groups(groups, SplitSettings(), 7)
-    after = split_groups(groups | {f"new{number}": 5_000 for number in range(20)}, SplitSettings(), 7)
+    before = split_groups(of_one(groups), SplitSettings(), 7)
+    after = split_groups(of_one(groups | {f"new{number}": 5_000 for number in range(20)}), SplitSettings(), 7)
     moved = sum(before[group] != after[group] for group in groups)
     assert moved < 10
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_each_source_gives_its_share(seed: int) -> None:
+    random_ = random.Random(seed)
+    most = {0: 2000, 1: 200, 2: 40, 3: 1}  # documents
+    groups = {f"{s}-{n:04x}": {s: random_.randrange(1000, 3000)} for s, count in most.items() for n in range(count)}
+    groups["shared"] = {1: 100, 2: 900}
+    placed = split_groups(groups, SplitSettings(valid=0.05, test=0.1), seed)
+    for source in (0, 1, 2):
+        of_source = {group: sizes[source] for group, sizes in groups.items() if source in sizes and group != "shared"}
+        for name, share in (("valid", 0.05), ("test", 0.1)):
+            got = sum(size for group, size in of_source.items() if placed[group] == name)
+            wanted = share * sum(of_source.values())
+            # as near as whole documents can come; what one source has too much or too little another makes up for
+            assert abs(got - wanted) <= max(3000, 0.03 * wanted), (source, name)
+    assert placed["3-0000"] == "train"
+
+
 def test_held_out_splits_are_bounded() -> None:
     groups = {f"{number:04x}": 1000 for number in range(1000)}
-    placed = split_groups(groups, SplitSettings(max_characters=10_000), 7)
+    placed = split_groups(of_one(groups), SplitSettings(max_characters=10_000), 7)
     assert sum(side != "train" for side in placed.values()) == 20

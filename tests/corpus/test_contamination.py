@@ -59,6 +59,14 @@ def test_each_text_is_told_once_and_with_its_own_name() -> None:
     assert texts.hits(random_text(2000, draw)) == []
 
 
+def test_what_several_evaluation_texts_have_is_told_of_each() -> None:
+    question = random_text(30, random.Random(8))
+    texts = EvaluationTexts(
+        [("a#1", question, True), ("b#1", "Which? " + question, True), ("b#2", "x " * 20, True)], 13
+    )
+    assert [hit.text for hit in texts.hits(f"Begin. {question} End.")] == ["a#1", "b#1"]
+
+
 @pytest.mark.parametrize("text", ["", "Yes.", "the autovacuum daemon", "!!! ---"])
 def test_texts_that_say_too_little_are_passed_over(text: str) -> None:
     texts = EvaluationTexts([("short", text, True)], 13)
@@ -112,6 +120,24 @@ def test_a_corpus_without_the_evaluation(build: Build, leaky: Path, action: str)
         assert card["dropped_named"]["evaluation text"][0]["detail"] == "quiz/quiz.jsonl#2"
     if action == "cut":
         assert texts["texts/03.txt"] == (leaky / "03.txt").read_text().strip().replace(LEAK, "## Quiz\n\n")
+    gone = len(LEAK) - len("## Quiz\n\n")
+    changes = {document.id: document.changes for document in built.documents if document.changes}
+    assert changes == ({"texts/03.txt": (("evaluation_text", gone),)} if action == "cut" else {})
+    assert card["cleaned"] == ({"evaluation_text": {"documents": 1, "amount": gone}} if action == "cut" else {})
+
+
+@pytest.mark.parametrize("kind", ["mojibake", "email"])
+def test_the_clean_up_hides_no_evaluation_text(build: Build, leaky: Path, kind: str) -> None:
+    question = {
+        "mojibake": "Why doesn’t it say what it won’t say, and who isn’t told of it?",
+        "email": "Why is mail to jane.doe@acme-werke.de sent in vain today, and by whom?",
+    }[kind]
+    told = question.encode().decode("cp1252") if kind == "mojibake" else question
+    (leaky.parent / "quiz.jsonl").write_text(json.dumps({"question": told}) + "\n")
+    page = leaky / "03.txt"
+    page.write_text(page.read_text().replace(LEAK, question + "\n\n"))
+    built = build([{"path": leaky}], decontaminate={"against": [leaky.parent / "quiz.jsonl"]})
+    assert built.metrics["dropped"] == {"evaluation text": 1}
 
 
 def test_without_samples_no_text_is_told(build: Build, leaky: Path) -> None:

@@ -29,14 +29,15 @@ def judged(cases: list[Case]) -> tuple[Counter[str], Counter[str], Counter[str]]
     return right, missed, false
 
 
-def test_recall_and_precision() -> None:
-    random_ = random.Random(20)
+@pytest.mark.parametrize("seed", range(4))
+def test_recall_and_precision(seed: int) -> None:
+    random_ = random.Random(seed)
     cases = [in_context(make(random_), random_) for make in KINDS.values() for _ in range(EACH)]
     cases += [in_context(nothing(random_), random_) for _ in range(4 * EACH)]
     right, missed, false = judged(cases)
     for kind in KINDS:
-        assert right[kind] >= 0.98 * (right[kind] + missed[kind]), (kind, "recall")
-        assert right[kind] >= 0.98 * (right[kind] + false[kind]), (kind, "precision")
+        assert right[kind] >= 0.99 * (right[kind] + missed[kind]), (kind, "recall")
+        assert right[kind] >= 0.99 * (right[kind] + false[kind]), (kind, "precision")
 
 
 def test_there_is_a_case_a_setting_and_a_placeholder_for_every_kind() -> None:

@@ -136,7 +136,7 @@ def _pairs(split: str, settings: InstructSettings, choice: Choice, tally: Tally)
 def _refuse_pairs(corpus: Path) -> None:
     """Raises LlmtuneError where the corpus has pairs of ours, which new ones would stand beside."""
     for split in SPLITS:
-        for identity, _, _ in named(corpus, split):
+        for identity, *_ in named(corpus, split):
             if _MARK in identity:
                 raise LlmtuneError(
                     f"this corpus holds pairs made from its documents already: {identity}",

@@ -13,6 +13,7 @@ MOJIBAKE = "mojibake"  # lines
 HYPHENS = "hyphens"  # words joined
 BOILERPLATE = "boilerplate"  # characters
 REPEATED = "repeated_paragraphs"  # characters
+EVALUATION = "evaluation_text"  # characters
 # Of personal data, the settings' names of the kinds: how often each was found.
 
 _BEFORE, _AFTER = 80, 240  # characters shown around the first difference

@@ -16,6 +16,8 @@ _FILE = frozenset(
      "service", "socket", "target", "timer", "mount", "automount", "slice", "scope", "device", "swap", "path")
 )  # fmt: skip
 _REMOTE = re.compile(r":[\w~/.]")  # git@host:path, scp user@host:path
+_WORD_END = re.compile(r"[\s<>\"'(]")
+_PATH = re.compile(r"[/?#]")  # ends the host of a URL: addresses behind it are somebody's
 
 _INTERNATIONAL = re.compile(r"\+\d[\d ().\u2011/-]{5,22}\d\d(?!\w)|\+\(\d[\d ().\u2011/-]{5,22}\d\d(?!\w)")
 _APART = re.compile(r" [-/.]|[-/.] ")  # no way to write one number
@@ -54,7 +56,8 @@ def find_emails(text: str) -> Iterator[tuple[int, int]]:
         end = found.start() + 1 + len(domain)
         if _EXAMPLES.fullmatch(domain) or _REMOTE.match(text, end) or text.startswith("(", end):
             continue
-        if "://" in before and "://" in re.split(r"[\s<>\"'(]", before)[-1]:
+        _, of_url, authority = _WORD_END.split(before)[-1].rpartition("://")
+        if of_url and not _PATH.search(authority):
             continue
         name = local[0].lstrip(".'-")
         start = found.start() - len(name)

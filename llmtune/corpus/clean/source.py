@@ -139,10 +139,10 @@ def _with_texts(raw: RawDocument, change: Callable[[str], str]) -> RawDocument:
 def set_down(id: str, raw: RawDocument) -> Document:
     """A document for the spool, which holds rows of the corpus: `source` is the format."""
     licence = printable(raw.licence) if raw.licence else None
-    return Document(id, raw.text, messages_of(raw), raw.format, licence, "", "", changes=raw.changes)
+    return Document(id, raw.text, messages_of(raw), raw.format, licence, "", raw.group, changes=raw.changes)
 
 
 def taken_up(row: Document) -> RawDocument:
     """The document of such a row."""
     messages = tuple(Turn(turn.role, turn.content) for turn in row.messages) if row.messages is not None else None
-    return RawDocument("", row.text, messages, row.licence, row.source, row.changes)
+    return RawDocument("", row.text, messages, row.licence, row.source, row.changes, row.group)

@@ -45,6 +45,7 @@ class RawDocument:
     """One document as read, before cleaning: either `text` or `messages`.
 
     part: which part of the file it is (`#12` for the twelfth record), "" where the file is one document
+    group: what it is a part of with others of its source, that go into one split with it; "" where it is whole
     format, changes: not of the reader; in which it was read, and (kind, amount) of what the clean-up did (clean/)
     """
 
@@ -54,6 +55,7 @@ class RawDocument:
     licence: str | None = None
     format: str = ""
     changes: tuple[tuple[str, int], ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True)

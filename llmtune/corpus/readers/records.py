@@ -45,14 +45,14 @@ def document_of(record: Any, source: Source, part: str) -> RawDocument | Rejecte
         if not isinstance(record, Mapping):
             raise _Wrong(f"expected an object with columns, found a {type(record).__name__}")
         layout = source.layout if source.layout != "auto" else _layout(record, columns)
-        licence = _licence(record, columns)
+        licence, group = _licence(record, columns), _group(record, columns)
         if layout == "strings":
-            return RawDocument(part, text="\n\n".join(_strings(record)), licence=licence)
+            return RawDocument(part, text="\n\n".join(_strings(record)), licence=licence, group=group)
         if layout == "text":
-            return RawDocument(part, text=_titled(record, columns), licence=licence)
+            return RawDocument(part, text=_titled(record, columns), licence=licence, group=group)
         turns = _alpaca(record, columns) if layout == "alpaca" else _turns(record, columns)
         _check(turns)
-        return RawDocument(part, messages=turns, licence=licence)
+        return RawDocument(part, messages=turns, licence=licence, group=group)
     except _Wrong as wrong:
         return Rejected(part, MALFORMED, str(wrong))
 
@@ -66,6 +66,7 @@ def columns_read(source: Source, available: list[str]) -> list[str]:
         columns.text,
         columns.title,
         columns.licence,
+        columns.document,
         columns.instruction,
         columns.input,
         columns.output,
@@ -175,6 +176,16 @@ def _licence(record: Mapping[str, Any], columns: Columns) -> str | None:
     if not columns.licence or _get(record, columns.licence) is None:
         return None
     return _text(record, columns.licence).strip() or None
+
+
+def _group(record: Mapping[str, Any], columns: Columns) -> str:
+    """What the record is a part of; "" where the recipe asks for none. A record without a value is by itself."""
+    value = _get(record, columns.document) if columns.document else None
+    if value is None or value == "":
+        return ""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise _Wrong(f"column '{columns.document}' is {_kind(value)}, expected the name or number of a document")
+    return str(value)
 
 
 def _text(record: Mapping[str, Any], column: str) -> str:
