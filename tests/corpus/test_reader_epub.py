@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmtune.corpus.readers import reader_of
-from llmtune.corpus.readers.html import page_text
+from llmtune.corpus.readers.html import page_of
 from llmtune.corpus.readers.reader import RawDocument, Rejected, Unreadable
 from llmtune.corpus.settings import Source
 from tests.corpus.office_files import SPOILT, Spoil
@@ -137,4 +137,4 @@ def test_a_chapter_is_read_as_the_page_is(tmp_path: Path) -> None:
         )
     )
     assert isinstance(document, RawDocument)
-    assert document.text == page_text(page)
+    assert document.text == page_of(page)[0]

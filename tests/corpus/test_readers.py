@@ -12,7 +12,7 @@ import pytest
 
 from llmtune.corpus.readers import FORMATS, format_of, reader_of
 from llmtune.corpus.readers.decode import read_text
-from llmtune.corpus.readers.html import declared_encoding, page_text
+from llmtune.corpus.readers.html import declared_encoding, page_of
 from llmtune.corpus.readers.markdown import markdown_text
 from llmtune.corpus.readers.reader import RawDocument, Rejected, Unreadable
 from llmtune.corpus.settings import Format, Source
@@ -129,7 +129,7 @@ see <a href="b.html">other</a> and <code>a &lt; b</code>.</p>
 
 
 def test_html() -> None:
-    assert page_text(PAGE).split("\n\n") == [
+    assert page_of(PAGE)[0].split("\n\n") == [
         "## VACUUM",
         "Reclaims storage, see other and `a < b`.",
         "```sql\nSELECT 1\n    FROM t  WHERE a < 2;\n```",
@@ -149,22 +149,22 @@ def test_html_main_element_title_and_menus() -> None:
         f"<title>Guide</title><body><div><ul>{menu}</ul></div><main><header><p>Intro</p></header>"
         f"<p>{'content ' * 20}</p></main><aside>adverts</aside>"
     )
-    assert page_text(page) == f"# Guide\n\nIntro\n\n{('content ' * 20).strip()}"
+    assert page_of(page)[0] == f"# Guide\n\nIntro\n\n{('content ' * 20).strip()}"
 
 
 def test_html_without_anything_in_it() -> None:
-    assert page_text("") == ""
-    assert page_text("<html><body><nav>only menu</nav></body></html>") == ""
+    assert page_of("")[0] == ""
+    assert page_of("<html><body><nav>only menu</nav></body></html>")[0] == ""
 
 
 def test_html_nested_beyond_reason_is_still_read() -> None:
-    assert "deep inside" in page_text("<div>" * 3000 + "deep inside" + "</div>" * 3000)
+    assert "deep inside" in page_of("<div>" * 3000 + "deep inside" + "</div>" * 3000)[0]
 
 
 def test_html_definitions_nested_beyond_reason_are_still_read() -> None:
     page = f"<body><p>before</p><dl>{'<div>' * 3000}<dt>term</dt><dd>meaning</dd>{'</div>' * 3000}</dl><p>after</p>"
-    assert "before" in page_text(page)
-    assert "after" in page_text(page)
+    assert "before" in page_of(page)[0]
+    assert "after" in page_of(page)[0]
 
 
 def test_html_that_names_no_encoding_is_read_as_the_source_says(tmp_path: Path) -> None:
@@ -418,7 +418,7 @@ def test_html_frames_around_everything_are_no_furniture(frame: str) -> None:
     search = "<form action=search>Search <input name=q></form>"
     side = f'<div class="sidebar">Contents {menu}</div>'
     page = frame.format(f"{side}{search}<p>{'content ' * 20}</p>")
-    assert page_text(page) == ("content " * 20).strip()
+    assert page_of(page)[0] == ("content " * 20).strip()
 
 
 def test_html_small_elements() -> None:
@@ -426,7 +426,7 @@ def test_html_small_elements() -> None:
         "<p>2<sup>10</sup> bytes, x<sup>n + 1</sup>, the 5<sup>th</sup></p>"
         "<pre>one<br>two<br/>  three</pre><p><ruby>漢<rp>(</rp><rt>kan</rt><rp>)</rp></ruby></p>"
     )
-    assert page_text(page).split("\n\n") == ["2^10 bytes, x^n + 1, the 5th", "```\none\ntwo\n  three\n```", "漢"]
+    assert page_of(page)[0].split("\n\n") == ["2^10 bytes, x^n + 1, the 5th", "```\none\ntwo\n  three\n```", "漢"]
 
 
 @pytest.mark.parametrize(
@@ -452,3 +452,46 @@ def test_markdown_front_matter_of_blank_lines_is_read_in_one_pass() -> None:
 def test_comments_of_markdown_are_looked_at_once() -> None:
     assert markdown_text("a <!-- x\ny --> b <!-- c") == "a  b <!-- c"
     assert markdown_text("<!-- " * 100_000).startswith("<!--")
+
+
+CC = "https://creativecommons.org/licenses/by-sa/4.0/"
+
+
+@pytest.mark.parametrize(
+    ("head", "licence"),
+    [
+        (f'<link rel="license" href="{CC}">', "CC-BY-SA-4.0"),
+        (f'<a rel="nofollow license" href="{CC}deed.de">so</a>', "CC-BY-SA-4.0"),
+        ('<a rel="license" href="http://creativecommons.org/publicdomain/zero/1.0/">x</a>', "CC0-1.0"),
+        ('<a rel="license" href="https://opensource.org/licenses/MIT">x</a>', "MIT"),
+        ('<a rel="license" href="https://spdx.org/licenses/Apache-2.0.html">x</a>', "Apache-2.0"),
+        (f'<a rel="license" href="{CC}">x</a><a rel="license" href="https://opensource.org/licenses/MIT">y</a>', None),
+        ('<a rel="license" href="/legal.html">Legal</a>', None),
+        (f'<a href="{CC}">a picture</a>', None),
+        ('<meta name="license" content="GFDL-1.3">', "GFDL-1.3"),
+        ('<meta name="DC.rights" content="Copyright 2020 by Jane Doe">', None),
+        (f'<meta name="DC.rights" content="Some rights reserved: {CC}">', "CC-BY-SA-4.0"),
+    ],
+)
+def test_the_licence_that_a_page_names(tmp_path: Path, head: str, licence: str | None) -> None:
+    (tmp_path / "a.html").write_text(
+        f"<html><head><title>T</title></head><body>{head}<p>{'text ' * 30}</p></body></html>"
+    )
+    (document,) = list(reader_of("html").read(tmp_path / "a.html", Source(path=tmp_path)))
+    assert isinstance(document, RawDocument)
+    assert document.licence == licence
+
+
+@pytest.mark.parametrize(
+    ("matter", "licence"),
+    [
+        ("license: MIT", "MIT"),
+        ("Licence: 'CC BY 4.0'", "CC BY 4.0"),
+        (f"license: {CC}", "CC-BY-SA-4.0"),
+        ("a: b", None),
+    ],
+)
+def test_the_licence_in_front_matter(tmp_path: Path, matter: str, licence: str | None) -> None:
+    (tmp_path / "a.md").write_text(f"---\ntitle: T\n{matter}\n---\ntext")
+    (document,) = list(reader_of("markdown").read(tmp_path / "a.md", Source(path=tmp_path)))
+    assert document == RawDocument(text="# T\n\ntext", licence=licence)

@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element, ParseError, fromstring
 
 from llmtune.corpus.readers.decode import decode
 from llmtune.corpus.readers.html import declared_encoding
+from llmtune.corpus.readers.licence import licence_in
 from llmtune.corpus.readers.reader import DAMAGED, PROTECTED, RawDocument, Rejected, Unreadable
 from llmtune.corpus.readers.title import sane_title, with_title
 from llmtune.corpus.readers.zipped import parts_of, refuse_entities
@@ -25,8 +26,6 @@ _ENCRYPTION = "META-INF/encryption.xml"
 _TEXTS = (".xhtml", ".html", ".htm", ".xml", ".opf")
 _PAGES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document")
 _DC = "{http://purl.org/dc/elements/1.1/}"
-_LONGEST_LICENCE = 200  # characters; some books put a notice of pages there, and most who holds the copyright
-_LICENCE = re.compile(r"licen[cs]e|creative ?commons|public domain|\bcc[ -]?(?:by|0)\b|gpl\b|gfdl\b", re.IGNORECASE)
 # <a id="x"/> is whole in XHTML, and in HTML the beginning of a link that is never closed.
 _EMPTY_ELEMENT = re.compile(r"<([A-Za-z][\w:.-]*)((?:\s[^<>]*)?)/>")
 _VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"})
@@ -53,8 +52,7 @@ class EpubReader:
             except Unreadable as error:
                 yield Rejected(f"#{name}", error.reason, error.detail)
         title = sane_title(package.findtext(f".//{_DC}title"))
-        rights = " ".join((package.findtext(f".//{_DC}rights") or "").split())
-        licence = rights if len(rights) <= _LONGEST_LICENCE and _LICENCE.search(rights) else None
+        licence = licence_in(package.findtext(f".//{_DC}rights") or "")
         yield RawDocument(text=with_title(title, "\n\n".join(filter(None, texts))), licence=licence)
 
 

@@ -31,7 +31,8 @@ class HtmlReader:
         data = path.read_bytes()
         if found := problem(data[:8192]):
             raise found
-        yield RawDocument(text=page_text(decode(data, declared_encoding(data[:2048]) or source.encoding)))
+        text, licence = page_of(decode(data, declared_encoding(data[:2048]) or source.encoding))
+        yield RawDocument(text=text, licence=licence)
 
 
 def declared_encoding(head: bytes) -> str | None:
@@ -43,15 +44,15 @@ def declared_encoding(head: bytes) -> str | None:
     return meaning_of(_NOT_SO.get(label, label))
 
 
-def page_text(page: str) -> str:
-    """The main content of an HTML page as text; "" when there is none."""
+def page_of(page: str) -> tuple[str, str | None]:
+    """The main content of an HTML page as text, "" when there is none, and the licence that the page names."""
     need("selectolax", "reading HTML")
     from selectolax.lexbor import LexborHTMLParser
 
     from llmtune.corpus.readers.html_blocks import blocks_text
-    from llmtune.corpus.readers.html_page import content_of, title_of
+    from llmtune.corpus.readers.html_page import content_of, licence_of, title_of
 
     tree = LexborHTMLParser(page)
-    title = title_of(tree)
+    title, licence = title_of(tree), licence_of(tree)
     content = content_of(tree)
-    return with_title(title, blocks_text(content)) if content is not None else ""
+    return with_title(title, blocks_text(content)) if content is not None else "", licence

@@ -6,6 +6,8 @@ import re
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from llmtune.corpus.readers.licence import licence_at, licence_in, licence_named
+
 _NEVER_TEXT = ", ".join((
     "script", "style", "noscript", "template", "svg", "canvas", "iframe", "object", "embed", "audio", "video", "map",
     "button", "input", "select", "textarea", "nav", "menu", "rp", "rt",
@@ -53,6 +55,8 @@ _FURNITURE_NAME = re.compile(
 )
 _KEEP_TAGS = frozenset({"html", "body", "main", "article"})
 _MAIN = ("main", '[role="main"]', "article", "#main-content", "#mw-content-text", "#content .document")
+_LICENCE_LINKS = 'link[rel~="license" i], a[rel~="license" i]'
+_LICENCE_METAS = ", ".join(f'meta[name="{name}" i]' for name in ("license", "dcterms.license", "dc.rights"))
 _LEAST_SHARE = 0.3  # a main element with less than this share of the page's text is not the content
 # Whatever an element is called, it is not furniture if more than this share of the words on the page that are no links
 # stand in it: some servers put a form around every page, and `layout sidebar-left` may be the frame of it all.
@@ -66,6 +70,17 @@ def title_of(tree: LexborHTMLParser) -> str | None:
     """The page's <title>, white space collapsed; None when there is none."""
     node = tree.css_first("head > title")
     return " ".join(node.text().split()) or None if node is not None else None
+
+
+def licence_of(tree: LexborHTMLParser) -> str | None:
+    """The licence that a page names in a meta element or by links with `rel="license"`. Links to several are of its
+    pictures."""
+    for node in tree.css(_LICENCE_METAS):
+        tell = licence_in if (node.attributes.get("name") or "").lower() == "dc.rights" else licence_named
+        if told := tell(node.attributes.get("content") or ""):
+            return told
+    linked = {licence_at(node.attributes.get("href") or "") for node in tree.css(_LICENCE_LINKS)}
+    return linked.pop() if len(linked) == 1 else None
 
 
 def content_of(tree: LexborHTMLParser) -> LexborNode | None:

@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmtune.corpus.readers.decode import read_text
+from llmtune.corpus.readers.licence import licence_named
 from llmtune.corpus.readers.reader import RawDocument
 from llmtune.corpus.settings import Source
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?(---|\+\+\+)[ \t]*\r?\n(.*?)\r?\n(?:\1|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _SETTING = re.compile(r"""(?:[ \t]*(?:\#[^\n]*)?\n)*[ \t]*(?:["'\w.-]+[ \t]*[:=]|\[)""")
-_TITLE = re.compile(r"""^title[ \t]*[:=][ \t]*(['"]?)(.+?)\1[ \t]*$""", re.MULTILINE | re.IGNORECASE)
+_NAMED = r"""[ \t]*[:=][ \t]*(['"]?)(.+?)\1[ \t]*$"""
+_TITLE = re.compile(rf"^title{_NAMED}", re.MULTILINE | re.IGNORECASE)
+_LICENCE = re.compile(rf"^licen[cs]e{_NAMED}", re.MULTILINE | re.IGNORECASE)
 # A backtick after the fence makes it a code span: ```x``` opens nothing.
 _FENCE = re.compile(r"^[ \t]*(?:>[ \t]*)*(?:[-*+][ \t]+|\d+[.)][ \t]+)?(`{3,}(?![^\n]*`)|~{3,})")
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)((?:[^\n]|\n(?!\s*\n))+?)(?<!`)\1(?!`)")  # within a paragraph
@@ -43,22 +46,29 @@ class MarkdownReader:
     """A file is a document; the title in its front matter becomes a heading where the text begins without one."""
 
     def read(self, path: Path, source: Source) -> Iterator[RawDocument]:
-        yield RawDocument(text=markdown_text(read_text(path, source.encoding)))
+        raw = read_text(path, source.encoding)
+        licence = _LICENCE.search(_parted(raw)[0])
+        yield RawDocument(text=markdown_text(raw), licence=licence_named(licence[2]) if licence else None)
 
 
 def markdown_text(raw: str) -> str:
     """Markdown without its page furniture; see the head of this file."""
-    raw = raw.replace("\r\n", "\n").replace("\r", "\n")
-    title = None
-    matter = _FRONT_MATTER.match(raw)
-    if matter and _SETTING.match(matter[2]):  # else a text that begins with a rule
-        raw = raw[matter.end() :]
-        if found := _TITLE.search(matter[2]):
-            title = found[2].strip()
+    matter, raw = _parted(raw)
+    found = _TITLE.search(matter)
+    title = found[2].strip() if found else None
     body = "".join(text if is_code else _clean_prose(text) for is_code, text in _blocks(raw)).strip("\n")
     if title and not _HEADING.match(body):
         return f"# {title}\n\n{body}"
     return body
+
+
+def _parted(raw: str) -> tuple[str, str]:
+    """The front matter, "" where there is none, and the rest, with \\n at the ends of lines."""
+    raw = raw.replace("\r\n", "\n").replace("\r", "\n")
+    matter = _FRONT_MATTER.match(raw)
+    if matter and _SETTING.match(matter[2]):  # else a text that begins with a rule
+        return matter[2], raw[matter.end() :]
+    return "", raw
 
 
 def _blocks(text: str) -> Iterator[tuple[bool, str]]:
