@@ -1,0 +1,30 @@
+"""The licence that a document says it is under, as an SPDX id where it can be told."""
+
+from __future__ import annotations
+
+import re
+
+_CREATIVE_COMMONS = re.compile(r"creativecommons\.org/(?:licenses/(by[a-z-]*)|publicdomain/(zero))/(\d\.\d)")
+_LISTED = re.compile(r"(?:opensource|spdx)\.org/licenses?/([\w.+-]+?)(?:\.html|\.php)?/?(?:[?#].*)?$")
+_A_LICENCE = re.compile(r"licen[cs]e|creative ?commons|public domain|\bcc[ -]?(?:by|0)\b|gpl\b|gfdl\b", re.IGNORECASE)
+_LONGEST = 200  # characters; some put a notice of pages there
+
+
+def licence_at(address: str) -> str | None:
+    """The licence at a web address: of Creative Commons, or of the lists at opensource.org and spdx.org."""
+    if found := _CREATIVE_COMMONS.search(address.lower()):
+        return f"CC-{found[1].upper()}-{found[3]}" if found[1] else f"CC0-{found[3]}"
+    listed = _LISTED.search(address)
+    return listed[1] if listed else None
+
+
+def licence_named(name: str) -> str | None:
+    """The licence by its name or address, as under `license:`."""
+    name = " ".join(name.split())
+    return licence_at(name) if "://" in name else name if 0 < len(name) <= _LONGEST else None
+
+
+def licence_in(rights: str) -> str | None:
+    """The licence that a statement of rights names, if it names one: most say who holds the copyright."""
+    rights = " ".join(rights.split())
+    return licence_at(rights) or (rights if len(rights) <= _LONGEST and _A_LICENCE.search(rights) else None)
