@@ -10,6 +10,7 @@ from typing import Any
 from llmtune.words import printable
 
 MOJIBAKE = "mojibake"  # lines
+INVISIBLE = "invisible"  # characters
 HYPHENS = "hyphens"  # words joined
 BOILERPLATE = "boilerplate"  # characters
 REPEATED = "repeated_paragraphs"  # characters

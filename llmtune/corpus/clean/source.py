@@ -14,12 +14,12 @@ from dataclasses import replace
 from functools import partial
 
 from llmtune.corpus.clean.boilerplate import Boilerplate, LineCounts
-from llmtune.corpus.clean.changes import BOILERPLATE, HYPHENS, MOJIBAKE, Changes
+from llmtune.corpus.clean.changes import BOILERPLATE, HYPHENS, INVISIBLE, MOJIBAKE, Changes
 from llmtune.corpus.clean.hyphens import BrokenWords, Hyphens
 from llmtune.corpus.clean.mojibake import mend_mojibake
 from llmtune.corpus.clean.pii import PLACEHOLDERS, find_pii, hidden, masked
 from llmtune.corpus.clean.settings import CleanSettings
-from llmtune.corpus.clean.unicode import clean_text
+from llmtune.corpus.clean.unicode import clean_and_count
 from llmtune.corpus.drops import PERSONAL
 from llmtune.corpus.readers import FORMATS
 from llmtune.corpus.readers.reader import RawDocument, Rejected, Turn
@@ -41,7 +41,7 @@ class FirstLook:
     def __call__(self, id: str, raw: RawDocument) -> RawDocument:
         if self._settings.mojibake:
             raw = _changed(id, raw, MOJIBAKE, mend_mojibake, self._changes, self._hide)
-        raw = _with_texts(raw, clean_text)
+        raw = _changed(id, raw, INVISIBLE, clean_and_count, self._changes, self._hide)
         if raw.text:
             if self.lines is not None:
                 self.lines.look(raw.text, FORMATS[raw.format].code)
@@ -113,7 +113,7 @@ def _changed(
 
     after = _with_texts(raw, changed)
     if not any(amounts):
-        return raw
+        return after
     number = next(n for n, amount in enumerate(amounts) if amount)
     changes.add(id, kind, sum(amounts), before[number], _texts(after)[number], hide)
     return replace(after, changes=(*raw.changes, (kind, sum(amounts))))

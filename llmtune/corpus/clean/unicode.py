@@ -36,20 +36,28 @@ def cleaned(raw: RawDocument) -> tuple[str | None, tuple[Message, ...] | None]:
 def clean_text(text: str) -> str:
     """Unicode NFC, \\n line ends, no terminal sequences, control or invisible characters, no trailing white space, at
     most two blank lines in a row, none at either end. Idempotent. Indentation and tabs stay: they are part of code."""
+    return clean_and_count(text)[0]
+
+
+def clean_and_count(text: str) -> tuple[str, int]:
+    """The text as `clean_text` makes it, and how many characters were taken out that nobody sees."""
+    gone = 0
     if _UNUSUAL.search(text):
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         text = _A_LINE_END.sub("\n", text)
         if "\u00ad" in text:
             text = _BROKEN.sub("", text)
         text = _A_WIDE_SPACE.sub(" ", text)
+        before = len(text)
         if "\x1b" in text or "\x08" in text:
             text = _TERMINAL.sub("", text)
         text = _AN_INVISIBLE.sub("", text)
+        gone = before - len(text)
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     if " \n" in text or "\t\n" in text or text.endswith((" ", "\t")):
         text = "\n".join([line.rstrip(" \t") for line in text.split("\n")])
-    return tidy(text)
+    return tidy(text), gone
 
 
 def tidy(text: str) -> str:
