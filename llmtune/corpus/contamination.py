@@ -2,7 +2,8 @@
 
 An evaluation text is found in a document when so many of its words stand in a row in both, case and punctuation aside
 (13 of them: Brown et al. 2020, arXiv:2005.14165, appendix C). A text of fewer words is found when all of it stands
-there; one of fewer than SHORTEST says too little and is passed over. Scripts without spaces count by character.
+there; one of fewer than SHORTEST says too little and is passed over. In scripts without spaces two characters count as
+a word.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from llmtune.corpus.shingles import Hashes, shingles, word_hashes, words_of
+from llmtune.corpus.shingles import Hashes, hashed, shingles, word_hashes, words_of
 
 SHORTEST = 6  # words; shorter answers ("the autovacuum daemon") stand in half of a manual
 _BREAK = re.compile(r"(\n\s*\n)")
@@ -44,10 +45,11 @@ class EvaluationTexts:
         for id, text, is_record in texts:
             paragraphs = _BREAK.split(text)[::2]
             for paragraph in paragraphs:
-                hashes = word_hashes(paragraph)
-                if len(hashes) >= (SHORTEST if is_record or len(paragraphs) == 1 else words):
-                    width = min(words, len(hashes))
-                    found[width].append((shingles(hashes, width), len(self.ids)))
+                own = hashed(paragraph)
+                scale = 2 if 2 * own.alone.sum() > len(own) else 1
+                if len(own) >= scale * (SHORTEST if is_record or len(paragraphs) == 1 else words):
+                    width = min(scale * words, len(own))
+                    found[width].append((shingles(own.hashes, width), len(self.ids)))
             self.ids.append(id)
         self._sequences = {width: _sorted(parts) for width, parts in sorted(found.items())}
 

@@ -162,7 +162,8 @@ class DecontaminateSettings(Settings):
         ge=6,
         le=100,
         description="So many words in a row, case and punctuation aside, that stand in a document and in an evaluation "
-        "text are a hit. A shorter text is one when all of it stands there, if it has 6 words or more.",
+        "text are a hit. A shorter text is one when all of it stands there, if it has 6 words or more. In scripts "
+        "without spaces two characters count as a word.",
     )
     action: Literal["drop", "cut", "report"] = Field(
         "drop",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import unicodedata
 from collections.abc import Iterable
+from functools import cache
 from typing import Protocol
 
 from llmtune.corpus.store import Document
@@ -12,6 +15,14 @@ from llmtune.corpus.store import Document
 # Thai, Lao, Burmese, Khmer, Japanese and Chinese, as a set of characters in a regular expression: scripts written
 # without spaces between words.
 UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+
+
+@cache
+def marks() -> re.Pattern[str]:
+    """A vowel sign, tone mark or the like, which Python takes for no letter: half of what is written in Indic scripts,
+    Thai, Khmer."""
+    found = (chr(code) for code in range(0x300, 0x1F000))
+    return re.compile(f"[{''.join(one for one in found if unicodedata.category(one)[0] == 'M')}]")
 
 
 class Said(Protocol):

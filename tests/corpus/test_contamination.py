@@ -85,6 +85,12 @@ def test_chinese_counts_by_character() -> None:
     texts = EvaluationTexts([("zh", "数据库系统的事务隔离级别有哪几种", True)], 13)
     assert [hit.text for hit in texts.hits("问:数据库系统的事务隔离级别有哪几种?答:四种。")] == ["zh"]
     assert texts.hits("数据库系统有事务。") == []
+    # Thirteen words are 26 characters, and an answer of six is passed over as one of three words is.
+    page = "パッケージをインストールすることができますか。はい、できます。インストールは簡単です。"
+    question = "どのコマンドでパッケージをインストールすることができますか"
+    short = EvaluationTexts([("answer", "インストール", True), ("other", question, True)], 13)
+    assert short.hits(page) == []
+    assert [hit.text for hit in short.hits(f"問い：{question}。")] == ["other"]
 
 
 QUIZ = {

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from llmtune.corpus.filters import filters_of
 from llmtune.corpus.filters.features import View
-from llmtune.corpus.filters.language import LanguageFilter, identifier, prose_sample
+from llmtune.corpus.filters.language import LanguageFilter, identifier, language_of, prose_sample
 from llmtune.corpus.filters.settings import LANGUAGES, FilterSettings, LanguageSettings
 from llmtune.files import read_json
 from tests.corpus.filter_documents import filter_documents
@@ -135,6 +135,37 @@ def test_scripts_without_spaces_are_judged_by_characters() -> None:
     assert details(text, sentences={"min_sentences": 7}) != []
 
 
+# The same in scripts whose vowel signs Python takes for no letters, and in some with marks of their own at the end.
+SIGNS = {
+    "hi": "यह पुस्तिका बताती है कि आप अपने कंप्यूटर पर प्रणाली को कैसे स्थापित"
+    " कर सकते हैं। पहले हम आवश्यक सामग्री के बारे में बात करेंगे।",
+    "bn": "এই নির্দেশিকাটি ব্যাখ্যা করে কিভাবে আপনি আপনার কম্পিউটারে অপারেটিং"
+    " সিস্টেম ইনস্টল করতে পারেন। প্রথমে আমরা উপকরণ সম্পর্কে কথা বলব।",
+    "ta": "இந்த கையேடு உங்கள் கணினியில் இயக்க முறைமையை எவ்வாறு நிறுவுவது என்பதை"
+    " விளக்குகிறது. முதலில் தேவையான பொருட்களைப் பற்றி பேசுவோம்.",
+    "th": "คู่มือนี้อธิบายวิธีการติดตั้งระบบปฏิบัติการบนเครื่องคอมพิวเตอร์ของคุณ ก่อนอื่นเราจะพูดถึงอุปกรณ์ที่จำเป็น"
+    " จากนั้นเราจะอธิบายขั้นตอนการติดตั้ง",
+    "km": "សៀវភៅណែនាំនេះពន្យល់ពីរបៀបដំឡើងប្រព័ន្ធប្រតិបត្តិការនៅលើកុំព្យូទ័ររបស់អ្នក។"
+    " ដំបូងយើងនឹងនិយាយអំពីសម្ភារៈចាំបាច់។",
+    "hy": "Այս ձեռնարկը բացատրում է, թե ինչպես տեղադրել օպերացիոն համակարգը"
+    " ձեր համակարգչում։ Նախ մենք կխոսենք անհրաժեշտ նյութերի մասին։",
+    "ur": "یہ کتابچہ بتاتا ہے کہ آپ اپنے کمپیوٹر پر نظام کیسے نصب کر"
+    " سکتے ہیں۔ پہلے ہم ضروری مواد کے بارے میں بات کریں گے۔",
+    "fa": "این راهنما توضیح می‌دهد که چگونه سیستم عامل را روی رایانه خود"
+    " نصب کنید. ابتدا درباره مواد لازم صحبت خواهیم کرد که لازم است.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", SIGNS)
+def test_vowel_signs_are_letters_and_every_script_has_its_full_stop(code: str, english: LanguageFilter) -> None:
+    view = View("", "", "", SIGNS[code])
+    assert str(english.judge(view)).startswith(f"{code} (probability ")
+    assert language_of(View("", "", "", SIGNS[code] * 2)) == code
+    assert details(SIGNS[code], quality={}, sentences={"min_sentences": 2}) == []
+    assert code == "th" or details(SIGNS[code], sentences={"min_sentences": 3}) != []  # Thai has no full stop
+    assert view.letter_ratio > 0.95
+
+
 def test_stop_words_of_any_language() -> None:
     german = "Der Server und die Datenbank laufen auf einem Rechner, das ist von Vorteil."
     assert details(german, quality={}) == []
@@ -216,8 +247,10 @@ def test_twenty_languages_at_200_characters() -> None:
     folders = {folder.name[:2]: folder for folder in sorted(GUIDES.iterdir()) if folder.is_dir()} | {"fi": FINNISH}
     untranslated = {triple for text in paragraphs(folders["en"]) for triple in triples(text)}
     right, judged = dict.fromkeys(folders, 0), dict.fromkeys(folders, 0)
+    filters = {code: LanguageFilter(LanguageSettings(keep=[code])) for code in folders}
+    kept = dropped = 0
     random_ = random.Random(1)
-    for code, folder in folders.items():
+    for (code, folder), other in zip(folders.items(), [*folders][1:] + [*folders][:1], strict=True):
         texts = paragraphs(folder)
         if code != "en":
             texts = [text for text in texts if len(triples(text) & untranslated) <= 0.3 * len(triples(text))]
@@ -226,16 +259,23 @@ def test_twenty_languages_at_200_characters() -> None:
         for piece in random_.sample(pieces, 120):
             judged[code] += 1
             right[code] += identifier().rank(piece)[0][0] == code
+            kept += filters[code].judge(View("", "", "", piece)) is None
+            dropped += filters[other].judge(View("", "", "", piece)) is not None
     assert len(folders) == 20
     assert sum(right.values()) >= 0.99 * sum(judged.values()), right
     assert min(right.values()) >= 0.97 * 120, right
+    assert kept >= 0.99 * sum(judged.values()), kept
+    assert dropped >= 0.99 * sum(judged.values()), dropped
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"languages": {"keep": ["eng"]}}, "language that can be told; did you mean 'en'"),
+        ({"languages": {"keep": ["fr-CA"]}}, "did you mean 'fr'"),
+        ({"languages": {"keep": ["english"]}}, "language that can be told: en, de, zh and so on"),
         ({"languages": {"keep": []}}, "at least 1 item"),
+        ({"length": {"min_words": 11, "max_words": 10}}, "no document has 11 words or more and 10 or fewer"),
         ({"rules": ["word > 5"]}, "unknown name 'word'; did you mean 'words'?, at character 1"),
         ({"repetition": {"top_sequences": {0: 0.5}}}, "greater than or equal to 1"),
         ({"relevance": {"seeds": "x", "keep_seeds": 0.5, "min_score": 0}}, "name one"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import islice
+from operator import itemgetter
 
 from llmtune.corpus.filters.stop_words import STOP_WORDS
-from llmtune.corpus.text import UNSPACED
+from llmtune.corpus.text import UNSPACED, marks
 
 # Fenced code of Markdown, to the fence that closes it or to the end.
 _FENCED = re.compile(r"^[ \t]*(`{3,}+|~{3,}+)[^\n]*\n(?:.*?^[ \t]*\1[`~]*[ \t]*$|.*\Z)\n?", re.MULTILINE | re.DOTALL)
@@ -19,6 +22,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 _WORD = re.compile(r"\w")
 _UNSPACED = re.compile(f"([{UNSPACED}])")
 _BLANK = re.compile(r"\n(?:[ \t]*\n)+")
+_LETTERS_LOOKED_AT = 500
 _BULLETS = ("- ", "* ", "+ ", "•")
 _ELLIPSES = ("...", "…")
 _LANGUAGES_OF = {
@@ -104,6 +108,8 @@ class View:
         with_letter = with_either = characters = 0
         for word, count in self._distinct.items():
             letter = word.isalpha() or _LETTER.search(word)  # most are letters alone, which is told the faster
+            if not letter and not word.isascii():
+                letter = marks().search(word)  # by itself, where each character is a word
             if letter or _WORD.search(word):
                 with_letter += count if letter else 0
                 with_either += count
@@ -131,7 +137,10 @@ class View:
     @cached_property
     def letter_ratio(self) -> float:
         """Share of letters among the characters of the words."""
-        return sum(map(str.isalpha, self.prose)) / max(sum(map(len, self.prose_words)), 1)
+        letters = sum(map(str.isalpha, self.prose))
+        if not self.prose.isascii():
+            letters += len(marks().findall(self.prose))
+        return letters / max(sum(map(len, self.prose_words)), 1)
 
     @cached_property
     def uppercase_ratio(self) -> float:
@@ -153,6 +162,13 @@ class View:
         """How many different stop words of one language it holds, at most eight."""
         found = Counter(code for word in self._lower_words & _LANGUAGES_OF.keys() for code in _LANGUAGES_OF[word])
         return max(found.values(), default=0)
+
+    @property
+    def in_script_of_stop_words(self) -> bool:
+        """Whether most of its first letters are of a script in which a language with stop words is written."""
+        letters = islice(filter(str.isalpha, self.prose), _LETTERS_LOOKED_AT)
+        script, _ = max(Counter(map(_script, letters)).items(), key=itemgetter(1), default=("LATIN", 0))
+        return script in _scripts_of_stop_words()
 
     def stop_words_of(self, wanted: Iterable[str]) -> int:
         """How many of these words it holds, case aside."""
@@ -188,6 +204,15 @@ class View:
     def duplicate_paragraph_ratio(self) -> float:
         """Share of paragraphs that stand above already."""
         return 1 - len(set(self.all_paragraphs)) / self.paragraphs if self.all_paragraphs else 0.0
+
+
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "").partition(" ")[0]
+
+
+@cache
+def _scripts_of_stop_words() -> frozenset[str]:
+    return frozenset(_script(letter) for words in STOP_WORDS.values() for letter in "".join(words) if letter.isalpha())
 
 
 def _words(text: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmtune.corpus.filters.features import View
 from llmtune.corpus.filters.settings import LanguageSettings
+from llmtune.corpus.text import marks
 from llmtune.extras import need
 
 LANGUAGE = "other language"
@@ -32,7 +33,7 @@ class LanguageFilter:
 
     def judge(self, view: View) -> str | None:
         prose = prose_sample(view)
-        if len(prose) < self._settings.min_characters:
+        if _says(prose, view) < self._settings.min_characters:
             return None
         ranked = self._identifier.rank(prose)
         best, share = ranked[0]
@@ -46,10 +47,15 @@ def language_of(view: View) -> str | None:
     """The likeliest language of a document, as its ISO 639-1 code; None where it has too little prose to tell, or none
     that is a language (numbers, code)."""
     prose = prose_sample(view)
-    if len(prose) < _LEAST_CHARACTERS:
+    if _says(prose, view) < _LEAST_CHARACTERS:
         return None
     best = str(identifier().rank(prose)[0][0])
     return None if best == _NO_LANGUAGE else best
+
+
+def _says(prose: str, view: View) -> int:
+    """Its characters; one of a script without spaces says as much as two."""
+    return len(prose) * (2 if view.unspaced else 1)
 
 
 @cache
@@ -73,6 +79,8 @@ def prose_sample(view: View) -> str:
         for line in lines[start::step]:
             line = _NOT_WORDS.sub(" ", line[:_MOST_CHARACTERS])
             letters = sum(map(str.isalpha, line)) + line.count(" ")
+            if not line.isascii():
+                letters += len(marks().findall(line))
             if letters >= _LEAST_LETTERS * len(line) and (len(line.split()) >= 4 or not line.isascii()):
                 chosen.append(line)
                 size += len(line)

@@ -36,7 +36,8 @@ class QualityFilter:
             yield from _outside("digits", view.digit_ratio, asked.max_digits, ".0%")
         if asked.min_stop_words is not None and not view.unspaced:
             found = view.stop_words_of(asked.stop_words) if asked.stop_words else view.stop_words
-            yield from _outside("different stop words", found, asked.min_stop_words, "d", least=True)
+            if found or asked.stop_words or view.in_script_of_stop_words:
+                yield from _outside("different stop words", found, asked.min_stop_words, "d", least=True)
         if asked.min_alphabetic is not None:
             yield from _outside("words with a letter", view.alphabetic_ratio, asked.min_alphabetic, ".0%", least=True)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from llmtune.corpus.filters.features import View
 from llmtune.corpus.filters.settings import SentenceSettings
+from llmtune.corpus.text import marks
 
 SENTENCES = "too few sentences, or filler"
 
-# A mark after a letter or a closing bracket, before white space: not that of `3.` and `a.b`. Those of Chinese, Japanese
-# and Hindi stand anywhere.
-_END = re.compile(r"(?<=[^\W\d_]|[)\]\"'`*”’»])[.!?]+[)\]\"'`*”’»]*(?=\s|$)|[。！？।]+")
+# These stand anywhere: of Chinese and Japanese, Indic scripts, Urdu and Arabic, Armenian, Burmese, Ethiopic, Khmer.
+_OTHER_ENDS = "。！？।॥۔؟։။።។៕"
+_NO_ENDS = re.compile("[\u0e00-\u0eff]")  # Thai and Lao put a space between sentences, and elsewhere
 
 
 class SentenceFilter:
@@ -33,10 +35,20 @@ class SentenceFilter:
             return "a curly bracket outside code"
         if asked.min_sentences is None:
             return None
+        if view.unspaced and len(_NO_ENDS.findall(view.prose)) > len(view.prose_words) / 2:
+            return None
         found = 0
         for paragraph in view.all_paragraphs:
             if view.unspaced or len(paragraph.split(maxsplit=asked.min_words)) >= asked.min_words:
-                found += sum(1 for _ in _END.finditer(paragraph))
+                found += sum(1 for _ in _ends().finditer(paragraph))
                 if found >= asked.min_sentences:
                     return None
         return f"{found} sentences, {asked.min_sentences} asked for"
+
+
+@cache
+def _ends() -> re.Pattern[str]:
+    """What ends a sentence: a mark after a letter or a closing bracket, before white space, not that of `3.` and
+    `a.b`."""
+    letter = rf"[^\W\d_]|{marks().pattern}"
+    return re.compile(rf"(?<={letter}|[)\]\"'`*”’»])[.!?]+[)\]\"'`*”’»]*(?=\s|$)|[{_OTHER_ENDS}]+")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -28,8 +28,9 @@ LANGUAGES = tuple(_CODES.split())
 def _known_language(code: str) -> str:
     if code in LANGUAGES:
         return code
-    near = difflib.get_close_matches(code.lower(), LANGUAGES, n=1, cutoff=0.3)
-    advice = f"; did you mean '{near[0]}'?" if near else ""
+    begins = re.match(r"(?i)([a-z]{2})(?:[a-z]$|[-_])", code)  # eng, en-GB
+    near = begins[1].lower() if begins else ""
+    advice = f"; did you mean '{near}'?" if near in LANGUAGES else ": en, de, zh and so on"
     raise ValueError(f"'{code}' is not the ISO 639 code of a language that can be told{advice}")
 
 
@@ -52,7 +53,10 @@ class LanguageSettings(Settings):
         "languages together is lower.",
     )
     min_characters: int = Field(
-        100, ge=20, description="A document with less prose than this is kept without being judged."
+        100,
+        ge=20,
+        description="A document with less prose than this is kept without being judged. One of scripts without spaces "
+        "says as much in half the characters.",
     )
 
 
@@ -64,6 +68,15 @@ class LengthSettings(Settings):
     max_characters: int | None = Field(
         None, ge=1, description="Documents with more characters are dropped; null: no bound."
     )
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> LengthSettings:
+        if self.min_words is not None and self.max_words is not None and self.min_words > self.max_words:
+            raise ValueError(
+                f"no document has {self.min_words} words or more and {self.max_words} or fewer: exchange min_words and "
+                "max_words"
+            )
+        return self
 
 
 class QualitySettings(Settings):
@@ -87,8 +100,9 @@ class QualitySettings(Settings):
     stop_words: list[str] | None = Field(
         None,
         min_length=1,
-        description="The stop words; default: Gopher's eight of English and as many of 33 other languages, of which "
-        "those of one language must be found. Not asked of scripts without spaces.",
+        description="The stop words; default: Gopher's eight of English and as many of 35 other languages, of which "
+        "those of one language must be found. Not asked of scripts without spaces, nor of those that none of these "
+        "languages is written in.",
     )
 
 

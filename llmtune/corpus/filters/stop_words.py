@@ -16,6 +16,7 @@ STOP_WORDS = {
         "el": "και το να του της για με που",
         "es": "de la que el en los por con",
         "et": "ja on ei et see kui ka või",
+        "fa": "و در به از که این است را",
         "fi": "ja on ei että se tai kun ovat",
         "fr": "de la le et les des que pour",
         "he": "של את על לא הוא עם זה או",
@@ -39,6 +40,7 @@ STOP_WORDS = {
         "sv": "och att det är som en på för",
         "tr": "ve bir bu için ile olarak da veya",
         "uk": "і в не на що для або та",
+        "ur": "کے میں کی ہے اور سے کا کو",
         "vi": "của và các không là có cho được",
     }.items()
 }
