@@ -23,10 +23,11 @@ class InstructStage(InstructSettings, Stage):
     needs: ClassVar[tuple[Need, ...]] = (Need("corpus", "corpus"),)
 
     def identity(self) -> dict[str, Any]:
-        """Without what only says how the endpoint is asked."""
+        """Without what only says how the endpoint is asked. `on_error` is of that: where nothing is skipped both make
+        the same, and who turns to `skip` after a failure goes on with what was answered."""
         identity = super().identity()
         if identity["generate"] is not None:
-            for name in ("key_variable", "timeout", "retries", "parallel"):
+            for name in ("key_variable", "timeout", "retries", "parallel", "on_error"):
                 del identity["generate"][name]
         return identity
 

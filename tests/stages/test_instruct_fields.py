@@ -46,6 +46,7 @@ GENERATE: dict[str, Any] = {
     "min_support": 1.0,
     "retries": 0,
     "parallel": 1,
+    "on_error": "fail",
 }
 
 
@@ -98,7 +99,10 @@ def test_setting_of_the_endpoint_is_read(tmp_path: Path, monkeypatch: pytest.Mon
         """The pairs, and what came to the endpoint: paths, bodies, keys, how many requests at a time at most."""
         server = Server()
         server.seconds = 0.02
-        server.say = lambda passage, time: (503 if time == 1 and name == "retries" else 200, half_true(passage))
+        server.say = lambda passage, time: (
+            (400 if name == "on_error" and "Engine 2" in passage else 503 if name == "retries" and time == 1 else 200),
+            half_true(passage),
+        )
         url = server.url.replace("/v1", str(change.get("url", "/v1")))
         settings = {"generate": {"model": "small", "parallel": 3, **change, "url": url}, "rules": []}
         place = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -119,7 +123,7 @@ def test_how_the_endpoint_is_asked_is_not_the_identity() -> None:
         generate = {"url": "http://localhost/v1", "model": "m"} | changes
         return InstructStage.model_validate({"generate": generate}).identity()
 
-    assert identity(timeout=3, retries=1, parallel=9, key_variable="KEY") == identity()
+    assert identity(timeout=3, retries=1, parallel=9, key_variable="KEY", on_error="fail") == identity()
     assert all(
         identity(**{name: GENERATE[name]}) != identity() for name in ("model", "min_support", "pairs_per_passage")
     )

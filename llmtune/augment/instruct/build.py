@@ -1,6 +1,6 @@
 """Instruction pairs: a corpus → the corpus with conversations made from its documents.
 
-    ask_for_all  with `generate`: a model's replies to passages, kept in the work folder (generate.py)
+    ask_for_all  with `generate`: a model's replies to passages, kept in the work folder (asking.py)
     made_of      a document's drafts by rule (headings.py, definitions.py, code.py), each judged by itself (gate.py)
     sheets       the same of all documents, in the work folder (sheet.py)
     Choice       which of them all are kept, and how often they are read (choose.py)
@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from llmtune.augment.instruct import words
+from llmtune.augment.instruct.asking import ask_for_all
 from llmtune.augment.instruct.choose import Choice
 from llmtune.augment.instruct.code import code_drafts
 from llmtune.augment.instruct.definitions import definition_drafts
 from llmtune.augment.instruct.draft import Draft
 from llmtune.augment.instruct.gate import fault
-from llmtune.augment.instruct.generate import REPLIES_VERSION, Replies, ask_for_all, generated
+from llmtune.augment.instruct.generate import REPLIES_VERSION, Replies, generated
 from llmtune.augment.instruct.headings import heading_drafts
 from llmtune.augment.instruct.outline import sections_of
 from llmtune.augment.instruct.settings import InstructSettings
@@ -50,17 +51,19 @@ def instruct(
     """Write the corpus with the pairs into the folder `output`; returns its metrics. `work` keeps what was made, so
     that a job that was stopped or killed goes on there and ends in the same bytes; others may use it as well.
 
-    Raises LlmtuneError when there are pairs already, or none could be made; Stopped."""
+    Raises LlmtuneError when there are pairs already, none could be made, the endpoint fails or, with `on_error: fail`,
+    at the first passage without a usable reply; Stopped."""
     monitor = monitor or Monitor()
     if settings.keep_documents:
         _refuse_pairs(corpus)
     replies = Replies(work / _REPLIES, settings.generate) if settings.generate else None
-    place = work / _name(corpus, settings)
+    unanswered: dict[str, str] = {}
     try:
         if settings.generate and replies:
-            ask_for_all(corpus, settings.generate, replies, seed, monitor)
+            unanswered = ask_for_all(corpus, settings.generate, replies, seed, monitor)
+        place = work / _name(corpus, settings, unanswered)
         for split in SPLITS:
-            write_sheets(corpus, split, place / split, partial(_sheet, settings, replies), monitor)
+            write_sheets(corpus, split, place / split, partial(_sheet, settings, replies, unanswered), monitor)
     finally:
         if replies:
             replies.close()
@@ -69,6 +72,8 @@ def instruct(
     choice = Choice(settings, lambda split: read_sheets(place / split), partial(_size, settings), read, seed)
     tally = Tally(settings, seed)
     _write(corpus, settings, choice, output, tally)
+    for sentence in tally.skipped():
+        monitor.note(sentence)
     if not tally.pairs["train"]:
         raise LlmtuneError(
             f"no pair could be made from the train split: {tally.sentence() or 'its documents have no such structure'}",
@@ -108,10 +113,12 @@ def made_of(document: Document, settings: InstructSettings) -> tuple[Judged, ...
     return tuple(found)
 
 
-def _sheet(settings: InstructSettings, replies: Replies | None, document: Document) -> Sheet:
+def _sheet(
+    settings: InstructSettings, replies: Replies | None, unanswered: Mapping[str, str], document: Document
+) -> Sheet:
     judged = made_of(document, settings)
     if replies is not None:
-        judged = (*(judged or ()), *generated(document, settings, replies))
+        judged = (*(judged or ()), *generated(document, settings, replies, unanswered))
     return sheet_of(document, judged)
 
 
@@ -145,11 +152,12 @@ def _refuse_pairs(corpus: Path) -> None:
                 )
 
 
-def _name(corpus: Path, settings: InstructSettings) -> str:
-    """Of the sheets in the work folder: other documents or settings have others."""
+def _name(corpus: Path, settings: InstructSettings, unanswered: Mapping[str, str]) -> str:
+    """Of the sheets in the work folder: other documents or settings have others, and so has a passage that was asked
+    about again and has its reply now."""
     told = settings.model_dump(mode="json", include=set(InstructSettings.model_fields))
     of_replies = [REPLIES_VERSION] if settings.generate else []
-    return fingerprint([told, content_fingerprint([corpus]), *of_replies])
+    return fingerprint([told, content_fingerprint([corpus]), *of_replies, *([dict(unanswered)] if unanswered else [])])
 
 
 def _pair(sheet: Sheet, draft: Draft, settings: InstructSettings, often: float) -> Document:

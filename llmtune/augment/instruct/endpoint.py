@@ -8,8 +8,9 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from typing import Any
+from typing import Any, ClassVar
 
+from llmtune.augment.instruct.gate import REFUSED, UNANSWERED
 from llmtune.augment.instruct.settings import GenerateSettings
 from llmtune.errors import LlmtuneError
 from llmtune.words import printable, visible
@@ -21,6 +22,7 @@ _WANTS_KEY = {401, 403}
 _MOST_BYTES = 4 << 20  # of a reply
 _SHOWN = 100  # characters of what an endpoint gave
 _ENDED = {"length", "content_filter"}  # why a completion may have no content
+_SEE_WHY = "check `model`, that its context holds 1,000 tokens, and what the endpoint's log says"
 _GOES_ON = "run the same command again: what it has written already is kept"
 
 
@@ -29,6 +31,25 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any) -> None:
         return None
+
+
+class NoReply(LlmtuneError):
+    """There is no reply to a request; whether that is the endpoint's fault or that of what it was asked, others tell.
+    reason: why there is no pair of it."""
+
+    reason: ClassVar[str]
+
+
+class Refused(NoReply):
+    """It will not speak of it, by its status or by a completion without a word."""
+
+    reason = REFUSED
+
+
+class Unanswered(NoReply):
+    """It could not be reached, or gave no chat completion, after all tries."""
+
+    reason = UNANSWERED
 
 
 class Endpoint:
@@ -41,33 +62,32 @@ class Endpoint:
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._url = settings.url.rstrip("/") + "/chat/completions"
 
-    def ask(self, system: str, user: str, seed: int) -> str | None:
-        """What the model says; None where the endpoint refuses this request, or ends it without a word.
-
-        Raises LlmtuneError when after all retries it cannot be reached or gives no chat completion, or refuses every
-        request."""
+    def ask(self, system: str, user: str, seed: int) -> str:
+        """What the model says. Raises NoReply where there is none to this request, other LlmtuneErrors where there
+        would be none to any."""
         body = {
             "model": self._settings.model,
             "messages": [{"role": "system", "content": system}, {"role": "user", "content": user}],
             "temperature": 0,
             "seed": seed,
         }
-        trouble = fix = ""
+        kind: type[NoReply]
         for number in range(self._settings.retries + 1):
-            wait = min(2.0**number, _LONGEST_WAIT)
+            wait, kind = min(2.0**number, _LONGEST_WAIT), Unanswered
             try:
                 reply = self._send(json.dumps(body).encode())
                 said = content_of(reply) if len(reply) < _MOST_BYTES else None
                 if said is not None:
                     return said
-                trouble = ""  # only this one passage, as far as is known
+                kind, trouble = Refused, "gives a completion without a word, and does not say why"
+                fix = _SEE_WHY
             except NoCompletion:
                 trouble = f"gives no chat completion: {self._shown(reply.decode(errors='replace')) or 'nothing'}"
                 fix = f"see that `url` leads to the model and not to a page or a proxy before it, and {_GOES_ON}"
             except urllib.error.HTTPError as error:
                 trouble = f"answers {error.code}: {self._shown(error.reason)}".removesuffix(": ")
                 if error.code in _REFUSES_ONE:
-                    return None
+                    raise self._failed(trouble, _SEE_WHY, Refused) from None
                 if error.code not in _AGAIN:
                     raise self._failed(trouble, self._to_check(error.code)) from None
                 fix = f"see what ails it (its log, its limits), and {_GOES_ON}"
@@ -83,9 +103,7 @@ class Endpoint:
                 break
             if self._stopped.wait(wait):  # nothing is known of this passage, so it is asked about by the next run
                 raise self._failed("was not asked again: the run stops", _GOES_ON)
-        if not trouble:
-            return None
-        raise self._failed(f"{trouble} (after {number + 1} {'tries' if number else 'try'})", fix)
+        raise self._failed(f"{trouble} (after {number + 1} {'tries' if number else 'try'})", fix, kind)
 
     def stop(self) -> None:
         """Send nothing again: those that wait for another try give up."""
@@ -112,8 +130,8 @@ class Endpoint:
             return "name the environment variable that holds its key: `key_variable`"
         return f"check the key in {self._settings.key_variable} (`key_variable`)"
 
-    def _failed(self, trouble: str, fix: str) -> LlmtuneError:
-        return LlmtuneError(f"the endpoint {trouble}", where=self._url, fix=fix)
+    def _failed(self, trouble: str, fix: str, kind: type[LlmtuneError] = LlmtuneError) -> LlmtuneError:
+        return kind(f"the endpoint {trouble}", where=self._url, fix=fix)
 
 
 class NoCompletion(ValueError):

@@ -40,6 +40,11 @@ class GenerateSettings(Settings):
     timeout: float = Field(120, gt=0, description="Seconds to wait for a reply.")
     retries: int = Field(5, ge=0, description="How often a request is sent again, each time after waiting longer.")
     parallel: int = Field(4, ge=1, le=256, description="Requests at a time.")
+    on_error: Literal["skip", "fail"] = Field(
+        "skip",
+        description="What to do about a passage that the endpoint refuses, gives no reply to or replies rubbish to: "
+        "name it, count it and go on, or stop. An endpoint that replies to nothing ends the stage either way.",
+    )
 
     @field_validator("url")
     @classmethod

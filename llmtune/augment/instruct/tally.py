@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llmtune.augment.drawn import DrawnByReason, DrawnRows
+from llmtune.augment.instruct.gate import ERRORS
 from llmtune.augment.instruct.settings import InstructSettings
 from llmtune.augment.instruct.sheet import Judged, Sheet
 from llmtune.corpus.drops import EXCERPT
@@ -14,12 +15,16 @@ from llmtune.corpus.store import SPLITS, Document
 from llmtune.corpus.text import document_text
 from llmtune.section import Section, Table, Texts
 
+_NAMED = 20  # documents, a reason
+_TOLD = 5  # of these in a note
+
 
 class Tally:
     """Counts as the documents come by.
 
     pairs: of each split; rules: pairs of each rule; dropped: drafts that are no pairs, by reason; documents: looked at;
-    unasked: of these, in another language
+    unasked: of these, in another language; errors: the first documents with passages that have no usable
+    reply, by reason
     """
 
     def __init__(self, settings: InstructSettings, seed: int) -> None:
@@ -27,6 +32,7 @@ class Tally:
         self.rules: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.documents = self.unasked = 0
+        self.errors: dict[str, list[str]] = {}
         self.licences: Counter[str] = Counter()
         self.sizes = {split: Counter[str]() for split in SPLITS}
         self._groups: dict[str, set[str]] = {split: set() for split in SPLITS}
@@ -43,6 +49,8 @@ class Tally:
             if pair is None:
                 reason = str(judged.reason)
                 self.dropped[reason] += 1
+                if reason in ERRORS:
+                    self._name(reason, sheet.id)
                 self.dropped_rows.offer(reason, sheet.id, reason, draft.question, draft.answer or draft.said[:EXCERPT])
                 continue
             text = document_text(pair)
@@ -54,6 +62,19 @@ class Tally:
             self.sizes[split]["characters_read"] += round(len(text) * pair.repeats)
             self.kept_rows.offer(draft.rule, draft.rule, draft.question, draft.answer)
             self._texts.offer(pair.id, split, str(len(text)), text[:EXCERPT])
+
+    def _name(self, reason: str, document: str) -> None:
+        named = self.errors.setdefault(reason, [])
+        if document not in named and len(named) < _NAMED:
+            named.append(document)
+
+    def skipped(self) -> list[str]:
+        """Sentences that name what `on_error: skip` went on without; the card names more."""
+        return [
+            f"skipped: {self.dropped[reason]:,} × {reason}, in {', '.join(named[:_TOLD])}"
+            + (" and others" if len(named) > _TOLD else "")
+            for reason, named in self.errors.items()
+        ]
 
     def groups(self, split: str) -> int:
         """Groups of which a split has pairs."""
@@ -93,6 +114,7 @@ def card_of(before: Mapping[str, Any], settings: InstructSettings, tally: Tally)
             "pairs": {"total": asked, **{split: tally.pairs[split] for split in SPLITS}},
             "rules": dict(sorted(tally.rules.items())),
             "dropped": dict(sorted(tally.dropped.items())),
+            "errors": tally.errors,
             "documents": {"read": tally.documents, "not in English": tally.unasked},
             "keep_documents": settings.keep_documents,
         },

@@ -12,6 +12,7 @@ from llmtune.augment.instruct import endpoint
 from llmtune.augment.instruct.build import instruct
 from llmtune.augment.instruct.settings import InstructSettings
 from llmtune.corpus.store import read_split
+from llmtune.monitor import Monitor
 from tests.augment.corpora import corpus_of, document
 from tests.augment.instruct.server import KEY, Server, facts
 
@@ -31,11 +32,13 @@ def settings_of(server: Server, **settings: Any) -> InstructSettings:
     return InstructSettings.model_validate({"rules": [], "generate": generate})
 
 
-def made(folder: Path, server: Server, documents: int = 8, **settings: Any) -> tuple[Path, dict[str, Any]]:
+def made(
+    folder: Path, server: Server, documents: int = 8, monitor: Monitor | None = None, **settings: Any
+) -> tuple[Path, dict[str, Any]]:
     if not (folder / "corpus").exists():
         corpus_of(folder / "corpus", [document(f"{number}.md", facts(number)) for number in range(documents)])
     output = folder / "output"
-    return output, instruct(folder / "corpus", settings_of(server, **settings), output, folder / "work", 3)
+    return output, instruct(folder / "corpus", settings_of(server, **settings), output, folder / "work", 3, monitor)
 
 
 def answers(output: Path) -> list[str]:
