@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtune.corpus.clean.unicode import clean_text
+from llmtune.corpus.clean.unicode import clean_and_count, clean_text
 from llmtune.corpus.near import PERMUTATIONS, Sketcher, clusters, copies, rows_per_band
 from llmtune.corpus.settings import SplitSettings
 from llmtune.corpus.shingles import hashed
@@ -25,6 +25,8 @@ from .conftest import changed, random_text
 def test_clean_text() -> None:
     dirty = "\ufeff\n\nCafe\u0301\u00a0au\u00adlait \t\r\n\tcode  x\x00\x07\r\n\n\n\n\n\nend\u2028new \n"
     assert clean_text(dirty) == "Café aulait\n\tcode  x\n\n\nend\nnew"
+    shown = "\x1b]0;window\x07\x1b]8;;http://a\x1b\\link\x1b(B \x1b[1;31mred\x1b[0m N\x08N"
+    assert clean_and_count(shown) == ("link red N", len(shown) - len("link red N"))
 
 
 def test_a_line_padded_with_a_million_blanks_is_looked_at_once() -> None:
