@@ -12,7 +12,8 @@ whole      mend encodings, mask e-mail addresses, Gopher's repetition and qualit
 near       near-duplicates alone: signatures, candidates, what stays
 
 Wanted: whole 10 × faster than datatrove, near 30 ×; planted copies found at least as often; 99 % of the pairs by which
-documents are joined into groups have a true Jaccard similarity of 0.5 or more; and the peak memory of all processes, for four times the text, 1.3 × at most.
+documents are joined into groups have a true Jaccard similarity of 0.5 or more; and the peak memory of all processes,
+for four times the text, 1.3 × at most.
 """
 
 from __future__ import annotations

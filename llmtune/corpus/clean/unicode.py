@@ -18,8 +18,8 @@ _INVISIBLE = (
 _WIDE_SPACES = "\u00a0\u2000-\u200a\u202f\u205f"
 _A_LINE_END, _AN_INVISIBLE, _A_WIDE_SPACE = (re.compile(f"[{one}]") for one in (_LINE_ENDS, _INVISIBLE, _WIDE_SPACES))
 _UNUSUAL = re.compile(f"[\r{_LINE_ENDS}{_INVISIBLE}{_WIDE_SPACES}]")  # few texts have any of them
-# What a terminal does not show: colours, titles of windows, character sets, and what a backspace strikes over (`N\bN`: a
-# bold N).
+# What a terminal does not show: colours, titles of windows, character sets, and what a backspace strikes over (`N\bN`:
+# a bold N).
 _TERMINAL = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b\n]*(?:\x07|\x1b\\\\)|\x1b[()*+][0-9A-Za-z]|.\x08")
 # A soft hyphen at the end of a line is where a typesetter broke a word.
 _BROKEN = re.compile(r"\u00ad[ \t]*\n[ \t]*")
