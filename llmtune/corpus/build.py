@@ -8,8 +8,8 @@
     mix (mixture.py)         how often a training reads the documents of each source
     _write                   work folder → the corpus of `store.py`; then `card.json`, `samples.json` (card.py)
 
-Portions are worked on side by side (engine.py). What is held in memory of a document is a few hundred bytes and a
-signature of 1 KiB. The same sources, settings and seed give the same bytes, with any number of workers.
+Portions are worked on side by side (engine.py). What is held in memory of a document is 2.3 KB at most, its
+signature of 1 KiB among them. The same sources, settings and seed give the same bytes, with any number of workers.
 """
 
 from __future__ import annotations
