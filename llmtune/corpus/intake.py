@@ -80,11 +80,11 @@ def raw_documents(file: FileOf, source: Source) -> Iterator[RawDocument | Reject
             format = true_format(file, source)
             reader = reader_of(format)
             if file.piece is None:
-                found_in_it = reader.read(file.path, source)
+                records = reader.read(file.path, source)
             else:
                 assert isinstance(reader, PieceReader), "it cut the file"
-                found_in_it = reader.read_piece(file.path, source, file.piece)
-            for raw in found_in_it:
+                records = reader.read_piece(file.path, source, file.piece)
+            for raw in records:
                 yield replace(raw, format=format) if isinstance(raw, RawDocument) else raw
     except Unreadable as error:
         yield Rejected("", error.reason, error.detail)

@@ -21,8 +21,8 @@ from llmtune.corpus.sources import FileOf, content_of, contents_of
 from llmtune.errors import Disturbed, LlmtuneError
 from llmtune.monitor import Bar, Monitor
 
-_BYTES = 4_000_000  # of a piece, at most about; as of a portion, which each one is
-_LARGE = 2 * _BYTES  # bytes above which a file is cut
+_BYTES = 6_000_000  # of a piece, at most about, and half of it at least: a portion, as of small files
+_LARGE = 8_000_000  # bytes above which a file is cut
 _OF_RECORDS = ("jsonl", "parquet")  # not csv: whether a line ends a row is known only from the beginning on
 _CHUNK = 1 << 20
 

@@ -73,7 +73,7 @@ def _pieces(about: pq.FileMetaData, length: int, size: int) -> Iterator[Piece]:
     start, first, begun, number = 0, 1, 0, 1
     for which, (group, end) in enumerate(zip(groups, ends, strict=True)):
         number += group.num_rows
-        if end - start >= size or end == footer:
+        if end - start >= size // 2 or end == footer:
             yield Piece(start, end, first, range(begun, which + 1), footer)
             start, first, begun = end, number, which + 1
 

@@ -102,8 +102,8 @@ class PieceReader(Reader, Protocol):
     """One that can also read a file piece by piece, by several processes: the same documents in the same order."""
 
     def pieces(self, path: Path, source: Source, size: int) -> Iterator[Piece]:
-        """A file in pieces of about so many bytes, or of one record where that has more; none where it is only to be
-        read whole. Where they end depends on the file alone."""
+        """A file in pieces of at most about so many bytes, and half of it at least; none where it is only to be read
+        whole. Where they end depends on the file alone."""
         ...
 
     def read_piece(self, path: Path, source: Source, piece: Piece) -> Iterator[RawDocument | Rejected]:
