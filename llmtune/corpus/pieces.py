@@ -31,7 +31,7 @@ def cut(source: Source, files: Sequence[FileOf], monitor: Monitor) -> list[tuple
     """A source's files, large ones in pieces, each with what stands for its contents. Raises Disturbed when one changes
     meanwhile; Stopped."""
     large = sum(file.bytes for file in files if _is_large(file))
-    # It takes a second a gigabyte.
+    # Two or three seconds a gigabyte.
     with monitor.bar("looking into large files", large / 1e6, "MB") if large else nullcontext(Bar()) as bar:
         pieces = [_pieces(file, source, bar, monitor) for file in files]
     whole = iter(contents_of(source, [file for file, found in zip(files, pieces, strict=True) if not found]))
