@@ -108,6 +108,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "tables"
     folder.mkdir()
     lines = records(150, random_)
+    lines[10:10] = [b'{"text": "short"}']
     lines[20:20] = [b"", b"  ", b"{bad", b'{"text": "caf\xe9"}', b"[1]"]
     lines[60] = json.dumps({"text": random_text(2000, random_)}).encode()  # longer than several pieces
     lines[90] = json.dumps({"text": random_text(8000, random_)}).encode()  # longer than what is read of a line
@@ -152,7 +153,7 @@ def test_large_files_in_pieces_make_the_same_bytes(
     monkeypatch.setattr(portions, "raw_documents", lambda file, source: read.append(file) or really(file, source))
     cut = build([{"path": tables}], monitor=after, **settings)
     assert_same(whole.folder, cut.folder)
-    assert {"too large", "malformed record", "wrong encoding"} <= set(cut.metrics["dropped"])
+    assert {"too large", "malformed record", "wrong encoding", "too short"} <= set(cut.metrics["dropped"])
     pieces_of = {name: sum(file.name == name for file in read) for name in sorted(os.listdir(tables))}
     assert min(pieces_of[name] for name in ("a.jsonl", "b.jsonl", "f.parquet")) > 3
     assert [pieces_of[name] for name in ("c.json", "d.jsonl", "e.txt")] == [1, 1, 1]
