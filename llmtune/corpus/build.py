@@ -109,9 +109,10 @@ def build_corpus(
     if all(entry.left_out for entry in entries):
         raise _nothing_left(_all_drops(entries, drops))
     with DropLog(output / DROPPED) as drops.log:
-        for file in (file for portion in portions for file in portion.dropped):
-            for lost in read_dropped(file):
-                drops.log.add(lost.id, lost.reason, lost.detail)
+        # Step by step of a whole source: in the same order wherever its portions end.
+        steps = [step for one in taken for step in zip(*(portion.dropped for portion in one.portions), strict=True)]
+        for lost in (lost for step in steps for file in step for lost in read_dropped(file)):
+            drops.log.add(lost.id, lost.reason, lost.detail)
         repeats = [one.repeats for one in mixture]
         kept = _write(entries, splits, repeats, taken, settings.repeated_paragraphs, drops, output, monitor)
     figures = {"clusters": found.clusters, "documents": found.documents, "largest_cluster": found.largest}

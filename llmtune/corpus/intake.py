@@ -17,7 +17,7 @@ from llmtune.corpus.clean.unicode import cleaned
 from llmtune.corpus.drops import FORMAT, Drops
 from llmtune.corpus.readers import actual_format, reader_of
 from llmtune.corpus.readers.decode import head_of, problem
-from llmtune.corpus.readers.reader import DAMAGED, UNREADABLE, RawDocument, Rejected, Unreadable
+from llmtune.corpus.readers.reader import DAMAGED, UNREADABLE, PieceReader, RawDocument, Rejected, Unreadable
 from llmtune.corpus.settings import Source
 from llmtune.corpus.sources import FileOf, files_of, id_of, source_names
 from llmtune.corpus.store import Document
@@ -77,8 +77,14 @@ def raw_documents(file: FileOf, source: Source) -> Iterator[RawDocument | Reject
             fix = "name the file or its suffix in `include`, or say `format: text`"
             yield Rejected("", found.reason, found.detail) if found else Rejected("", FORMAT, f"{suffix}; {fix}")
         else:
-            format = actual_format(file.path, file.format) if source.format == "auto" else file.format
-            for raw in reader_of(format).read(file.path, source):
+            format = true_format(file, source)
+            reader = reader_of(format)
+            if file.piece is None:
+                records = reader.read(file.path, source)
+            else:
+                assert isinstance(reader, PieceReader), "it cut the file"
+                records = reader.read_piece(file.path, source, file.piece)
+            for raw in records:
                 yield replace(raw, format=format) if isinstance(raw, RawDocument) else raw
     except Unreadable as error:
         yield Rejected("", error.reason, error.detail)
@@ -88,6 +94,13 @@ def raw_documents(file: FileOf, source: Source) -> Iterator[RawDocument | Reject
         raise
     except Exception as error:  # a reader, or the library it parses by, met what nobody thought of: it costs one file
         yield Rejected("", DAMAGED, f"{type(error).__name__}: {error}"[:200])
+
+
+def true_format(file: FileOf, source: Source) -> str:
+    """The format that a file with one is read in. Raises OSError."""
+    assert file.format is not None
+    looked_into = source.format == "auto" and file.piece is None
+    return actual_format(file.path, file.format) if looked_into else file.format
 
 
 def everything(source: Source, every: int = 1) -> Iterator[tuple[FileOf, RawDocument | Rejected]]:

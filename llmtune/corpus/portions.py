@@ -1,4 +1,5 @@
-"""Portions: a source's files in runs of a few megabytes, each of which a worker can do by itself.
+"""Portions: a source's files in runs of a few megabytes (of large files pieces, pieces.py), each of which a worker can
+do by itself.
 
     read_portion     files → texts, each looked at by itself
     settle           of all portions of a source: which lines repeat, which words are broken
@@ -29,12 +30,13 @@ from llmtune.corpus.dropped import NAME as DROPPED
 from llmtune.corpus.dropped import DropLog
 from llmtune.corpus.intake import Intake, raw_documents
 from llmtune.corpus.judge import Judge, reject
+from llmtune.corpus.pieces import content_now
 from llmtune.corpus.readers import FORMATS
 from llmtune.corpus.readers.reader import UNREADABLE, Rejected
 from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.shelf import made
 from llmtune.corpus.sketch import Sketch
-from llmtune.corpus.sources import FileOf, content_of, id_of
+from llmtune.corpus.sources import FileOf, id_of
 from llmtune.corpus.store import Document, read_split, write_split
 from llmtune.corpus.unpack import local_files
 from llmtune.errors import Disturbed
@@ -62,6 +64,11 @@ class Portion:
     files: tuple[FileOf, ...]
     folder: Path
     contents: tuple[Any, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Of its files."""
+        return sum(file.bytes for file in self.files)
 
 
 @dataclass(frozen=True)
@@ -102,15 +109,20 @@ class Facts:
 
 
 def portions_of(files: Sequence[FileOf]) -> list[tuple[FileOf, ...]]:
-    """A source's files, in their order, as they go into portions."""
+    """A source's files, in their order, as they go into portions. A piece of a file is one by itself, so that one more
+    of a file that has grown moves no other."""
     found: list[tuple[FileOf, ...]] = []
     together: list[FileOf] = []
     size = 0
     for file in files:
+        if file.piece is not None and together:
+            found.append(tuple(together))
+            together, size = [], 0
         together.append(file)
         size += file.bytes
         chosen = xxh3_64_intdigest(file.name.encode()) % _ONE_IN == 0
-        if size >= _BYTES or len(together) >= _FILES or (chosen and size >= _BYTES / 2):
+        full = size >= _BYTES or len(together) >= _FILES or (chosen and size >= _BYTES / 2)
+        if full or file.piece is not None:
             found.append(tuple(together))
             together, size = [], 0
     return [*found, tuple(together)] if together else found
@@ -133,7 +145,7 @@ def read_portion(settings: CorpusSettings, portion: Portion, monitor: Monitor) -
             np.savez(folder / _LINES, keys=lines.keys, counts=lines.counts, documents=lines.documents)
         words = sorted(look.words.wanted) if look.words is not None else []
         write_json(folder / _RECORD, {"intake": intake.to_json(), "words": words})
-        if portion.contents and portion.contents != tuple(map(content_of, portion.files)):
+        if portion.contents and portion.contents != tuple(map(content_now, portion.files)):
             raise Disturbed(
                 "documents changed while they were read", where=portion.name, fix="run the same command again"
             )

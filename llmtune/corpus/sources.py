@@ -17,7 +17,7 @@ from llmtune.corpus.drops import LINK
 from llmtune.corpus.globs import matches, matches_whole, split_glob
 from llmtune.corpus.places import Distant, listed, shown, split_url
 from llmtune.corpus.readers import format_of, named_format
-from llmtune.corpus.readers.reader import UNREADABLE
+from llmtune.corpus.readers.reader import UNREADABLE, Piece
 from llmtune.corpus.settings import Source
 from llmtune.errors import LlmtuneError
 from llmtune.files import sha256_file
@@ -34,7 +34,7 @@ class FileOf:
     name: its path in the source, for ids. format: that reads it; None: no reader takes it. problem: (reason, detail)
     why it is not to be read. container: it is compressed or an archive; `unpack.local_files` gives what it holds.
     distant: where it is, if not on this disk (`path` is then its name alone). where: how to name it to a person, if not
-    by its path
+    by its path. piece: what it is of the file, if not all (pieces.py); its bytes are then counted
     """
 
     path: Path
@@ -45,6 +45,7 @@ class FileOf:
     container: bool = False
     distant: Distant | None = None
     where: str = ""
+    piece: Piece | None = None
 
     @property
     def place(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from llmtune.corpus.engine import Engine, engine_of
 from llmtune.corpus.intake import Intake
 from llmtune.corpus.judge import Judge
+from llmtune.corpus.pieces import cut
 from llmtune.corpus.portions import (
     Facts,
     Judged,
@@ -24,7 +25,7 @@ from llmtune.corpus.portions import (
 )
 from llmtune.corpus.settings import CorpusSettings
 from llmtune.corpus.shelf import Shelf, discard
-from llmtune.corpus.sources import FileOf, contents_of, files_of, identity_of, kind_of_place
+from llmtune.corpus.sources import FileOf, files_of, identity_of, kind_of_place
 from llmtune.errors import Disturbed
 from llmtune.monitor import Monitor
 
@@ -59,14 +60,16 @@ def take_in(judge: Judge, names: Sequence[str], shelf: Shelf, way: list[Any], mo
     size = sum(file.bytes for files in found for file in files)
     engine = engine_of(settings.engine, settings.workers, size)
     by_source = [
-        _portions(settings, number, name, files, shelf)
+        _portions(settings, number, name, files, shelf, monitor)
         for number, (name, files) in enumerate(zip(names, found, strict=True))
     ]
     portions = [portion for of_source in by_source for portion in of_source]
-    count = sum(len(portion.files) for portion in portions)
-    with monitor.bar("reading", count, "files") as bar:
+    # By bytes, since a file can have a hundred portions and a portion a thousand files.
+    unit, one = ("MB", 1e6) if size >= 10e6 else ("kB", 1e3)
+    total = max(1, sum(portion.bytes for portion in portions) / one)
+    with monitor.bar("reading", total, unit) as bar:
         for portion, _ in zip(portions, engine.map(read_portion, settings, portions, monitor), strict=True):
-            bar.advance(len(portion.files))
+            bar.advance(portion.bytes / one)
 
     items: list[tuple[Portion, Facts, Path]] = []
     for of_source in by_source:
@@ -76,10 +79,10 @@ def take_in(judge: Judge, names: Sequence[str], shelf: Shelf, way: list[Any], mo
             made_of = [portion.folder.name, portion.source.licence, told, way]
             items.append((portion, facts, shelf.place(made_of)))
     judged: list[list[Judged]] = [[] for _ in names]
-    with monitor.bar("cleaning", count, "files") as bar:
+    with monitor.bar("cleaning", total, unit) as bar:
         for portion, made in zip(portions, engine.map(judge_portion, judge, items, monitor), strict=True):
             judged[made.number].append(made)
-            bar.advance(len(portion.files))
+            bar.advance(portion.bytes / one)
     if way != way_of_judging(settings):
         for made in (made for done in judged for made in done):
             discard(made.folder)
@@ -101,10 +104,12 @@ def _counted(
     return engine.map(count_portion, wanted, portions, monitor)
 
 
-def _portions(settings: CorpusSettings, number: int, name: str, files: Sequence[FileOf], shelf: Shelf) -> list[Portion]:
+def _portions(
+    settings: CorpusSettings, number: int, name: str, files: Sequence[FileOf], shelf: Shelf, monitor: Monitor
+) -> list[Portion]:
     """The portions of one source."""
     source = settings.sources[number]
-    contents = contents_of(source, files)
+    found = cut(source, files, monitor)
     way: list[Any] = [
         source.model_dump(mode="json", exclude=_NOT_OF_READING),
         kind_of_place(source, files),
@@ -113,12 +118,12 @@ def _portions(settings: CorpusSettings, number: int, name: str, files: Sequence[
     ]
     portions = []
     start = 0
-    for together in portions_of(files):
-        of_portion = contents[start : start + len(together)]
+    for together in portions_of([file for file, _ in found]):
+        contents = [content for _, content in found[start : start + len(together)]]
         start += len(together)
         # Of a store's files, sizes and checksums are all there is to look at.
-        checked = tuple(of_portion) if isinstance(source.path, Path) else ()
-        made_of = [way, [[file.name, content] for file, content in zip(together, of_portion, strict=True)]]
+        checked = tuple(contents) if isinstance(source.path, Path) else ()
+        made_of = [way, [[file.name, content] for file, content in zip(together, contents, strict=True)]]
         portions.append(Portion(source, number, name, together, shelf.place(made_of), checked))
     return portions
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from llmtune.corpus import pieces
 from llmtune.corpus.build import build_corpus
 from llmtune.corpus.settings import CorpusSettings
 from llmtune.corpus.store import SPLITS, Document, read_split
@@ -33,6 +34,13 @@ def changed(text: str, share: float, random_: random.Random) -> str:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache."""
     monkeypatch.setenv("LLMTUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of more than 8 kB are large ones, in pieces of 4 kB."""
+    monkeypatch.setattr(pieces, "_BYTES", 4000)
+    monkeypatch.setattr(pieces, "_LARGE", 8000)
 
 
 class Built:

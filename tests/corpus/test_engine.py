@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -10,20 +11,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from llmtune.corpus import portions
 from llmtune.corpus.engine import NativeEngine
 from llmtune.corpus.portions import portions_of
+from llmtune.corpus.readers import jsonl
 from llmtune.corpus.sources import FileOf
 from llmtune.errors import Disturbed, LlmtuneError, Stopped
 from llmtune.files import files_below
 from llmtune.machine import peak_of_helpers
-from llmtune.monitor import Monitor
+from llmtune.monitor import Bar, Monitor
 
 from .conftest import Build, changed, random_text
 
@@ -85,6 +89,78 @@ def test_portions_come_to_the_same_files_again_behind_some_that_were_added() -> 
     before, after = ends(names), ends(sorted([*names, "00100-a.txt", "00100-b.txt", "02000-a.txt"]))
     assert len(before) > 50
     assert len(after - before) < 6
+
+
+def records(count: int, random_: random.Random) -> list[bytes]:
+    """Lines of JSON, some with the footer, one a copy of the last but three."""
+    lines: list[bytes] = []
+    for number in range(count):
+        text = random_text(30, random_) + (f"\n\n{FOOTER}" if number % 3 else "")
+        lines.append(lines[-3] if number % 17 == 5 else json.dumps({"text": text, "number": number}).encode())
+    return lines
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of large files of records with all that can stand in them, beside a small one."""
+    monkeypatch.setattr(jsonl, "_LONGEST", 20_000)
+    random_ = random.Random(8)
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    lines = records(150, random_)
+    lines[10:10] = [b'{"text": "short"}']
+    lines[20:20] = [b"", b"  ", b"{bad", b'{"text": "caf\xe9"}', b"[1]"]
+    lines[60] = json.dumps({"text": random_text(2000, random_)}).encode()  # longer than several pieces
+    lines[90] = json.dumps({"text": random_text(8000, random_)}).encode()  # longer than what is read of a line
+    (folder / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines))
+    (folder / "b.jsonl").write_bytes(b"\r\n".join(records(60, random_)) + b"\r\n\n\n")
+    (folder / "c.json").write_text(json.dumps([json.loads(line) for line in records(60, random_)], indent=1))
+    (folder / "d.jsonl").write_bytes(
+        "\n".join('{"text": "as many words as that"}' for _ in range(400)).encode("utf-16")
+    )
+    (folder / "e.txt").write_text(random_text(60, random_))
+    table = pa.Table.from_pylist([json.loads(line) for line in records(200, random_)])
+    pq.write_table(table, folder / "f.parquet", row_group_size=7)
+    return folder
+
+
+class Moves(Monitor, Bar):
+    """Notes the totals of bars, and each of their moves."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, float] = {}
+        self.moves: dict[str, list[float]] = {}
+
+    @contextmanager
+    def bar(self, what: str, total: float | None = None, unit: str = "", done: float = 0) -> Iterator[Bar]:
+        self.totals[what] = total or 0
+        self.last = self.moves[what] = []
+        yield self
+
+    def advance(self, units: float = 1) -> None:
+        self.last.append(units)
+
+
+def test_large_files_in_pieces_make_the_same_bytes(
+    build: Build, tables: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"workers": 1, "min_characters": 20, "near_duplicates": 0.8}
+    before, after = Moves(), Moves()
+    whole = build([{"path": tables}], monitor=before, **settings)
+    request.getfixturevalue("small_pieces")
+    read: list[FileOf] = []
+    really = portions.raw_documents
+    monkeypatch.setattr(portions, "raw_documents", lambda file, source: read.append(file) or really(file, source))
+    cut = build([{"path": tables}], monitor=after, **settings)
+    assert_same(whole.folder, cut.folder)
+    assert {"too large", "malformed record", "wrong encoding", "too short"} <= set(cut.metrics["dropped"])
+    pieces_of = {name: sum(file.name == name for file in read) for name in sorted(os.listdir(tables))}
+    assert min(pieces_of[name] for name in ("a.jsonl", "b.jsonl", "f.parquet")) > 3
+    assert [pieces_of[name] for name in ("c.json", "d.jsonl", "e.txt")] == [1, 1, 1]
+    for what in ("reading", "cleaning"):
+        assert len(before.moves[what]) == 1
+        assert len(after.moves[what]) > 20
+        assert sum(after.moves[what]) == pytest.approx(after.totals[what])
 
 
 @pytest.mark.slow

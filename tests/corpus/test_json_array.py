@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from llmtune.corpus.readers import json_array, jsonl, reader_of
 from llmtune.corpus.readers.json_array import elements
-from llmtune.corpus.readers.reader import RawDocument, Rejected, Unreadable
+from llmtune.corpus.readers.reader import PieceReader, RawDocument, Rejected, Unreadable
 from llmtune.corpus.settings import Source
 
 VALUES = st.recursive(
@@ -54,8 +54,12 @@ def test_a_line_over_the_limit_is_named_and_the_others_are_read(
         for _ in range(60):
             file.write(b"x" * (1 << 20))
         file.write(b'"}\n{"text": "third"}\n')
+    reader, source = reader_of("jsonl"), Source(path=path)
+    assert isinstance(reader, PieceReader)
     tracemalloc.start()
     first, second, third = read(path)
+    pieces = list(reader.pieces(path, source, 1 << 16))
+    in_pieces = [raw for piece in pieces for raw in reader.read_piece(path, source, piece)]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert isinstance(first, RawDocument)
@@ -64,6 +68,8 @@ def test_a_line_over_the_limit_is_named_and_the_others_are_read(
     assert isinstance(second, Rejected)
     assert (second.reason, second.part) == ("too large", "#2")
     assert "62.9 MB" in second.detail
+    assert in_pieces == [first, second, third]
+    assert [piece.first for piece in pieces] == [1, 3]
     assert peak < 8 << 20
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import json
 import os
 import random
 import shutil
@@ -14,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from llmtune.corpus import intake, portions, shelf, sources
+from llmtune.corpus import intake, pieces, portions, shelf, sources
 from llmtune.corpus.build import build_corpus
 from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.shelf import Shelf, made, versions
 from llmtune.corpus.store import SPLITS, read_split
-from llmtune.errors import Disturbed, LlmtuneError
+from llmtune.errors import Disturbed, LlmtuneError, Stopped
+from llmtune.monitor import Monitor
 
 from .conftest import random_text
 from .test_engine import assert_same
@@ -35,7 +37,7 @@ class Grown:
         really = portions.raw_documents
 
         def noted(file: Any, source: Any) -> Any:
-            self.read.append(file.name)
+            self.read.append(file.name if file.piece is None else f"{file.name}#{file.piece.first}")
             return really(file, source)
 
         monkeypatch.setattr(portions, "raw_documents", noted)
@@ -74,6 +76,94 @@ def test_only_what_is_new_is_read(grown: Grown) -> None:
     assert grown.build() == ["05.txt", "06.txt", "07.txt", "08.txt", "09.txt"]
     (grown.texts / "08.txt").unlink()
     assert set(grown.build()) <= {f"{number:02d}.txt" for number in range(5, 22)} | {"21-more.txt"}
+
+
+@pytest.fixture
+def lines(grown: Grown, small_pieces: None) -> list[str]:
+    """Records of a large file `11.jsonl` among the documents, with a footer."""
+    random_ = random.Random(4)
+    found = [
+        json.dumps({"text": f"{random_text(20, random_)}\n\nAll rights of this are reserved by Acme."})
+        for _ in range(200)
+    ]
+    (grown.texts / "11.jsonl").write_text("\n".join(found))
+    return found
+
+
+def test_of_a_large_file_only_what_is_new_is_read(grown: Grown, lines: list[str]) -> None:
+    path = grown.texts / "11.jsonl"
+    read = grown.build()
+    pieces = [name for name in read if "#" in name]
+    assert len(read) == 22 + len(pieces)
+    assert len(pieces) > 8
+    assert grown.build() == []
+    more = json.dumps({"text": random_text(20, random.Random(11))})
+    path.write_text("\n".join([*lines, more]))  # its last line had no end
+    assert grown.build() == pieces[-1:]
+    changed = [*lines, more]
+    changed[90] = json.dumps({"text": random_text(200, random.Random(12))})  # longer by half a piece
+    path.write_text("\n".join(changed))
+    assert len(grown.build()) < 5
+    path.write_text("\n".join([*lines[:16], *changed]))  # pieces as before, but for the numbers
+    assert all(name.startswith("11.jsonl#") for name in grown.build())
+
+
+def test_a_large_file_is_gone_on_with_in_the_middle(
+    grown: Grown, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stops(Monitor):
+        def stop_requested(self) -> bool:
+            return grown.read[-1:] == ["11.jsonl#129"]
+
+    settings = CorpusSettings(sources=[{"path": grown.texts}], workers=1)
+    with pytest.raises(Stopped):
+        build_corpus(settings, tmp_path / "out", tmp_path / "work", 7, Stops())
+    before = list(grown.read)
+    assert before[-3:-1] == ["11.jsonl#97", "11.jsonl#113"]
+    grown.read.clear()
+    build_corpus(settings, tmp_path / "out", tmp_path / "work", 7)
+    assert grown.read[0] == "11.jsonl#129"
+    assert not set(before[:-1]) & set(grown.read)
+
+
+@pytest.mark.parametrize("when", [(pieces, "_content"), (portions, "raw_documents")])
+def test_a_large_file_that_changes_meanwhile_spoils_nothing(
+    grown: Grown, lines: list[str], monkeypatch: pytest.MonkeyPatch, when: tuple[Any, str]
+) -> None:
+    path = grown.texts / "11.jsonl"
+    really = getattr(*when)
+
+    def changing(file: Any, *rest: Any) -> Any:
+        if file.piece is not None and file.piece.first == 1:  # in which a line end has been looked for
+            path.write_text("\n".join(["", *lines]))
+        return really(file, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*when, changing)
+        with pytest.raises(Disturbed, match="changed while"):
+            grown.build()
+    path.write_text("\n".join(lines))
+    grown.build()
+
+
+def test_a_large_file_may_grow_while_it_is_read(
+    grown: Grown, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was there is what counts, also of a last line without an end."""
+    settings = CorpusSettings(sources=[{"path": grown.texts}], workers=1)
+    build_corpus(settings, tmp_path / "before", tmp_path / "work", 7)
+    really = portions.raw_documents
+
+    def growing(file: Any, source: Any) -> Any:
+        if file.piece is not None:
+            with (grown.texts / "11.jsonl").open("a") as grows:
+                grows.write(f", and more\n{lines[0]}")
+        return really(file, source)
+
+    monkeypatch.setattr(portions, "raw_documents", growing)
+    build_corpus(settings, tmp_path / "meanwhile", tmp_path / "work-meanwhile", 7)
+    monkeypatch.undo()
+    assert_same(tmp_path / "before", tmp_path / "meanwhile")
 
 
 def test_other_ways_to_judge_and_split_read_nothing(grown: Grown) -> None:

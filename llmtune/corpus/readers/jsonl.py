@@ -5,14 +5,26 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+import numpy as np
+
 from llmtune.corpus.readers.decode import decode, marked_encoding, problem
 from llmtune.corpus.readers.json_array import elements
-from llmtune.corpus.readers.reader import DAMAGED, ENCODING, MALFORMED, TOO_LARGE, RawDocument, Rejected, Unreadable
+from llmtune.corpus.readers.reader import (
+    DAMAGED,
+    ENCODING,
+    MALFORMED,
+    TOO_LARGE,
+    Piece,
+    RawDocument,
+    Rejected,
+    Unreadable,
+)
 from llmtune.corpus.readers.records import document_of
 from llmtune.corpus.settings import AUTO_ENCODING, Source
 from llmtune.words import human_bytes
@@ -31,12 +43,35 @@ class JsonlReader:
                 raise found
             file.seek(0)
             encoding = marked_encoding(head) or _encoding(source)
-            if head.decode(encoding, "ignore").lstrip().startswith("["):
+            if _is_array(head, encoding):
                 yield from _array(io.TextIOWrapper(file, encoding), source)
-            elif encoding in ("utf-16", "utf-32") or _is_one_object(path, head):
+            elif _is_one_value(path, head, encoding):
                 yield _whole(file, source)
             else:
-                yield from _lines(file, source)
+                yield from _lines(file, source, Piece(0, sys.maxsize, 1))
+
+    def pieces(self, path: Path, source: Source, size: int) -> Iterator[Piece]:
+        """Whole lines together; of an array, or of one value, none."""
+        with path.open("rb") as file:
+            head = file.read(8192)
+            encoding = marked_encoding(head) or _encoding(source)
+            if not (problem(head) or _is_array(head, encoding) or _is_one_value(path, head, encoding)):
+                file.seek(0)
+                yield from _pieces(file, size)
+
+    def read_piece(self, path: Path, source: Source, piece: Piece) -> Iterator[RawDocument | Rejected]:
+        with path.open("rb") as file:
+            file.seek(piece.start)
+            yield from _lines(file, source, piece)
+
+
+def _is_array(head: bytes, encoding: str) -> bool:
+    return head.decode(encoding, "ignore").lstrip().startswith("[")
+
+
+def _is_one_value(path: Path, head: bytes, encoding: str) -> bool:
+    """Whether it is not looked at line by line: what is no line by the byte that ends lines in UTF-8, or one object."""
+    return encoding in ("utf-16", "utf-32") or _is_one_object(path, head)
 
 
 def _is_one_object(path: Path, head: bytes) -> bool:
@@ -52,25 +87,55 @@ def _encoding(source: Source) -> str:
     return "utf-8" if source.encoding == AUTO_ENCODING else source.encoding
 
 
-def _lines(file: BinaryIO, source: Source) -> Iterator[RawDocument | Rejected]:
-    number = 0
-    while line := file.readline(_LONGEST + 1):
+def _pieces(file: BinaryIO, size: int) -> Iterator[Piece]:
+    """Each ends in its second half, behind the line with the roundest number there, the one divided by the highest
+    power of two: behind a line that has become longer, the next pieces soon end where they did before. A line that has
+    no end there is all of its piece's rest."""
+    start, first = 0, 1
+    while block := file.read(size):
+        if len(block) < size:
+            yield Piece(start, start + len(block), first)
+            return
+        half = size // 2
+        is_end = np.frombuffer(block, np.uint8) == ord("\n")
+        last, ends = first + int(np.count_nonzero(is_end[:half])), np.flatnonzero(is_end[half:])
+        if len(ends):
+            number = _roundest(last, last + len(ends) - 1)
+            end = start + half + int(ends[number - last]) + 1
+            last = number
+            file.seek(end)
+        else:
+            end = start + size + _rest_of_line(file, sys.maxsize)
+        yield Piece(start, end, first)
+        start, first = end, last + 1
+
+
+def _roundest(low: int, high: int) -> int:
+    """The number from low to high, both included, that the highest power of two divides."""
+    differ = ((low - 1) ^ high).bit_length() - 1
+    return high >> differ << differ
+
+
+def _lines(file: BinaryIO, source: Source, piece: Piece) -> Iterator[RawDocument | Rejected]:
+    number, left = piece.first - 1, piece.end - piece.start  # a file may have grown behind it
+    while line := file.readline(min(_LONGEST + 1, left)):
         number += 1
+        left -= len(line)
         if len(line) > _LONGEST and not line.endswith(b"\n"):
-            size = len(line) + _rest_of_line(file)
-            yield Rejected(
-                f"#{number}", TOO_LARGE, f"a line of {human_bytes(size)}; at most {human_bytes(_LONGEST)} are read"
-            )
+            rest = _rest_of_line(file, left)
+            left -= rest
+            size = human_bytes(len(line) + rest)
+            yield Rejected(f"#{number}", TOO_LARGE, f"a line of {size}; at most {human_bytes(_LONGEST)} are read")
         elif line.strip():
             yield _record(line, source, f"#{number}")
 
 
-def _rest_of_line(file: BinaryIO) -> int:
-    """Bytes up to the next line, which are passed over."""
+def _rest_of_line(file: BinaryIO, left: int) -> int:
+    """Bytes up to the next line, of those that are left, which are passed over."""
     size = 0
-    while piece := file.readline(1 << 20):
-        size += len(piece)
-        if piece.endswith(b"\n"):
+    while part := file.readline(min(1 << 20, left - size)):
+        size += len(part)
+        if part.endswith(b"\n"):
             break
     return size
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from llmtune.corpus.settings import Source
 
@@ -67,6 +67,21 @@ class Rejected:
     detail: str
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A part of a file of records, which are read by what stands in it and nothing else of the file.
+
+    start, end: its bytes. first: the number of its first record. groups: of Parquet, its row groups; footer: where the
+    bytes begin that say, up to the end of the file, how they are to be read
+    """
+
+    start: int
+    end: int
+    first: int
+    groups: range = range(0)
+    footer: int | None = None
+
+
 class Unreadable(Exception):
     """A file that can not be read at all; `reason` is one of the words above. The intake names, counts and skips it."""
 
@@ -81,4 +96,18 @@ class Reader(Protocol):
 
     def read(self, path: Path, source: Source) -> Iterator[RawDocument | Rejected]:
         """The documents of one file. Raises Unreadable; OSError is left to the caller."""
+        ...
+
+
+@runtime_checkable
+class PieceReader(Reader, Protocol):
+    """One that can also read a file piece by piece, by several processes: the same documents in the same order."""
+
+    def pieces(self, path: Path, source: Source, size: int) -> Iterator[Piece]:
+        """A file in pieces of at most about so many bytes, and half of it at least; none where it is only to be read
+        whole. Where they end depends on the file alone."""
+        ...
+
+    def read_piece(self, path: Path, source: Source, piece: Piece) -> Iterator[RawDocument | Rejected]:
+        """The documents of one piece, numbered as in the whole file."""
         ...
