@@ -30,7 +30,7 @@ _CHUNK = 1 << 20
 def cut(source: Source, files: Sequence[FileOf], monitor: Monitor) -> list[tuple[FileOf, Any]]:
     """A source's files, large ones in pieces, each with what stands for its contents. Raises Disturbed when one changes
     meanwhile; Stopped."""
-    large = sum(file.bytes for file in files if _is_large(file))
+    large = sum(file.bytes for file in files if in_pieces(file))
     # Two or three seconds a gigabyte.
     with monitor.bar("looking into large files", large / 1e6, "MB") if large else nullcontext(Bar()) as bar:
         pieces = [_pieces(file, source, bar, monitor) for file in files]
@@ -48,14 +48,15 @@ def content_now(file: FileOf) -> Any:
         return f"{UNREADABLE}: {error.strerror}"
 
 
-def _is_large(file: FileOf) -> bool:
+def in_pieces(file: FileOf) -> bool:
+    """Whether a file is cut if its reader can do so."""
     here = file.distant is None and not file.container and file.problem is None
     return here and file.bytes > _LARGE and file.format in _OF_RECORDS
 
 
 def _pieces(file: FileOf, source: Source, bar: Bar, monitor: Monitor) -> list[tuple[FileOf, Any]]:
     """A file's pieces, each with what stands for its contents; none where it is to be read whole."""
-    if not _is_large(file):
+    if not in_pieces(file):
         return []
     found: list[tuple[FileOf, Any]] = []
     try:

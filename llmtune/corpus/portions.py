@@ -66,9 +66,9 @@ class Portion:
     contents: tuple[Any, ...] = ()
 
     @property
-    def bytes(self) -> int:
-        """Of its files."""
-        return sum(file.bytes for file in self.files)
+    def weight(self) -> int:
+        """Bytes of its files, as far as they are known before they are read."""
+        return max(1000, sum(file.bytes for file in self.files))
 
 
 @dataclass(frozen=True)

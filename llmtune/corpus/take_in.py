@@ -66,10 +66,10 @@ def take_in(judge: Judge, names: Sequence[str], shelf: Shelf, way: list[Any], mo
     portions = [portion for of_source in by_source for portion in of_source]
     # By bytes, since a file can have a hundred portions and a portion a thousand files.
     unit, one = ("MB", 1e6) if size >= 10e6 else ("kB", 1e3)
-    total = max(1, sum(portion.bytes for portion in portions) / one)
+    total = sum(portion.weight for portion in portions) / one
     with monitor.bar("reading", total, unit) as bar:
         for portion, _ in zip(portions, engine.map(read_portion, settings, portions, monitor), strict=True):
-            bar.advance(portion.bytes / one)
+            bar.advance(portion.weight / one)
 
     items: list[tuple[Portion, Facts, Path]] = []
     for of_source in by_source:
@@ -82,7 +82,7 @@ def take_in(judge: Judge, names: Sequence[str], shelf: Shelf, way: list[Any], mo
     with monitor.bar("cleaning", total, unit) as bar:
         for portion, made in zip(portions, engine.map(judge_portion, judge, items, monitor), strict=True):
             judged[made.number].append(made)
-            bar.advance(portion.bytes / one)
+            bar.advance(portion.weight / one)
     if way != way_of_judging(settings):
         for made in (made for done in judged for made in done):
             discard(made.folder)

@@ -102,7 +102,7 @@ class CorpusStage(Stage, CorpusSettings):
             + 5 * found.largest
             + 3 * 4 * written,
             disk=3 * size + found.spool,  # as read, as judged, in the splits
-            # One file is read by one process; large ones of records are shared, which is not looked for here.
+            # One file is read by one process, but for large ones of records.
             seconds=2
             + (read.seconds if read is not None else 0)
             + max(seconds / max(1, workers), found.largest / max(1, found.file_bytes) * seconds),
