@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import docx
@@ -69,6 +71,71 @@ def test_revisions_comments_and_contents(tmp_path: Path) -> None:
     document.sections[0].footer.paragraphs[0].text = "Page 17"
     document.save(str(tmp_path / "a.docx"))
     assert text_of(tmp_path / "a.docx") == "The server waits here."
+
+
+def run(inner: str) -> str:
+    return f"<w:r>{inner}</w:r>"
+
+
+def t(text: str) -> str:
+    return run(f'<w:t xml:space="preserve">{text}</w:t>')
+
+
+def paragraph(path: Path, inner: str, note: str = "", encoding: str = "utf-8") -> str:
+    """What a file is read as whose only paragraph has this in it, prefixes of namespaces other than usual."""
+    namespaces = (
+        'xmlns:x="http://schemas.openxmlformats.org/wordprocessingml/2006/main" xmlns:v="urn:schemas-microsoft-com:vml"'
+        ' xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
+        ' xmlns:wp="http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing"'
+        ' xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+        ' xmlns:wps="http://schemas.microsoft.com/office/word/2010/wordprocessingShape"'
+    )
+    body = f"<w:document {namespaces}><w:body><w:p>{inner}</w:p></w:body></w:document>"
+    notes = f"<w:footnotes {namespaces}><w:footnote w:id='2'><w:p>{note}</w:p></w:footnote></w:footnotes>"
+    with zipfile.ZipFile(path, "w") as zipped:
+        for name, xml in (("word/document.xml", body), ("word/footnotes.xml", notes)):
+            xml = re.sub(r"(?<=[< /])w:", "x:", xml)
+            zipped.writestr(name, f'<?xml version="1.0" encoding="{encoding}"?>{xml}'.encode(encoding))
+    return text_of(path)
+
+
+@pytest.mark.parametrize(
+    ("inner", "text"),
+    [
+        pytest.param(
+            f"{t('Figure ')}<w:fldSimple w:instr='SEQ Figure'>{t('7')}</w:fldSimple>{t(': see ')}"
+            f"<w:fldSimple w:instr='REF x'>{t('Storage')}</w:fldSimple>{t('.')}",
+            "Figure 7: see Storage.",
+            id="fields",
+        ),
+        pytest.param(
+            f"<w:dir w:val='rtl'>{t('שלום')}</w:dir>{t(' and ')}<w:bdo w:val='rtl'>{t('عالم')}</w:bdo>",
+            "שלום and عالم",
+            id="direction",
+        ),
+        pytest.param(
+            run(f"<w:ruby><w:rubyPr/><w:rt>{t('かんじ')}</w:rt><w:rubyBase>{t('漢字')}</w:rubyBase></w:ruby>")
+            + t("。"),
+            "漢字。",
+            id="furigana",
+        ),
+        pytest.param(run("<w:t>a</w:t><w:cr/><w:t>b</w:t><w:ptab/><w:t>c</w:t>"), "a\nb c", id="gaps"),
+        pytest.param(
+            run("<w:t>a</w:t><w:br w:type='page'/><w:t>b</w:t><w:br w:type='column'/><w:t>c</w:t>"),
+            "a\nb\nc",
+            id="breaks of page and column",
+        ),
+    ],
+)
+def test_text_that_mammoth_passes_over(tmp_path: Path, inner: str, text: str) -> None:
+    assert paragraph(tmp_path / "a.docx", inner) == text
+    assert paragraph(tmp_path / "a.docx", inner, encoding="utf-16") == text
+
+
+def test_notes_have_all_their_text_too(tmp_path: Path) -> None:
+    note = f"{t('See ')}<w:fldSimple w:instr='REF x'>{t('there')}</w:fldSimple>"
+    text = paragraph(tmp_path / "a.docx", t("Text") + run("<w:footnoteReference w:id='2'/>"), note)
+    assert text == "Text^[1]\n\n1. See there"
 
 
 @pytest.mark.parametrize(("spoil", "message"), SPOILT)

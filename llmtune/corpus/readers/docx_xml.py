@@ -1,0 +1,38 @@
+"""The XML of a Word file, said in the elements that mammoth knows: it drops the text of all others."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from xml.etree.ElementTree import ParseError, fromstring, tostring
+
+from llmtune.corpus.readers.office_xml import local
+
+_WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+# Elements that mammoth does not know, and those that it reads as they are to be read; of smartTag, only what is in it.
+_IN_WORD = {**dict.fromkeys(("fldSimple", "dir", "bdo", "ruby", "rubyBase"), "smartTag"), "cr": "br", "ptab": "tab"}
+_KNOWN_AS = {
+    _WORD: _IN_WORD,
+    "{http://purl.oclc.org/ooxml/wordprocessingml/main}": _IN_WORD,
+}
+_CONCERNED = re.compile(rb"[<:](?:fldSimple|dir|bdo|ruby|cr|ptab)[\s/>]")
+
+
+def readable(data: bytes) -> bytes:
+    """A part of a Word file, which defines no entities, so that mammoth finds its text; most parts as they are."""
+    if not _CONCERNED.search(data.replace(b"\0", b"")):  # in UTF-16 every other byte is 0
+        return data
+    try:
+        root = fromstring(data)  # noqa: S314 (no entities)
+    except ParseError:  # mammoth, whose parser is the same, says so of those that it needs
+        return data
+    for element in reversed(list(root.iter())):  # what is inside before what is around it
+        _translate(element)
+    return tostring(root, "utf-8")
+
+
+def _translate(element: Any) -> None:
+    name = local(element)
+    namespace = element.tag.removesuffix(name)
+    if known := _KNOWN_AS.get(namespace, {}).get(name):
+        element.tag = namespace + known
