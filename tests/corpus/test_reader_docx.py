@@ -125,6 +125,15 @@ def paragraph(path: Path, inner: str, note: str = "", encoding: str = "utf-8") -
             "a\nb\nc",
             id="breaks of page and column",
         ),
+        pytest.param(
+            run(
+                "<w:sym w:font='Symbol' w:char='f061'/><w:sym w:font='Wingdings' w:char='F0FC'/>"
+                "<w:sym w:font='Arial' w:char='00a9'/><w:sym w:font='Segoe UI Symbol' w:char='2713'/>"
+                "<w:sym w:font='Arial' w:char='F061'/><w:sym w:font='Arial' w:char='0001'/><w:sym w:font='Symbol'/>"
+            ),
+            "α✓©✓",
+            id="symbols",
+        ),
     ],
 )
 def test_text_that_mammoth_passes_over(tmp_path: Path, inner: str, text: str) -> None:

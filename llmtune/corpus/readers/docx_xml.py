@@ -15,7 +15,8 @@ _KNOWN_AS = {
     _WORD: _IN_WORD,
     "{http://purl.oclc.org/ooxml/wordprocessingml/main}": _IN_WORD,
 }
-_CONCERNED = re.compile(rb"[<:](?:fldSimple|dir|bdo|ruby|cr|ptab)[\s/>]")
+_SYMBOL_FONTS = frozenset({"Symbol", "Webdings", "Wingdings", "Wingdings 2", "Wingdings 3"})  # mammoth knows them
+_CONCERNED = re.compile(rb"[<:](?:fldSimple|dir|bdo|ruby|cr|ptab|sym)[\s/>]")
 
 
 def readable(data: bytes) -> bytes:
@@ -36,3 +37,22 @@ def _translate(element: Any) -> None:
     namespace = element.tag.removesuffix(name)
     if known := _KNOWN_AS.get(namespace, {}).get(name):
         element.tag = namespace + known
+    elif name == "sym":
+        _symbol(element, namespace)
+
+
+def _symbol(element: Any, namespace: str) -> None:
+    """A character by its number. In fonts of symbols mammoth knows it, by capital digits; in others it is Unicode's."""
+    number = element.get(f"{namespace}char", "")
+    if not re.fullmatch(r"[0-9A-Fa-f]{4}", number):
+        _write(element, "")
+    elif element.get(f"{namespace}font") in _SYMBOL_FONTS:
+        element.set(f"{namespace}char", number.upper())
+    else:  # what is not printable is private, known to the font alone
+        _write(element, char if (char := chr(int(number, 16))).isprintable() else "")
+
+
+def _write(element: Any, text: str) -> None:
+    """Make an element one of text."""
+    element.clear()
+    element.tag, element.text = f"{_WORD}t", text
