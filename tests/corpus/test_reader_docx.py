@@ -73,12 +73,24 @@ def test_revisions_comments_and_contents(tmp_path: Path) -> None:
     assert text_of(tmp_path / "a.docx") == "The server waits here."
 
 
+DRAWN = """<w:drawing><wp:inline><a:graphic><a:graphicData><wps:wsp><wps:txbx><w:txbxContent>
+    <w:p><w:r><w:t>{}</w:t></w:r>{}</w:p></w:txbxContent></wps:txbx></wps:wsp></a:graphicData></a:graphic></wp:inline>
+    </w:drawing>"""
+OVAL = """<w:pict><v:oval><v:textbox><w:txbxContent><w:p><w:r><w:t>{}</w:t></w:r></w:p></w:txbxContent></v:textbox>
+    </v:oval></w:pict>"""
+
+
 def run(inner: str) -> str:
     return f"<w:r>{inner}</w:r>"
 
 
 def t(text: str) -> str:
     return run(f'<w:t xml:space="preserve">{text}</w:t>')
+
+
+def alternate(choice: str, fallback: str | None = None) -> str:
+    plain = "" if fallback is None else f"<mc:Fallback>{fallback}</mc:Fallback>"
+    return run(f'<mc:AlternateContent><mc:Choice Requires="wps">{choice}</mc:Choice>{plain}</mc:AlternateContent>')
 
 
 def paragraph(path: Path, inner: str, note: str = "", encoding: str = "utf-8") -> str:
@@ -133,6 +145,19 @@ def paragraph(path: Path, inner: str, note: str = "", encoding: str = "utf-8") -
             ),
             "α✓©✓",
             id="symbols",
+        ),
+        pytest.param(alternate(DRAWN.format("box", "")), "box", id="box without a fallback"),
+        pytest.param(t("a") + run(DRAWN.format("box", "")), "a\n\nbox", id="box of newer files"),
+        pytest.param(alternate(DRAWN.format("box", ""), OVAL.format("box")), "box", id="box with a fallback"),
+        pytest.param(alternate(DRAWN.format("box", ""), "<w:pict/>"), "box", id="fallback to a picture"),
+        pytest.param(
+            alternate("<w16:symEx/>".replace("w16", "wps"), "<w:t>☺</w:t>"), "☺", id="character of newer fonts"
+        ),
+        pytest.param(run(OVAL.format("box")), "box", id="round box"),
+        pytest.param(
+            alternate(DRAWN.format("outer", alternate(DRAWN.format("inner", ""), OVAL.format("inner")))),
+            "outer\n\ninner",
+            id="box in a box",
         ),
     ],
 )

@@ -6,7 +6,7 @@ import re
 from typing import Any
 from xml.etree.ElementTree import ParseError, fromstring, tostring
 
-from llmtune.corpus.readers.office_xml import local
+from llmtune.corpus.readers.office_xml import local, settle
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 # Elements that mammoth does not know, and those that it reads as they are to be read; of smartTag, only what is in it.
@@ -14,9 +14,10 @@ _IN_WORD = {**dict.fromkeys(("fldSimple", "dir", "bdo", "ruby", "rubyBase"), "sm
 _KNOWN_AS = {
     _WORD: _IN_WORD,
     "{http://purl.oclc.org/ooxml/wordprocessingml/main}": _IN_WORD,
+    "{urn:schemas-microsoft-com:vml}": dict.fromkeys(("arc", "curve", "image", "line", "oval", "polyline"), "shape"),
 }
 _SYMBOL_FONTS = frozenset({"Symbol", "Webdings", "Wingdings", "Wingdings 2", "Wingdings 3"})  # mammoth knows them
-_CONCERNED = re.compile(rb"[<:](?:fldSimple|dir|bdo|ruby|cr|ptab|sym)[\s/>]")
+_CONCERNED = re.compile(rb"[<:](?:AlternateContent|txbxContent|fldSimple|dir|bdo|ruby|cr|ptab|sym)[\s/>]")
 
 
 def readable(data: bytes) -> bytes:
@@ -27,6 +28,7 @@ def readable(data: bytes) -> bytes:
         root = fromstring(data)  # noqa: S314 (no entities)
     except ParseError:  # mammoth, whose parser is the same, says so of those that it needs
         return data
+    settle(root)
     for element in reversed(list(root.iter())):  # what is inside before what is around it
         _translate(element)
     return tostring(root, "utf-8")
@@ -37,8 +39,17 @@ def _translate(element: Any) -> None:
     namespace = element.tag.removesuffix(name)
     if known := _KNOWN_AS.get(namespace, {}).get(name):
         element.tag = namespace + known
+    elif name == "AlternateContent" and len(element):
+        element[0].tag = f"{namespace}Fallback"  # all that mammoth looks at
+    elif name == "drawing":  # of which mammoth reads only the picture
+        element.tag, element[:] = f"{_WORD}pict", _boxes(element)
     elif name == "sym":
         _symbol(element, namespace)
+
+
+def _boxes(element: Any) -> list[Any]:
+    """The contents of the text boxes in a drawing; those of a box in a box are part of the outer one's."""
+    return [box for child in element for box in ([child] if local(child) == "txbxContent" else _boxes(child))]
 
 
 def _symbol(element: Any, namespace: str) -> None:
