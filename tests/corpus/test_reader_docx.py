@@ -73,6 +73,7 @@ def test_revisions_comments_and_contents(tmp_path: Path) -> None:
     assert text_of(tmp_path / "a.docx") == "The server waits here."
 
 
+MATH = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
 DRAWN = """<w:drawing><wp:inline><a:graphic><a:graphicData><wps:wsp><wps:txbx><w:txbxContent>
     <w:p><w:r><w:t>{}</w:t></w:r>{}</w:p></w:txbxContent></wps:txbx></wps:wsp></a:graphicData></a:graphic></wp:inline>
     </w:drawing>"""
@@ -159,6 +160,18 @@ def paragraph(path: Path, inner: str, note: str = "", encoding: str = "utf-8") -
             "outer\n\ninner",
             id="box in a box",
         ),
+        pytest.param(
+            f"{t('Mass: ')}<m:oMath {MATH}><m:r><m:t>E=m</m:t></m:r><m:sSup><m:e><m:r><m:t>c</m:t></m:r></m:e>"
+            f"<m:sup><m:r><m:t>2</m:t></m:r></m:sup></m:sSup></m:oMath>{t(' holds.')}",
+            "Mass: E=mc^2 holds.",
+            id="equation",
+        ),
+        pytest.param(
+            f"<m:oMathPara {MATH}><m:oMath><m:r><m:t>a=b</m:t></m:r></m:oMath>"
+            "<m:oMath><m:r><m:t>c=d</m:t></m:r></m:oMath></m:oMathPara>",
+            "a=b c=d",
+            id="equations",
+        ),
     ],
 )
 def test_text_that_mammoth_passes_over(tmp_path: Path, inner: str, text: str) -> None:
@@ -170,6 +183,39 @@ def test_notes_have_all_their_text_too(tmp_path: Path) -> None:
     note = f"{t('See ')}<w:fldSimple w:instr='REF x'>{t('there')}</w:fldSimple>"
     text = paragraph(tmp_path / "a.docx", t("Text") + run("<w:footnoteReference w:id='2'/>"), note)
     assert text == "Text^[1]\n\n1. See there"
+
+
+def m(name: str, *inner: str, **properties: str) -> str:
+    """An element of an equation, its parts given as XML and its properties by name."""
+    said = "".join(f"<m:{key} m:val='{value}'/>" for key, value in properties.items())
+    return f"<m:{name}><m:{name}Pr>{said}<m:ctrlPr/></m:{name}Pr>{''.join(inner)}</m:{name}>"
+
+
+def part(name: str, text: str) -> str:
+    return f"<m:{name}><m:r><m:rPr/><m:t>{text}</m:t></m:r></m:{name}>"
+
+
+@pytest.mark.parametrize(
+    ("equation", "text"),
+    [
+        (m("f", part("num", "a+b"), part("den", "12")), "(a+b)/12"),
+        (m("d", part("e", "x") + m("f", part("num", "n"), part("den", "k"), type="noBar")), "(x|n¦k)"),
+        (m("d", part("e", "x"), begChr="{", endChr=""), "{x"),
+        (m("sSubSup", part("e", "x"), part("sub", "i"), part("sup", "n+1")), "x_i^(n+1)"),
+        (m("rad", part("deg", ""), part("e", "x")), "√(x)"),
+        (m("rad", part("deg", "3"), part("e", "x")), "√(3&x)"),
+        (m("nary", part("sub", "i=1"), part("sup", "n"), part("e", "i"), chr="∑"), "∑_(i=1)^n i"),
+        (m("nary", part("sub", ""), part("sup", ""), part("e", "x")), "∫ x"),
+        (m("func", part("fName", "sin"), part("e", "x")), "sin x"),
+        (m("func", f"<m:fName>{m('limLow', part('e', 'lim'), part('lim', 'n→∞'))}</m:fName>", part("e", "a")),
+         "lim_(n→∞) a"),
+        (m("acc", part("e", "x")), "x\u0302"),
+        (m("m", *(f"<m:mr>{part('e', a)}{part('e', b)}</m:mr>" for a, b in ("ab", "cd"))), "a, b; c, d"),
+        (f"{part('e', 'x')}<w:del>{part('e', 'y')}</w:del>", "x"),
+    ],
+)  # fmt: skip
+def test_equations_on_a_line(tmp_path: Path, equation: str, text: str) -> None:
+    assert paragraph(tmp_path / "a.docx", f"<m:oMath {MATH}>{equation}</m:oMath>") == text
 
 
 @pytest.mark.parametrize(("spoil", "message"), SPOILT)

@@ -6,7 +6,7 @@ import re
 from typing import Any
 from xml.etree.ElementTree import ParseError, fromstring, tostring
 
-from llmtune.corpus.readers.office_xml import local, settle
+from llmtune.corpus.readers.office_xml import linear, local, settle
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 # Elements that mammoth does not know, and those that it reads as they are to be read; of smartTag, only what is in it.
@@ -17,7 +17,7 @@ _KNOWN_AS = {
     "{urn:schemas-microsoft-com:vml}": dict.fromkeys(("arc", "curve", "image", "line", "oval", "polyline"), "shape"),
 }
 _SYMBOL_FONTS = frozenset({"Symbol", "Webdings", "Wingdings", "Wingdings 2", "Wingdings 3"})  # mammoth knows them
-_CONCERNED = re.compile(rb"[<:](?:AlternateContent|txbxContent|fldSimple|dir|bdo|ruby|cr|ptab|sym)[\s/>]")
+_CONCERNED = re.compile(rb"[<:](?:AlternateContent|txbxContent|oMath|fldSimple|dir|bdo|ruby|cr|ptab|sym)[\s/>]")
 
 
 def readable(data: bytes) -> bytes:
@@ -43,6 +43,8 @@ def _translate(element: Any) -> None:
         element[0].tag = f"{namespace}Fallback"  # all that mammoth looks at
     elif name == "drawing":  # of which mammoth reads only the picture
         element.tag, element[:] = f"{_WORD}pict", _boxes(element)
+    elif name in ("oMath", "oMathPara"):
+        _write(element, linear(element))
     elif name == "sym":
         _symbol(element, namespace)
 
