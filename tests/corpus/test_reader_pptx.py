@@ -114,6 +114,16 @@ def test_alternatives_and_equations(tmp_path: Path) -> None:
     assert text_of(tmp_path / "a.pptx").split("\n\n") == ["## Locks", "Half: 1/2", "in a group", "Not 1/2"]
 
 
+def test_ink(tmp_path: Path) -> None:
+    deck = pptx.Presentation()
+    slide = deck.slides.add_slide(deck.slide_layouts[BLANK])
+    slide.shapes.add_textbox(Cm(1), Cm(2), Cm(8), Cm(2)).text_frame.text = "typed"
+    ink = parse_xml('<p:contentPart xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main"/>')
+    slide.shapes._spTree.append(ink)
+    deck.save(str(tmp_path / "a.pptx"))
+    assert text_of(tmp_path / "a.pptx") == "typed"
+
+
 @pytest.mark.parametrize(("spoil", "message"), SPOILT)
 def test_what_cannot_be_read(tmp_path: Path, spoil: Spoil, message: str) -> None:
     path = sample(tmp_path / "a.pptx")

@@ -17,6 +17,7 @@ from llmtune.extras import need
 _DEEPEST = 20  # groups in groups
 _ALTERNATE = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
 _EQUATION = "{http://schemas.microsoft.com/office/drawing/2010/main}m"
+_INK = "{http://schemas.openxmlformats.org/presentationml/2006/main}contentPart"
 _RUN, _TEXT = (f"{{http://schemas.openxmlformats.org/drawingml/2006/main}}{name}" for name in ("r", "t"))
 _ROW = 360_000  # English Metric Units (1 cm): shapes whose tops differ by less stand side by side
 
@@ -53,12 +54,14 @@ def _slide(slide: Any) -> list[str]:
 
 
 def _open(slide: Any) -> None:
-    """Make a slide's XML one that python-pptx can read: of alternatives one, and equations as text."""
+    """Make a slide's XML one that python-pptx can read: of alternatives one, equations as text, no ink."""
     settle(slide)
     for alternate in reversed(list(slide.iter(_ALTERNATE))):  # those inside others first
         parent = alternate.getparent()
         at = parent.index(alternate)
         parent[at : at + 1] = [shape for branch in alternate for shape in branch]
+    for ink in list(slide.iter(_INK)):
+        ink.getparent().remove(ink)
     for equation in list(slide.iter(_EQUATION)):
         run = equation.makeelement(_RUN)
         text = run.makeelement(_TEXT)
