@@ -114,6 +114,16 @@ def test_alternatives_and_equations(tmp_path: Path) -> None:
     assert text_of(tmp_path / "a.pptx").split("\n\n") == ["## Locks", "Half: 1/2", "in a group", "Not 1/2"]
 
 
+def test_a_number_that_two_shapes_have(tmp_path: Path) -> None:
+    deck = pptx.Presentation()
+    slide = deck.slides.add_slide(deck.slide_layouts[TITLE_AND_CONTENT])
+    slide.shapes.title.text = "Locks"
+    slide.placeholders[1].text = "wait"
+    slide.placeholders[1]._element.nvSpPr.cNvPr.id = slide.shapes.title.shape_id
+    deck.save(str(tmp_path / "a.pptx"))
+    assert text_of(tmp_path / "a.pptx") == "## Locks\n\nwait"
+
+
 def test_ink(tmp_path: Path) -> None:
     deck = pptx.Presentation()
     slide = deck.slides.add_slide(deck.slide_layouts[BLANK])

@@ -44,7 +44,7 @@ def _slide(slide: Any) -> list[str]:
     title = slide.shapes.title
     heading = " ".join(title.text_frame.text.split()) if title is not None else ""
     blocks = [f"## {heading}"] if heading else []
-    others = [shape for shape in slide.shapes if title is None or shape.shape_id != title.shape_id]
+    others = [shape for shape in slide.shapes if title is None or shape.element is not title.element]
     blocks += _shapes(others, 0)
     if slide.has_notes_slide:
         _open(slide.notes_slide.element)
