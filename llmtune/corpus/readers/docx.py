@@ -12,6 +12,7 @@ from typing import Any
 from xml.etree.ElementTree import ParseError, fromstring
 from xml.parsers.expat import ExpatError
 
+from llmtune.corpus.readers.docx_xml import readable
 from llmtune.corpus.readers.reader import DAMAGED, RawDocument, Unreadable
 from llmtune.corpus.readers.title import sane_title, with_title
 from llmtune.corpus.readers.zipped import BROKEN, parts_of, repacked
@@ -27,6 +28,8 @@ _STYLES = "\n".join(
         "p[style-name='Title'] => h1:fresh",
         "p[style-name^='toc '] => !",
         "p[style-name^='TOC '] => !",
+        "br[type='page'] => br",
+        "br[type='column'] => br",
         "p[style-name='Quote'] => blockquote:fresh",
         "p[style-name='Intense Quote'] => blockquote:fresh",
         *(f"p[style-name='{name}'] => pre:separator('\\n')" for name in _CODE_PARAGRAPHS),
@@ -44,7 +47,8 @@ class DocxReader:
         need("selectolax", "reading DOCX")
         parts = parts_of(path, lambda name: name.endswith((".xml", ".rels")))
         try:
-            html = mammoth.convert_to_html(repacked(parts), style_map=_STYLES, convert_image=_no_picture).value
+            package = repacked({name: readable(data) for name, data in parts.items()})
+            html = mammoth.convert_to_html(package, style_map=_STYLES, convert_image=_no_picture).value
         except (ExpatError, *BROKEN) as error:
             raise Unreadable(DAMAGED, f"not readable as DOCX: {error or type(error).__name__}") from error
         yield RawDocument(text=with_title(title_in(parts.get("docProps/core.xml")), _markdown(html)))

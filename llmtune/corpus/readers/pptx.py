@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtune.corpus.readers.docx import title_in
+from llmtune.corpus.readers.office_xml import linear, settle
 from llmtune.corpus.readers.reader import DAMAGED, RawDocument, Unreadable
 from llmtune.corpus.readers.title import with_title
 from llmtune.corpus.readers.zipped import BROKEN, parts_of, repacked
@@ -14,6 +15,10 @@ from llmtune.corpus.settings import Source
 from llmtune.extras import need
 
 _DEEPEST = 20  # groups in groups
+_ALTERNATE = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
+_EQUATION = "{http://schemas.microsoft.com/office/drawing/2010/main}m"
+_INK = "{http://schemas.openxmlformats.org/presentationml/2006/main}contentPart"
+_RUN, _TEXT = (f"{{http://schemas.openxmlformats.org/drawingml/2006/main}}{name}" for name in ("r", "t"))
 _ROW = 360_000  # English Metric Units (1 cm): shapes whose tops differ by less stand side by side
 
 
@@ -35,14 +40,34 @@ class PptxReader:
 
 def _slide(slide: Any) -> list[str]:
     """The blocks of a slide: title, shapes from the top left to the bottom right, notes."""
+    _open(slide.element)
     title = slide.shapes.title
     heading = " ".join(title.text_frame.text.split()) if title is not None else ""
     blocks = [f"## {heading}"] if heading else []
-    others = [shape for shape in slide.shapes if title is None or shape.shape_id != title.shape_id]
+    others = [shape for shape in slide.shapes if title is None or shape.element is not title.element]
     blocks += _shapes(others, 0)
-    if slide.has_notes_slide and (notes := slide.notes_slide.notes_text_frame) is not None:
-        blocks += [text for text in map(_text, notes.paragraphs) if text]
+    if slide.has_notes_slide:
+        _open(slide.notes_slide.element)
+        if (notes := slide.notes_slide.notes_text_frame) is not None:
+            blocks += [text for text in map(_text, notes.paragraphs) if text]
     return blocks
+
+
+def _open(slide: Any) -> None:
+    """Make a slide's XML one that python-pptx can read: of alternatives one, equations as text, no ink."""
+    settle(slide)
+    for alternate in reversed(list(slide.iter(_ALTERNATE))):  # those inside others first
+        parent = alternate.getparent()
+        at = parent.index(alternate)
+        parent[at : at + 1] = [shape for branch in alternate for shape in branch]
+    for ink in list(slide.iter(_INK)):
+        ink.getparent().remove(ink)
+    for equation in list(slide.iter(_EQUATION)):
+        run = equation.makeelement(_RUN)
+        text = run.makeelement(_TEXT)
+        text.text = linear(equation)
+        run.append(text)
+        equation.getparent().replace(equation, run)
 
 
 def _shapes(shapes: Iterable[Any], depth: int) -> list[str]:
