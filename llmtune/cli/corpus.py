@@ -19,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
 )
 _SHOWN = 600  # characters of a document
+_NAMED = 20  # copies of one
 
 CorpusArgument = Annotated[
     Path, typer.Argument(metavar="CORPUS", help="A corpus folder, or a run whose corpus to take.", show_default=False)
@@ -54,7 +55,8 @@ def why(
             console.print(f"  cleaned: {', '.join(f'{kind} {amount:,}' for kind, amount in kept.changes)}")
         console.print(f"  group {kept.group}: {', '.join(fate.group) or 'no other document'}")
         if fate.copies:
-            console.print(f"  dropped as copies of it: {', '.join(fate.copies)}")
+            more = f" and {len(fate.copies) - _NAMED:,} more" if len(fate.copies) > _NAMED else ""
+            console.print(f"  dropped as copies of it: {', '.join(fate.copies[:_NAMED])}{more}")
     cut = fate.document is not None and EVALUATION in dict(fate.document.changes)
     for text in fate.evaluation_texts:
         console.print(f"  held the evaluation text {text}, cut out" if cut else f"  holds the evaluation text {text}")

@@ -84,6 +84,7 @@ def build_corpus(
 
     portions = [portion for one in taken for portion in one.portions]
     entries = [entry for portion in portions for entry in _entries(portion)]
+    _check_parts(entries, settings, names)
     sketches = [portion.sketch for portion in portions]
     if settings.filters.perplexity is not None:
         drop_outside(entries, portions, settings.filters.perplexity, shelf.folder, monitor)
@@ -144,6 +145,18 @@ def _entries(portion: Judged) -> Iterator[Entry]:
     sizes = sizes_of(portion.sketch)
     for (id, sha256, licence, group), (characters, size) in zip(named(portion.folder, KEPT), sizes, strict=True):
         yield Entry(id, sha256, portion.number, characters, size, licence, group or group_alone(sha256))
+
+
+def _check_parts(entries: list[Entry], settings: CorpusSettings, names: list[str]) -> None:
+    """Raises LlmtuneError where no record of a source says what it is a part of: a misspelt column would be a leak."""
+    grouped = {entry.source for entry in entries if entry.group != group_alone(entry.sha256)}
+    for number in sorted({entry.source for entry in entries} - grouped):
+        if (column := settings.sources[number].columns.document) is not None:
+            raise LlmtuneError(
+                f"no record has anything in the column '{column}', which is to say what it is a part of",
+                where=f"source '{names[number]}'",
+                fix="look at the columns of its records, and mend or leave out `columns: {document: …}`",
+            )
 
 
 def _split(

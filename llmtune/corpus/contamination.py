@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from llmtune.corpus.shingles import Hashes, hashed, shingles, word_hashes, words_of
 
 SHORTEST = 6  # words; shorter answers ("the autovacuum daemon") stand in half of a manual
+_MOST_HITS = 50  # told of a document: texts of one set can begin alike, all thousands of them
 _BREAK = re.compile(r"(\n\s*\n)")
 
 
@@ -54,12 +55,17 @@ class EvaluationTexts:
         self._sequences = {width: _sorted(parts) for width, parts in sorted(found.items())}
 
     def hits(self, text: str) -> list[Hit]:
-        """Each evaluation text that is found in a document, once, with the first words they share."""
+        """Each evaluation text that is found in a document, once, with the first words they share; of very many the
+        first."""
         hits: dict[int, tuple[int, int]] = {}  # text → (first word, width)
-        for start, width, owner in self._matches(word_hashes(text)):
-            hits.setdefault(owner, (start, width))
+        for start, width, owners in self._matches(word_hashes(text)):
+            for owner in owners.tolist():
+                hits.setdefault(owner, (start, width))
+            if len(hits) >= _MOST_HITS:
+                break
         words = words_of(text) if hits else []
-        return [Hit(self.ids[owner], " ".join(words[at : at + width])) for owner, (at, width) in sorted(hits.items())]
+        first = sorted(hits.items())[:_MOST_HITS]
+        return [Hit(self.ids[owner], " ".join(words[at : at + width])) for owner, (at, width) in first]
 
     def cut(self, text: str) -> str:
         """A document without the paragraphs in which sequences of evaluation texts stand."""
@@ -78,15 +84,13 @@ class EvaluationTexts:
             text = "".join(parts[2 * number] + "".join(parts[2 * number + 1 : 2 * number + 2]) for number in kept)
             text = text.strip("\n")
 
-    def _matches(self, hashes: Hashes) -> Iterator[tuple[int, int, int]]:
-        """(first word, width, number of the text) of each sequence of a document that an evaluation text has too."""
+    def _matches(self, hashes: Hashes) -> Iterator[tuple[int, int, NDArray[np.uint32]]]:
+        """(first word, width, numbers of the texts) of each sequence of a document that evaluation texts have too."""
         for width, (known, owners) in self._sequences.items():
             own = shingles(hashes, width)
             places = np.minimum(np.searchsorted(known, own), len(known) - 1)
             for start in np.flatnonzero(known[places] == own).tolist():
-                last = int(np.searchsorted(known, own[start], side="right"))
-                for owner in owners[places[start] : last].tolist():
-                    yield start, width, owner
+                yield start, width, owners[places[start] : np.searchsorted(known, own[start], side="right")]
 
 
 def _sorted(parts: list[tuple[Hashes, int]]) -> tuple[Hashes, NDArray[np.uint32]]:

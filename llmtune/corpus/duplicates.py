@@ -116,14 +116,21 @@ def sort_out(
     too. is_old: of an earlier corpus: not left out as the copy of a new document."""
     threshold = settings.near_duplicates
     first = {sha256: (KNOWN, id) for sha256, id in known.by_hash.items()}  # sha256 → reason, id
+    groups: dict[str, str] = {}  # sha256 → that of the first
+    same: list[tuple[str, str]] = []  # groups that have a document in common
     for entry in sorted(entries, key=lambda one: not is_old(one)):
         if entry.left_out is not None:
             continue
         if entry.sha256 in first:
             reason, original = first[entry.sha256]
             entry.left_out = (reason, f"of {original}")
+            if entry.group != (group := groups.get(entry.sha256, entry.group)):
+                same.append((group, entry.group))
         else:
             first[entry.sha256] = (EXACT, entry.id)
+            groups[entry.sha256] = entry.group
+    if same and shortened is None:
+        _join(entries, same)
     if threshold is None:
         return Clusters()
     sketched = [number for number, entry in enumerate(entries) if entry.left_out is None]  # by row of the signatures
@@ -185,6 +192,23 @@ def _group(
                 entries[row].left_out = (NEAR, _like(entries[original].id, similarity))
     sizes = [len(cluster) for cluster in found]
     return Clusters(len(sizes), sum(sizes), max(sizes, default=0))
+
+
+def _join(entries: list[Entry], same: list[tuple[str, str]]) -> None:
+    """Make one group of two that are the same: two users said the same, and so all that they said goes together."""
+    name: dict[str, str] = {}
+
+    def named(group: str) -> str:
+        while group in name:
+            group = name[group]
+        return group
+
+    for pair in same:
+        low, high = sorted(map(named, pair))
+        if low != high:
+            name[high] = low
+    for entry in entries:
+        entry.group = named(entry.group)
 
 
 def _of_one_group(entries: list[Entry]) -> Iterator[tuple[int, int]]:

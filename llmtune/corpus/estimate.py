@@ -14,7 +14,7 @@ from llmtune.corpus.earlier import splits_of
 from llmtune.corpus.filters import modules_of
 from llmtune.corpus.filters.settings import PerplexitySettings
 from llmtune.corpus.intake import raw_documents
-from llmtune.corpus.pieces import in_pieces
+from llmtune.corpus.pieces import most_of_one
 from llmtune.corpus.readers import FORMATS
 from llmtune.corpus.readers.delimited import first_rows
 from llmtune.corpus.readers.jsonl import first_records
@@ -39,7 +39,7 @@ _PYTHON_DOCS = (450, 2_100_000)  # documents, characters, in Python 3.11
 
 @dataclass
 class Estimate:
-    """documents and characters that pass the readers; largest: bytes of the largest file that one worker reads;
+    """documents and characters that pass the readers; largest: bytes that one worker reads of one file, at most;
     problems: sentences that say why the corpus can not be made here; by_source: characters of each source; spool: bytes
     of the largest file that has to be unpacked or fetched to be read."""
 
@@ -152,7 +152,7 @@ def _add(result: Estimate, source: Source, name: str) -> None:
         result.documents += rows or (round(documents * share) if sampled else len(of_format))
         result.characters += round(characters * share if sampled else size * FORMATS[format].text_share)
         result.file_bytes += size
-    result.largest = max(result.largest, *(file.bytes for file in files if not in_pieces(file)), 0)
+    result.largest = max(result.largest, *(most_of_one(file, source) for file in files), 0)
 
 
 def _sample(files: list[FileOf], source: Source) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -49,8 +49,8 @@ def fate_of(corpus: Path, wanted: str) -> Fate:
         return Fate(id, dropped=drops[id], evaluation_texts=found)
     document = next(document for document in read_split(corpus, splits[id]) if document.id == id)
     group = [other for other, name in _groups(corpus) if name == document.group and other != id]
-    copies = [copy.id for copy, original in _copies(corpus) if original == id]
-    return Fate(id, splits[id], document, group=group[:_MEMBERS], copies=copies[:_MEMBERS], evaluation_texts=found)
+    copies = [copy.id for copy, original in _copies(drops.values()) if original == id]
+    return Fate(id, splits[id], document, group=group[:_MEMBERS], copies=copies, evaluation_texts=found)
 
 
 @dataclass
@@ -66,7 +66,9 @@ class Group:
 def largest_groups(corpus: Path, most: int) -> list[tuple[str, Group]]:
     """The groups with the most documents and copies of these that were dropped, at least two together."""
     group_of = dict(_groups(corpus))
-    copies = [(copy, group_of[original]) for copy, original in _copies(corpus) if original in group_of]
+    copies = [
+        (copy, group_of[original]) for copy, original in _copies(read_dropped(corpus / NAME)) if original in group_of
+    ]
     kept, gone = Counter(group_of.values()), Counter(name for _, name in copies)
     found = {name: Group(kept[name], gone[name]) for name, size in (kept + gone).most_common(most) if size > 1}
     told = chain(((id, name, "") for id, name in group_of.items()), ((one.id, name, _why(one)) for one, name in copies))
@@ -80,10 +82,10 @@ def _why(dropped: Dropped) -> str:
     return f"{dropped.reason} {dropped.detail}"
 
 
-def _copies(corpus: Path) -> Iterator[tuple[Dropped, str]]:
+def _copies(dropped: Iterable[Dropped]) -> Iterator[tuple[Dropped, str]]:
     """Each document that was dropped as a copy, with the id of what it is a copy of in the end: that can have been
     dropped as a copy itself."""
-    copies = {one.id: one for one in read_dropped(corpus / NAME) if one.reason in (EXACT, NEAR)}
+    copies = {one.id: one for one in dropped if one.reason in (EXACT, NEAR)}
     for copy in copies.values():
         original = _original(copy)
         while original in copies:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from llmtune.corpus.intake import true_format
@@ -30,7 +31,7 @@ _CHUNK = 1 << 20
 def cut(source: Source, files: Sequence[FileOf], monitor: Monitor) -> list[tuple[FileOf, Any]]:
     """A source's files, large ones in pieces, each with what stands for its contents. Raises Disturbed when one changes
     meanwhile; Stopped."""
-    large = sum(file.bytes for file in files if in_pieces(file))
+    large = sum(file.bytes for file in files if _is_large(file))
     # Two or three seconds a gigabyte.
     with monitor.bar("looking into large files", large / 1e6, "MB") if large else nullcontext(Bar()) as bar:
         pieces = [_pieces(file, source, bar, monitor) for file in files]
@@ -48,15 +49,26 @@ def content_now(file: FileOf) -> Any:
         return f"{UNREADABLE}: {error.strerror}"
 
 
-def in_pieces(file: FileOf) -> bool:
-    """Whether a file is cut if its reader can do so."""
+def most_of_one(file: FileOf, source: Source) -> int:
+    """How many bytes of a file one worker reads, by its first pieces if it is cut."""
+    if not _is_large(file):
+        return file.bytes
+    with suppress(Exception):  # the build will meet it, and name it
+        reader = reader_of(true_format(file, source))
+        if isinstance(reader, PieceReader):
+            pieces = islice(reader.pieces(file.path, source, _BYTES), 4)
+            return max((piece.end - piece.start for piece in pieces), default=file.bytes)
+    return file.bytes
+
+
+def _is_large(file: FileOf) -> bool:
     here = file.distant is None and not file.container and file.problem is None
     return here and file.bytes > _LARGE and file.format in _OF_RECORDS
 
 
 def _pieces(file: FileOf, source: Source, bar: Bar, monitor: Monitor) -> list[tuple[FileOf, Any]]:
     """A file's pieces, each with what stands for its contents; none where it is to be read whole."""
-    if not in_pieces(file):
+    if not _is_large(file):
         return []
     found: list[tuple[FileOf, Any]] = []
     try:

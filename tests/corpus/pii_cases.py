@@ -75,7 +75,6 @@ def email(r: random.Random) -> Case:
             "{}.",
             "{}: he said",
             "https://shop.acme.com/confirm?mail={}&step=2",
-            "https://lists.acme.org/options/news/{}",
         ]
     )
     return Case(frame.format(value), "email", f"<{value}>" if "<{}>" in frame else value)
@@ -382,6 +381,8 @@ def nothing(r: random.Random) -> Case:
         f"git clone git@github.com:{r.choice(LAST)}/repo.git",
         f"scp file root@host{number(1, r)}.lan.net:/tmp",
         f"https://user:secret@db{number(1, r)}.internal.net/x",
+        f"https://lists.acme.net/message-id/CA{number(9, r)}=x{number(4, r)}@mail.{r.choice(LAST[:2])}.org",
+        f"git+https://git.acme.net/a/core@feature{number(2, r)}.branch",
         f"https://cdn.acme.net/npm/@acme/core@{number(1, r)}.{number(2, r)}.1/dist/core.min.js",
         f"someone@{r.choice(['example.com', 'example.org', 'mail.example.net', 'test.example', 'localhost'])}",
         f"icon@{number(1, r, '23')}x.png and @media @param {{x}} foo@bar",

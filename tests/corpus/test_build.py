@@ -495,3 +495,23 @@ def test_parts_of_one_document_stand_on_one_side(build: Build, tmp_path: Path) -
         assert not sides["train"] & (sides["valid"] | sides["test"])
         of_text = {document.text: document.group for document in built.documents}
         assert all(len({of_text[text] for text in texts}) == 1 for texts in books.values())
+
+
+def test_what_two_say_alike_joins_all_that_they_say(build: Build, tmp_path: Path) -> None:
+    draw = random.Random(4)
+    shared = random_text(60, draw)
+    rows = [{"text": random_text(60, draw), "user": f"\ud800{number // 2}"} for number in range(80)]
+    rows += [{"text": shared, "user": 7}, {"text": shared, "user": 8.0}]
+    rows += [{"text": random_text(60, draw), "user": user} for user in (7.0, 8)]
+    (tmp_path / "said.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"path": tmp_path / "said.jsonl", "columns": {"document": "user"}}
+    for near in (0.8, None):
+        built = build([source], near_duplicates=near)
+        assert built.metrics["dropped"] == {"exact duplicate": 1}
+        groups = {document.id.partition("#")[2]: document.group for document in built.documents}
+        assert len({groups[number] for number in ("81", "83", "84")}) == 1
+        assert len(set(groups.values())) == 41
+    source["columns"] = {"document": "usr"}
+    with pytest.raises(LlmtuneError, match="no record has anything in the column 'usr'") as raised:
+        build([source])
+    assert raised.value.where == "source 'said'"

@@ -271,7 +271,8 @@ def test_twenty_languages_at_200_characters() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"languages": {"keep": ["eng"]}}, "language that can be told; did you mean 'en'"),
+        ({"languages": {"keep": ["eng"]}}, "language that can be told: en, de, zh and so on"),
+        ({"languages": {"keep": ["EN"]}}, "did you mean 'en'"),
         ({"languages": {"keep": ["fr-CA"]}}, "did you mean 'fr'"),
         ({"languages": {"keep": ["english"]}}, "language that can be told: en, de, zh and so on"),
         ({"languages": {"keep": []}}, "at least 1 item"),

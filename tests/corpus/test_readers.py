@@ -337,7 +337,7 @@ def test_what_is_not_read_by_lines_has_no_pieces(tmp_path: Path, data: bytes) ->
     assert in_pieces(path, "jsonl", 4) == ([], [])
 
 
-def test_pieces_of_parquet_are_the_whole(tmp_path: Path) -> None:
+def test_pieces_of_parquet_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.parquet"
     random_ = random.Random(6)
     texts = [None if number % 9 == 0 else random_.randbytes(40).hex() * (number % 4) for number in range(300)]
@@ -345,6 +345,8 @@ def test_pieces_of_parquet_are_the_whole(tmp_path: Path) -> None:
     pq.write_table(table, path, row_group_size=7)
     whole = read(path, "parquet")
     assert len(whole) == 300
+    assert len(in_pieces(path, "parquet", 1)[1]) == 1  # for so large a footer
+    monkeypatch.setattr("llmtune.corpus.readers.parquet._OF_FOOTER", 0)
     for size, least in ((1, 43), (2000, 5), (10**9, 1)):
         read_so, pieces = in_pieces(path, "parquet", size)
         assert read_so == whole
@@ -358,7 +360,8 @@ def test_pieces_of_parquet_are_the_whole(tmp_path: Path) -> None:
     assert in_pieces(path, "parquet", 1) == ([], [])  # none of its columns is known
 
 
-def test_damage_in_parquet_costs_the_rest_of_a_piece(tmp_path: Path) -> None:
+def test_damage_in_parquet_costs_the_rest_of_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmtune.corpus.readers.parquet._OF_FOOTER", 0)
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["some words " * 50] * 40}), path, compression="zstd", row_group_size=10)
     _, pieces = in_pieces(path, "parquet", 1)

@@ -1,14 +1,15 @@
 """Has the model asked about all passages, and tells a passage that gets no reply from an endpoint that gives none.
 
-A passage without a reply is in doubt until the endpoint replies to another one: then it was the passage. Where that
-does not come about by itself, a passage that nobody could refuse is sent; without a reply to that it is the endpoint.
+A passage without a reply is in doubt until the endpoint replies to one that was sent after it: then it was the passage.
+Where that does not come about by itself, a passage that nobody could refuse is sent; without a reply to that it is the
+endpoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 from llmtune.augment.instruct.endpoint import Endpoint, NoReply, Unanswered
@@ -41,16 +42,17 @@ def ask_for_all(
     endpoint = Endpoint(settings)
     doubts = _Doubts(replies)
     total = sum(1 for _ in _passages(corpus, settings, replies))
-    running: dict[Future[str], tuple[str, str]] = {}  # the document and the passage
+    running: dict[Future[str], tuple[str, str, int]] = {}  # the document, the passage, how many were sent before it
+    sent = count()
     unasked = (  # some passages stand in several documents
         (document, passage)
         for document, passage in _passages(corpus, settings, replies)
-        if passage not in doubts and all(passage != sent for _, sent in running.values())
+        if passage not in doubts and all(passage != asked for _, asked, _ in running.values())
     )
     with monitor.bar("asking the model", total, "passages") as bar, ThreadPoolExecutor(settings.parallel) as pool:
 
         def send(document: str, passage: str) -> None:
-            running[pool.submit(endpoint.ask, SYSTEM, wanted(passage, settings), seed)] = document, passage
+            running[pool.submit(endpoint.ask, SYSTEM, wanted(passage, settings), seed)] = document, passage, next(sent)
 
         try:
             while True:
@@ -63,7 +65,7 @@ def ask_for_all(
                     send("", _HARMLESS)
                 done = wait(running, _LOOK, FIRST_COMPLETED).done
                 for one in sorted(done, key=lambda one: one.exception() is not None):  # what was answered is kept
-                    document, passage = running.pop(one)
+                    document, passage, number = running.pop(one)
                     try:
                         reply = one.result()
                     except NoReply as error:
@@ -71,19 +73,19 @@ def ask_for_all(
                             raise _of_endpoint(error) from None
                         if settings.on_error == "fail":
                             raise _of_passage(document, passage, error.what, str(error.fix)) from None
-                        doubts.add(passage, error)
+                        doubts.add(passage, number, error)
                     else:
                         if not _will_do(reply, settings):
                             said = visible(reply.strip()[:_SHOWN]) or "it is empty"
                             raise _of_passage(document, passage, f"{RUBBISH}: {said}", "try another `model`")
                         replies[passage] = reply
-                        doubts.settle(passage == _HARMLESS)
+                        doubts.settle(number, passage == _HARMLESS)
                     bar.advance(passage != _HARMLESS)
                 monitor.safe_point()
         finally:
             endpoint.stop()
             pool.shutdown(cancel_futures=True)
-            for one, (_, passage) in running.items():
+            for one, (_, passage, _) in running.items():
                 if not one.cancelled() and one.exception() is None and _will_do(one.result(), settings):
                     replies[passage] = one.result()
     return doubts.unanswered
@@ -96,7 +98,7 @@ class _Doubts:
     def __init__(self, replies: Replies) -> None:
         self.unanswered: dict[str, str] = {}
         self._replies = replies
-        self._open: dict[str, NoReply] = {}
+        self._open: dict[str, tuple[int, NoReply]] = {}  # with how many were sent before
         self._in_a_row = 0
 
     def __len__(self) -> int:
@@ -108,23 +110,24 @@ class _Doubts:
     @property
     def grave(self) -> bool:
         """Whether to wait for a reply before more is sent."""
-        return len(self._open) >= _REFUSALS or any(isinstance(error, Unanswered) for error in self._open.values())
+        return len(self._open) >= _REFUSALS or any(isinstance(error, Unanswered) for _, error in self._open.values())
 
-    def add(self, passage: str, error: NoReply) -> None:
+    def add(self, passage: str, number: int, error: NoReply) -> None:
         """One more. Raises LlmtuneError when so many are unanswered in a row that it does not matter why."""
-        self._open[passage] = error
+        self._open[passage] = number, error
         self._in_a_row += isinstance(error, Unanswered)
         if self._in_a_row == _UNANSWERED:
             raise LlmtuneError(f"{error.what}, {_UNANSWERED} passages in a row", where=error.where, fix=error.fix)
 
-    def settle(self, by_harmless: bool) -> None:
-        """The endpoint replied to another one."""
-        for passage, error in self._open.items():
+    def settle(self, number: int, by_harmless: bool) -> None:
+        """The endpoint replied to another one. Of those that were sent after it, that says nothing."""
+        settled = [(passage, error) for passage, (sent, error) in self._open.items() if sent < number]
+        for passage, error in settled:
+            del self._open[passage]
             if isinstance(error, Unanswered):
                 self.unanswered[passage] = error.what
             else:
                 self._replies[passage] = None
-        self._open.clear()
         if not by_harmless:
             self._in_a_row = 0
 

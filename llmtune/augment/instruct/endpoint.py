@@ -8,9 +8,8 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from typing import Any, ClassVar
+from typing import Any
 
-from llmtune.augment.instruct.gate import REFUSED, UNANSWERED
 from llmtune.augment.instruct.settings import GenerateSettings
 from llmtune.errors import LlmtuneError
 from llmtune.words import printable, visible
@@ -34,22 +33,15 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class NoReply(LlmtuneError):
-    """There is no reply to a request; whether that is the endpoint's fault or that of what it was asked, others tell.
-    reason: why there is no pair of it."""
-
-    reason: ClassVar[str]
+    """There is no reply to a request; whether that is the endpoint's fault or that of the request, others tell."""
 
 
 class Refused(NoReply):
     """It will not speak of it, by its status or by a completion without a word."""
 
-    reason = REFUSED
-
 
 class Unanswered(NoReply):
     """It could not be reached, or gave no chat completion, after all tries."""
-
-    reason = UNANSWERED
 
 
 class Endpoint:

@@ -32,8 +32,7 @@ class Changes:
 
     def add(self, id: str, kind: str, amount: int, before: str, after: str, hide: Callable[[str], str]) -> None:
         """Count a change of one document. hide: what a sample goes through, so that it shows no personal data."""
-        self.documents[kind] += 1
-        self.amounts[kind] += amount
+        self.count(kind, amount)
         if self.documents[kind] <= self.most_samples:
             before, after = hide(before), hide(after)
             both = enumerate(zip(before, after, strict=False))
@@ -41,6 +40,11 @@ class Changes:
             shown = slice(max(0, same - _BEFORE), same + _AFTER)
             sample = {"id": id, "reason": kind, "before": before[shown], "text": after[shown]}
             self.samples.append({name: printable(text) for name, text in sample.items()})
+
+    def count(self, kind: str, amount: int) -> None:
+        """Count a change of one document of which there is nothing to show."""
+        self.documents[kind] += 1
+        self.amounts[kind] += amount
 
     def merge(self, other: Changes) -> None:
         """Add those of what comes next: another portion of the source, another source."""

@@ -17,7 +17,6 @@ _FILE = frozenset(
 )  # fmt: skip
 _REMOTE = re.compile(r":[\w~/.]")  # git@host:path, scp user@host:path
 _WORD_END = re.compile(r"[\s<>\"'(]")
-_PATH = re.compile(r"[/?#]")  # ends the host of a URL: addresses behind it are somebody's
 
 _INTERNATIONAL = re.compile(r"\+\d[\d ().\u2011/-]{5,22}\d\d(?!\w)|\+\(\d[\d ().\u2011/-]{5,22}\d\d(?!\w)")
 _APART = re.compile(r" [-/.]|[-/.] ")  # no way to write one number
@@ -43,8 +42,8 @@ _LEAST_NATIONAL = 9  # digits of a number with its leading zero; an address of c
 
 
 def find_emails(text: str) -> Iterator[tuple[int, int]]:
-    """Spans of the e-mail addresses in a text. No address of an example, no `git@host:path`, no `user:word@host` of a
-    URL, no `icon@2x.png`, no `x@w.reshape(…)`. Angle brackets around an address belong to it."""
+    """Spans of the e-mail addresses in a text. No address of an example, no `git@host:path`, none in the host or
+    path of a URL, no `icon@2x.png`, no `x@w.reshape(…)`. Angle brackets around an address belong to it."""
     for found in _DOMAIN.finditer(text):
         before = text[max(0, found.start() - 64) : found.start()]
         local = _LOCAL.search(before)
@@ -56,8 +55,8 @@ def find_emails(text: str) -> Iterator[tuple[int, int]]:
         end = found.start() + 1 + len(domain)
         if _EXAMPLES.fullmatch(domain) or _REMOTE.match(text, end) or text.startswith("(", end):
             continue
-        _, of_url, authority = _WORD_END.split(before)[-1].rpartition("://")
-        if of_url and not _PATH.search(authority):
+        _, of_url, address = _WORD_END.split(before)[-1].rpartition("://")
+        if of_url and "?" not in address:  # in paths stand ids of messages; in queries addresses are somebody's
             continue
         name = local[0].lstrip(".'-")
         start = found.start() - len(name)

@@ -41,13 +41,28 @@ class FirstLook:
     def __call__(self, id: str, raw: RawDocument) -> RawDocument:
         if self._settings.mojibake:
             raw = _changed(id, raw, MOJIBAKE, mend_mojibake, self._changes, self._hide)
-        raw = _changed(id, raw, INVISIBLE, clean_and_count, self._changes, self._hide)
+        raw = self._without_invisible(raw)
         if raw.text:
             if self.lines is not None:
                 self.lines.look(raw.text, FORMATS[raw.format].code)
             if self.words is not None and FORMATS[raw.format].breaks != "none":
                 self.words.look(raw.text)
         return raw
+
+    def _without_invisible(self, raw: RawDocument) -> RawDocument:
+        gone = 0
+
+        def cleaned(text: str) -> str:
+            nonlocal gone
+            text, amount = clean_and_count(text)
+            gone += amount
+            return text
+
+        raw = _with_texts(raw, cleaned)
+        if not gone:
+            return raw
+        self._changes.count(INVISIBLE, gone)
+        return replace(raw, changes=(*raw.changes, (INVISIBLE, gone)))
 
 
 class SecondLook:
@@ -113,7 +128,7 @@ def _changed(
 
     after = _with_texts(raw, changed)
     if not any(amounts):
-        return after
+        return raw
     number = next(n for n, amount in enumerate(amounts) if amount)
     changes.add(id, kind, sum(amounts), before[number], _texts(after)[number], hide)
     return replace(after, changes=(*raw.changes, (kind, sum(amounts))))

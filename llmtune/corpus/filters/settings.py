@@ -28,8 +28,7 @@ LANGUAGES = tuple(_CODES.split())
 def _known_language(code: str) -> str:
     if code in LANGUAGES:
         return code
-    begins = re.match(r"(?i)([a-z]{2})(?:[a-z]$|[-_])", code)  # eng, en-GB
-    near = begins[1].lower() if begins else ""
+    near = re.split("[-_]", code.lower())[0]  # en-GB
     advice = f"; did you mean '{near}'?" if near in LANGUAGES else ": en, de, zh and so on"
     raise ValueError(f"'{code}' is not the ISO 639 code of a language that can be told{advice}")
 

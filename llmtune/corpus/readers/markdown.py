@@ -18,9 +18,9 @@ from llmtune.corpus.settings import Source
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?(---|\+\+\+)[ \t]*\r?\n(.*?)\r?\n(?:\1|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _SETTING = re.compile(r"""(?:[ \t]*(?:\#[^\n]*)?\n)*[ \t]*(?:["'\w.-]+[ \t]*[:=]|\[)""")
-_NAMED = r"""[ \t]*[:=][ \t]*(['"]?)(.+?)\1[ \t]*$"""
-_TITLE = re.compile(rf"^title{_NAMED}", re.MULTILINE | re.IGNORECASE)
-_LICENCE = re.compile(rf"^licen[cs]e{_NAMED}", re.MULTILINE | re.IGNORECASE)
+_TITLE = re.compile(r"^title[ \t]*[:=](.*)$", re.MULTILINE | re.IGNORECASE)
+_LICENCE = re.compile(r"^licen[cs]e[ \t]*[:=](.*)$", re.MULTILINE | re.IGNORECASE)
+_QUOTED = re.compile(r"""(['"])(.*)\1(?:\s+#.*)?""")
 # A backtick after the fence makes it a code span: ```x``` opens nothing.
 _FENCE = re.compile(r"^[ \t]*(?:>[ \t]*)*(?:[-*+][ \t]+|\d+[.)][ \t]+)?(`{3,}(?![^\n]*`)|~{3,})")
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)((?:[^\n]|\n(?!\s*\n))+?)(?<!`)\1(?!`)")  # within a paragraph
@@ -46,20 +46,29 @@ class MarkdownReader:
     """A file is a document; the title in its front matter becomes a heading where the text begins without one."""
 
     def read(self, path: Path, source: Source) -> Iterator[RawDocument]:
-        raw = read_text(path, source.encoding)
-        licence = _LICENCE.search(_parted(raw)[0])
-        yield RawDocument(text=markdown_text(raw), licence=licence_named(licence[2]) if licence else None)
+        matter, body = _parted(read_text(path, source.encoding))
+        yield RawDocument(text=_text(matter, body), licence=licence_named(_value(_LICENCE, matter)))
 
 
 def markdown_text(raw: str) -> str:
     """Markdown without its page furniture; see the head of this file."""
-    matter, raw = _parted(raw)
-    found = _TITLE.search(matter)
-    title = found[2].strip() if found else None
+    return _text(*_parted(raw))
+
+
+def _text(matter: str, raw: str) -> str:
+    title = _value(_TITLE, matter)
     body = "".join(text if is_code else _clean_prose(text) for is_code, text in _blocks(raw)).strip("\n")
     if title and not _HEADING.match(body):
         return f"# {title}\n\n{body}"
     return body
+
+
+def _value(setting: re.Pattern[str], matter: str) -> str:
+    """What a setting of the front matter says, "" where it is not there. YAML's comments go."""
+    found = setting.search(matter)
+    value = found[1].strip() if found else ""
+    quoted = _QUOTED.fullmatch(value)
+    return quoted[2].strip() if quoted else re.sub(r"(?:^|(?<=\s))#.*", "", value).strip()
 
 
 def _parted(raw: str) -> tuple[str, str]:

@@ -14,6 +14,8 @@ from llmtune.corpus.readers.reader import DAMAGED, EMPTY, ENCODING, Piece, RawDo
 from llmtune.corpus.readers.records import columns_read, document_of
 from llmtune.corpus.settings import Source
 
+_OF_FOOTER = 20  # times the bytes of the footer are in a piece, which has the footer read and hashed
+
 
 class ParquetReader:
     """Rows in the file's order, numbered from 1."""
@@ -65,6 +67,7 @@ def _rows(
 def _pieces(about: pq.FileMetaData, length: int, size: int) -> Iterator[Piece]:
     """None where the row groups do not stand one behind the other, as they need not."""
     footer = length - about.serialized_size - 8  # behind it its length and a mark
+    size = max(size, _OF_FOOTER * about.serialized_size)
     groups = [about.row_group(number) for number in range(about.num_row_groups)]
     places = [place for group in groups for place in _place(group)]
     if not groups or [*places, footer] != sorted([*places, footer]):

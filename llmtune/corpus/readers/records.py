@@ -16,6 +16,7 @@ from typing import Any
 
 from llmtune.corpus.readers.reader import MALFORMED, RawDocument, Rejected, Turn
 from llmtune.corpus.settings import Columns, Source
+from llmtune.words import printable
 
 ROLES = {
     "system": "system",
@@ -183,9 +184,11 @@ def _group(record: Mapping[str, Any], columns: Columns) -> str:
     value = _get(record, columns.document) if columns.document else None
     if value is None or value == "":
         return ""
+    if isinstance(value, float) and value.is_integer():  # as numbers of which some are missing are often kept
+        value = int(value)
     if not isinstance(value, str | int) or isinstance(value, bool):
-        raise _Wrong(f"column '{columns.document}' is {_kind(value)}, expected the name or number of a document")
-    return str(value)
+        raise _Wrong(f"column '{columns.document}' is {_kind(value)}, expected a text or a whole number")
+    return printable(str(value))
 
 
 def _text(record: Mapping[str, Any], column: str) -> str:

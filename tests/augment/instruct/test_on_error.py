@@ -147,6 +147,25 @@ def test_an_endpoint_that_dies_midway_ends_the_stage(tmp_path: Path, server: Ser
     assert len(server.asked) == documents + 2 - 4
 
 
+def test_a_reply_to_what_was_sent_before_settles_nothing(tmp_path: Path, server: Server) -> None:
+    """It was under way while the endpoint began to refuse all."""
+    slow: list[str] = []
+
+    def say(passage: str, asked: int) -> tuple[int, str]:
+        if not slow:
+            slow.append(passage)
+            time.sleep(1)
+        return whole(passage, asked) if passage == slow[0] else (400, "")
+
+    server.say, server.of_all = say, True
+    with pytest.raises(LlmtuneError, match="answers 400: Bad Request, even to a passage that nobody could refuse"):
+        made(tmp_path, server, documents=8, parallel=2)
+    server.say, server.of_all = whole, False
+    output, metrics = made(tmp_path, server)
+    assert len(answers(output)) == 8
+    assert gate.REFUSED not in metrics["pairs_dropped"]
+
+
 @pytest.mark.slow
 def test_on_the_command_line(tmp_path: Path) -> None:
     """`fail` ends the run, and who turns to `skip` goes on with what was answered."""
