@@ -149,13 +149,12 @@ def test_an_endpoint_that_dies_midway_ends_the_stage(tmp_path: Path, server: Ser
 
 def test_a_reply_to_what_was_sent_before_settles_nothing(tmp_path: Path, server: Server) -> None:
     """It was under way while the endpoint began to refuse all."""
-    slow: list[str] = []
 
     def say(passage: str, asked: int) -> tuple[int, str]:
-        if not slow:
-            slow.append(passage)
-            time.sleep(1)
-        return whole(passage, asked) if passage == slow[0] else (400, "")
+        if "# Engine 0\n" not in passage:
+            return 400, ""
+        time.sleep(1)
+        return whole(passage, asked)
 
     server.say, server.of_all = say, True
     with pytest.raises(LlmtuneError, match="answers 400: Bad Request, even to a passage that nobody could refuse"):
