@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -419,6 +420,43 @@ def test_html_frames_around_everything_are_no_furniture(frame: str) -> None:
     side = f'<div class="sidebar">Contents {menu}</div>'
     page = frame.format(f"{side}{search}<p>{'content ' * 20}</p>")
     assert page_of(page)[0] == ("content " * 20).strip()
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        '<section id="pagination"><h2>2.1. Pagination<a class="headerlink" href="#pagination">¶</a></h2>{}</section>',
+        '<div class="section" id="site-navigation"><span id="nav"></span><h2>Site navigation</h2>{}</div>',
+        '<div class="sect1" id="search-form"><div class="titlepage"><h2 class="title">Search form</h2></div>{}</div>',
+        '<h2 id="navigation"><a class="header" href="#navigation">Navigation</a></h2>{}',
+        '<h2><a class="anchor" id="sidebar"></a>Sidebar</h2>{}',
+        '<h2><a name="related" id="related">Related</a></h2>{}',
+        '<dl><dt id="pager">pager</dt><dd>{}</dd></dl>',
+    ],
+)
+def test_html_ids_made_from_titles_are_no_furniture(section: str) -> None:
+    title = re.sub(r"<[^>]*>|¶", "", section.format(""))
+    rest = f"<h1>Guide</h1><p>{'content ' * 40}</p>"
+    read = page_of(f"<body>{rest}{section.format('<p>What it is.</p>')}")[0]
+    assert read.endswith("What it is.")
+    assert title in read
+
+
+@pytest.mark.parametrize(
+    "furniture",
+    [
+        '<div id="sidebar"><h3>Navigation</h3>Here are all the pages that we have</div>',
+        '<div id="navigation"><h3>Navigation</h3><a href="a">Home</a> <a href="b">Documentation</a></div>',
+        '<section><h2 id="table-of-contents">Table of contents</h2></section>',
+        '<div id="search-form"><h2>Search form</h2><form><input name="q"> in all pages of this site</form></div>',
+        '<a id="skip-to-content" href="#content">Skip to content</a>',
+        '<h2 class="sr-only">Navigation</h2>',
+        '<section class="related"><h2>Related</h2><p>More of this kind may be read in our shop</p></section>',
+    ],
+)
+def test_html_furniture_under_a_title(furniture: str) -> None:
+    content = ("content " * 40).strip()
+    assert page_of(f"<body>{furniture}<p>{content}</p>")[0] == content
 
 
 def test_html_small_elements() -> None:
