@@ -468,6 +468,28 @@ def test_html_small_elements() -> None:
 
 
 @pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("<p>Run <code>make clean<br>make  all</code> now.", "Run `make clean`\n`make all` now."),
+        ("<p><kbd>Ctrl<br/>C</kbd> <q>one <b>and</b><br>two</q>", "`Ctrl`\n`C` “one and\ntwo”"),
+        ("<code><div>one</div><div>two <b>x</b></div></code>", "`one`\n`two x`"),
+        ("<p><code><a href=x>make</a> <i>\nall</i></code>", "`make all`"),
+        ("<pre><code><div>a</div><div>  b</div></code></pre>", "```\na\n  b\n```"),
+        (  # prism-react-renderer
+            '<pre class="language-js"><div class="token-line"><span>a</span>\n</div>'
+            '<div class="token-line">\n</div><div class="token-line"><span>b</span>\n</div></pre>',
+            "```js\na\n\nb\n```",
+        ),
+        ("<pre>$ x\n<div>a</div>\n<div>b<br></div>\nc\n\n<p>d</p>e</pre>", "```\n$ x\na\nb\n\nc\n\nd\ne\n```"),
+        ('<pre class="prettyprint"><ol><li>a\n</li><li><br></li><li>b</li></ol></pre>', "```\na\n\nb\n```"),
+        ("<pre>a<div><div>b</div></div><div></div><div>c</div></pre>", "```\na\nb\nc\n```"),
+    ],
+)
+def test_html_lines_of_code(page: str, expected: str) -> None:
+    assert page_of(f"<body>{page}")[0] == expected
+
+
+@pytest.mark.parametrize(
     ("source", "expected"),
     [
         ("A vector<a> and an Option<p>.", "A vector<a> and an Option<p>."),

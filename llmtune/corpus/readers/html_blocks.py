@@ -6,7 +6,7 @@ import re
 
 from selectolax.lexbor import LexborNode
 
-from llmtune.corpus.readers.fence import fenced
+from llmtune.corpus.readers.html_code import CODE, SPACE, code_block, code_words
 
 _BLOCKS = frozenset(
     {
@@ -16,10 +16,6 @@ _BLOCKS = frozenset(
         *("td", "tfoot", "th", "thead", "tr", "ul"),
     }
 )
-_CODE = frozenset({"code", "kbd", "samp", "tt"})
-_SPACE = re.compile(r"[ \t\n\r\f\u00a0]+")
-_LANGUAGE = re.compile(r"(?:^|\s)(?:language-|lang-|highlight-(?:source-)?|brush:\s*)([A-Za-z0-9+#-]+)")
-_NOT_A_LANGUAGE = frozenset({"default", "text", "none", "plain", "plaintext", "notranslate"})
 _NOT_RAISED = frozenset({"", "st", "nd", "rd", "th", "tm", "sm", "®", "™"})  # 5th is no power of 5
 _DEEPEST = 150  # nesting beyond this is taken as plain text, so that no page can exhaust the stack
 
@@ -44,7 +40,7 @@ def _blocks(node: LexborNode, depth: int) -> list[str]:
 
     child = node.child
     while child is not None:
-        if child.tag in _BLOCKS or (child.is_element_node and child.tag not in _CODE and _holds_blocks(child)):
+        if child.tag in _BLOCKS or (child.is_element_node and child.tag not in CODE and _holds_blocks(child)):
             end_paragraph()
             found.extend(block for block in _block(child, depth + 1) if block)
         else:
@@ -67,7 +63,7 @@ def _holds_blocks(node: LexborNode) -> bool:
 def _block(node: LexborNode, depth: int) -> list[str]:
     tag = node.tag or ""
     if tag == "pre":
-        return [_code_block(node)]
+        return [code_block(node)]
     if tag in ("h1", "h2", "h3", "h4", "h5", "h6"):
         text = _line(node, depth)
         return [f"{'#' * int(tag[1])} {text}"] if text else []
@@ -92,12 +88,8 @@ def _inline(node: LexborNode, parts: list[str], depth: int) -> None:
         parts.append(node.text_content or "")
     elif tag == "br":
         parts.append("\v")
-    elif tag in _CODE:
-        code = _SPACE.sub(" ", node.text()).strip().replace("\v", " ")
-        ticks = "``" if "`" in code else "`"
-        parts.append(f"{ticks}{code}{ticks}" if code else "")
-    elif tag == "q":
-        parts.append(f"“{node.text()}”")
+    elif tag in CODE:
+        parts.append(code_words(node))
     elif tag == "math":
         parts.append(node.attributes.get("alttext") or node.text(separator=" "))
     elif not node.is_element_node:
@@ -108,16 +100,20 @@ def _inline(node: LexborNode, parts: list[str], depth: int) -> None:
         text = _line(node, depth)
         parts.append(text if text.lower() in _NOT_RAISED else f"^{text}")
     else:
+        if tag == "q":
+            parts.append("“")
         child = node.child
         while child is not None:
             if child.tag in _BLOCKS:
                 parts.append(" ")
             _inline(child, parts, depth + 1)
             child = child.next
+        if tag == "q":
+            parts.append("”")
 
 
 def _paragraph(text: str) -> str:
-    lines = (_SPACE.sub(" ", line).strip() for line in text.split("\v"))
+    lines = (SPACE.sub(" ", line).strip() for line in text.split("\v"))
     return "\n".join(line for line in lines if line)
 
 
@@ -130,27 +126,7 @@ def _line(node: LexborNode, depth: int) -> str:
             parts.append(" ")
         _inline(child, parts, depth + 1)
         child = child.next
-    return _SPACE.sub(" ", "".join(parts).replace("\v", " ")).strip()
-
-
-def _code_block(node: LexborNode) -> str:
-    for line_break in node.css("br"):
-        line_break.replace_with("\n")
-    code = node.text().replace("\r\n", "\n").replace("\u00a0", " ").strip("\n").rstrip()
-    if not code.strip():
-        return ""
-    return fenced(code, _language(node))
-
-
-def _language(node: LexborNode) -> str:
-    """The language that the class of a code block, of the <code> in it or of the boxes around it names; "" if none."""
-    inner = node.css_first("code")
-    around = [node.parent, node.parent.parent if node.parent is not None else None]
-    for candidate in [node, inner, *around]:
-        found = _LANGUAGE.search((candidate.attributes.get("class") or "") if candidate is not None else "")
-        if found and found[1].lower() not in _NOT_A_LANGUAGE:
-            return found[1].lower()
-    return ""
+    return SPACE.sub(" ", "".join(parts).replace("\v", " ")).strip()
 
 
 def _list(node: LexborNode, ordered: bool, depth: int) -> str:
