@@ -162,6 +162,15 @@ def test_html_nested_beyond_reason_is_still_read() -> None:
     assert "deep inside" in page_of("<div>" * 3000 + "deep inside" + "</div>" * 3000)[0]
 
 
+@pytest.mark.parametrize("tag", ["ul", "dl"])
+def test_html_lists_nested_beyond_reason_are_still_read(tag: str) -> None:
+    for text in ("", "text"):
+        page = f"<body><p>before</p>{f'<{tag}>{text}' * 3000}deep{f'</{tag}>' * 3000}<p>after</p>"
+        read = page_of(page)[0]
+        assert read.startswith("before")
+        assert read.endswith("after")
+
+
 def test_html_definitions_nested_beyond_reason_are_still_read() -> None:
     page = f"<body><p>before</p><dl>{'<div>' * 3000}<dt>term</dt><dd>meaning</dd>{'</div>' * 3000}</dl><p>after</p>"
     assert "before" in page_of(page)[0]
@@ -486,6 +495,33 @@ def test_html_small_elements() -> None:
     ],
 )
 def test_html_lines_of_code(page: str, expected: str) -> None:
+    assert page_of(f"<body>{page}")[0] == expected
+
+
+def test_html_code_that_is_never_closed_holds_no_blocks() -> None:
+    page = "<ol><li><p>In <code>/x</p></li>\n<li><p>two</p></li></ol>\n<h2>Title</h2>\n<p>words</p><pre>x\n  y</pre>"
+    read = page_of(f"<body>{page}")[0]
+    assert read.split("\n\n") == ["1. In `/x`\n2. two", "## Title", "words", "```\nx\n  y\n```"]
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("<ul>Indented <i>text</i>, <a href=x>old</a>.</ul>", "Indented text, old."),
+        ("<ul>\nloose <b>text</b><li>item</li>tail</ul>", "loose text\n\n- item\n\ntail"),
+        ("<ol>loose<li>one</li>more<li>two</li></ol>", "loose\n\n1. one\n\nmore\n\n2. two"),
+        ("<ul><li>a<ul>loose<li>b</ul><li>c</ul>", "- a\n\n  loose\n\n  - b\n- c"),
+        ("<div class=list><ul><a href=a>one</a><a href=b>two</a></ul></div>", "- one\n- two"),  # Bootstrap
+        ("<ul><li>a</li><pre>b\n  c</pre></ul>", "- a\n- ```\n  b\n    c\n  ```"),
+        ("<ol start=99999999999999999999><li>x</ol>", "1. x"),
+        ("<dl>Loose <b>words</b><dt>T<dd>D<pre>a\n  b</pre></dl>", "Loose words\n\nT\nD\n\n```\na\n  b\n```"),
+        (
+            "<dl><dt>T</dt><pre>a\n  b</pre><div><dt>S</dt>what it is</div></dl>",
+            "T\n\n```\na\n  b\n```\n\nS\nwhat it is",
+        ),
+    ],
+)
+def test_html_in_lists_without_an_item(page: str, expected: str) -> None:
     assert page_of(f"<body>{page}")[0] == expected
 
 

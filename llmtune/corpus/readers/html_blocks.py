@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from selectolax.lexbor import LexborNode
 
@@ -16,6 +17,8 @@ _BLOCKS = frozenset(
         *("td", "tfoot", "th", "thead", "tr", "ul"),
     }
 )
+_BLOCKS_IN_CODE = _BLOCKS - {"div"}
+_WHOLE = frozenset({"blockquote", "dl", "ol", "pre", "table", "ul"})  # blocks that more than their children make
 _NOT_RAISED = frozenset({"", "st", "nd", "rd", "th", "tm", "sm", "®", "™"})  # 5th is no power of 5
 _DEEPEST = 150  # nesting beyond this is taken as plain text, so that no page can exhaust the stack
 
@@ -30,31 +33,37 @@ def _blocks(node: LexborNode, depth: int) -> list[str]:
     if depth > _DEEPEST:
         return [_paragraph(node.text(separator=" "))]
     found: list[str] = []
-    loose: list[str] = []
-
-    def end_paragraph() -> None:
-        text = _paragraph("".join(loose))
-        loose.clear()
-        if text:
-            found.append(text)
-
-    child = node.child
-    while child is not None:
-        if child.tag in _BLOCKS or (child.is_element_node and child.tag not in CODE and _holds_blocks(child)):
-            end_paragraph()
-            found.extend(block for block in _block(child, depth + 1) if block)
+    for part in _parts(node, depth):
+        if isinstance(part, str):
+            found.append(part)
         else:
-            _inline(child, loose, depth + 1)
-        child = child.next
-    end_paragraph()
+            found.extend(filter(None, _block(part, depth + 1)))
     return found
 
 
-def _holds_blocks(node: LexborNode) -> bool:
-    """Whether an inline element (<a>, <span>, a custom element) wraps blocks."""
+def _parts(node: LexborNode, depth: int) -> Iterator[LexborNode | str]:
+    """The blocks among an element's children, and as paragraphs the inline content between them."""
+    loose: list[str] = []
     child = node.child
     while child is not None:
-        if child.tag in _BLOCKS:
+        if child.tag in _BLOCKS or (child.is_element_node and _holds_blocks(child)):
+            if loose and (text := _paragraph("".join(loose))):
+                yield text
+            loose.clear()
+            yield child
+        else:
+            _inline(child, loose, depth + 1)
+        child = child.next
+    if loose and (text := _paragraph("".join(loose))):
+        yield text
+
+
+def _holds_blocks(node: LexborNode) -> bool:
+    """Whether an inline element (<a>, <span>, a custom element) wraps blocks. A <div> in code is a line of it."""
+    blocks = _BLOCKS_IN_CODE if node.tag in CODE else _BLOCKS
+    child = node.child
+    while child is not None:
+        if child.tag in blocks:
             return True
         child = child.next
     return False
@@ -131,19 +140,38 @@ def _line(node: LexborNode, depth: int) -> str:
 
 def _list(node: LexborNode, ordered: bool, depth: int) -> str:
     items: list[str] = []
-    child = node.child
-    start = node.attributes.get("start") or ""
-    number = int(start) if start.isdecimal() else 1
-    while child is not None:
-        if child.is_element_node:
-            # A list inside a list without an item of its own is wrong HTML that is everywhere.
-            blocks = _block(child, depth + 1) if child.tag in ("ul", "ol") else _blocks(child, depth + 1)
-            marker = f"{number}. " if ordered else "- "
-            if blocks:
-                items.append(marker + _indented(_tight(blocks), len(marker)))
-                number += 1
-        child = child.next
-    return "\n".join(items)
+    number = _number(node, "start")
+    for part in _entries(node, depth):
+        if isinstance(part, str):
+            items.append(f"\n{part}\n")
+            continue
+        blocks = _entry(part, depth + 1)
+        marker = f"{number}. " if ordered else "- "
+        if blocks:
+            items.append(marker + _indented(_tight(blocks), len(marker)))
+            number += 1
+    return "\n".join(items).strip("\n")
+
+
+def _entries(node: LexborNode, depth: int) -> Iterator[LexborNode | str]:
+    """The elements of a list. If text stands between them, old pages indent by a list what is none of its items."""
+    if any(child.tag == "-text" and (child.text_content or "").strip() for child in node.iter(include_text=True)):
+        return _parts(node, depth)
+    return node.iter()
+
+
+def _entry(node: LexborNode, depth: int) -> list[str]:
+    """The blocks of an item. A list or code inside a list without an item of its own is wrong HTML that is
+    everywhere."""
+    if node.tag in _WHOLE and depth <= _DEEPEST:
+        return list(filter(None, _block(node, depth)))
+    return _blocks(node, depth)
+
+
+def _number(node: LexborNode, name: str) -> int:
+    """What an attribute says, 1 if that is no number or none that anyone means."""
+    said = node.attributes.get(name) or ""
+    return int(said) if said.isdecimal() and len(said) < 10 else 1
 
 
 def _tight(blocks: list[str]) -> str:
@@ -163,30 +191,29 @@ def _definitions(node: LexborNode, depth: int) -> list[str]:
     """A definition list: each group of terms on lines of their own, directly above what defines them."""
     found: list[str] = []
     terms: list[str] = []
-    for child in _definition_parts(node, depth):
-        if child.tag == "dt":
-            terms.extend(filter(None, [_line(child, depth + 1)]))
+    for part in _definition_parts(node, depth):
+        if isinstance(part, str):
+            blocks = [part]
+        elif part.tag == "dt":
+            terms.extend(filter(None, [_line(part, depth + 1)]))
+            continue
         else:
-            blocks = _blocks(child, depth + 1)
-            if blocks and terms:
-                gap = "\n\n" if blocks[0].startswith(("```", "- ", "|")) else "\n"
-                blocks[0] = "\n".join(terms) + gap + blocks[0]
-                terms = []
-            found.extend(blocks)
+            blocks = _entry(part, depth + 1)
+        if blocks and terms:
+            gap = "\n\n" if blocks[0].startswith(("```", "- ", "|")) else "\n"
+            blocks[0] = "\n".join(terms) + gap + blocks[0]
+            terms = []
+        found.extend(blocks)
     return [*found, *terms]
 
 
-def _definition_parts(node: LexborNode, depth: int) -> list[LexborNode]:
-    """The dt and dd of a list, also where each pair stands in a <div>."""
-    parts: list[LexborNode] = []
-    child = node.child
-    while child is not None:
-        if child.tag == "div" and depth < _DEEPEST:
-            parts.extend(_definition_parts(child, depth + 1))
-        elif child.is_element_node:
-            parts.append(child)
-        child = child.next
-    return parts
+def _definition_parts(node: LexborNode, depth: int) -> Iterator[LexborNode | str]:
+    """The parts of a definition list, also where each term and what defines it stand in a <div>."""
+    for part in _entries(node, depth):
+        if isinstance(part, LexborNode) and part.tag == "div" and depth < _DEEPEST:
+            yield from _definition_parts(part, depth + 1)
+        else:
+            yield part
 
 
 def _table(node: LexborNode, depth: int) -> list[str]:
