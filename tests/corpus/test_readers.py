@@ -526,6 +526,38 @@ def test_html_in_lists_without_an_item(page: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (  # PostgreSQL's manual, CREATE POLICY
+            "<thead><tr><th rowspan=2>Command<th>SELECT<th colspan=2>UPDATE<tr><th>a<th>b<th>c</thead>"
+            "<tr><td>x<td>1<td>2<td>3",
+            ["Command|SELECT|UPDATE|", "|a|b|c", "x|1|2|3"],
+        ),
+        ("<tr><td rowspan=3>a<td>b<tr><td>c<tr><td>d<tr><td>e<td>f", ["a|b", "|c", "|d", "e|f"]),
+        ("<tr><td>a<td rowspan=2>b<td>c<tr><td>d<td>e", ["a|b|c", "d||e"]),
+        (
+            "<tr><td>a<td rowspan=2 colspan=2>b<td>c<tr><td>d<td>e<tr><td>f<td>g<td>h<td>i",
+            ["a|b||c", "d|||e", "f|g|h|i"],
+        ),
+        ("<thead><tr><th rowspan=2>a<th>b</thead><tbody><tr><td>c<td>d", ["a|b", "c|d"]),  # it ends with its group
+        ("<tr><td rowspan=0>a<td>b<tr><td>c<tr><td>d", ["a|b", "|c", "|d"]),
+        ("<tr><td colspan=2>a<td>b<tr><td colspan=2>c<td>d", ["a|b", "c|d"]),
+        ("<tr><td colspan=100000000 rowspan=100000000>a<td>b<tr><td>c<td>d", ["a|||b", "|c|d|"]),
+        ("<tr><td colspan=-1>a<td rowspan=x>b<tr><td colspan='" + "9" * 5000 + "'>c<td>d", ["a|b", "c|d"]),
+    ],
+)
+def test_html_cells_that_span(rows: str, expected: list[str]) -> None:
+    table = page_of(f"<body><table>{rows}</table>")[0].split("\n")
+    del table[1]
+    assert [line.replace(" ", "").removeprefix("|").removesuffix("|") for line in table] == expected
+
+
+def test_html_cells_that_span_everything_take_no_time() -> None:
+    rows = "<tr>" + "<td colspan=1000 rowspan=1000>a" * 1000
+    assert page_of(f"<body><table>{rows * 3}</table>")[0].count("a") == 3000
+
+
+@pytest.mark.parametrize(
     ("source", "expected"),
     [
         ("A vector<a> and an Option<p>.", "A vector<a> and an Option<p>."),

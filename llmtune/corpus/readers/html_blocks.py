@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from selectolax.lexbor import LexborNode
 
 from llmtune.corpus.readers.html_code import CODE, SPACE, code_block, code_words
+from llmtune.corpus.readers.html_table import number_in, rows_of
 
 _BLOCKS = frozenset(
     {
@@ -140,7 +141,7 @@ def _line(node: LexborNode, depth: int) -> str:
 
 def _list(node: LexborNode, ordered: bool, depth: int) -> str:
     items: list[str] = []
-    number = _number(node, "start")
+    number = number_in(node.attributes.get("start"))
     for part in _entries(node, depth):
         if isinstance(part, str):
             items.append(f"\n{part}\n")
@@ -166,12 +167,6 @@ def _entry(node: LexborNode, depth: int) -> list[str]:
     if node.tag in _WHOLE and depth <= _DEEPEST:
         return list(filter(None, _block(node, depth)))
     return _blocks(node, depth)
-
-
-def _number(node: LexborNode, name: str) -> int:
-    """What an attribute says, 1 if that is no number or none that anyone means."""
-    said = node.attributes.get(name) or ""
-    return int(said) if said.isdecimal() and len(said) < 10 else 1
 
 
 def _tight(blocks: list[str]) -> str:
@@ -220,19 +215,23 @@ def _table(node: LexborNode, depth: int) -> list[str]:
     """A table of short cells as a Markdown table; one column, or cells with code or lists in them, as blocks."""
     caption = node.css_first("caption")
     title = [_line(caption, depth + 1)] if caption is not None else []
-    rows = [row for row in (_cells(row) for row in _rows(node)) if row]
-    columns = max(map(len, rows), default=0)
-    if columns == 0:
+    rows = rows_of(node)
+    columns = sorted({column for row in rows for column in row})  # without those into which cells only reach
+    if not columns:
         return title
-    if columns == 1 or node.css_first("td pre, td table, td ul, td ol, td dl") is not None:
-        return [*title, *(block for row in rows for cell in row for block in _cell_blocks(cell, depth + 1))]
-    lines = [[_line(cell, depth + 1).replace("|", "\\|") for cell in row] for row in rows]
-    lines = [line + [""] * (columns - len(line)) for line in lines if any(line)]
+    if len(columns) == 1 or node.css_first("td pre, td table, td ul, td ol, td dl") is not None:
+        return [*title, *(block for row in rows for cell in row.values() for block in _cell_blocks(cell, depth + 1))]
+    lines = [[_cell(row[column], depth) if column in row else "" for column in columns] for row in rows]
+    lines = [line for line in lines if any(line)]
     if not lines:
         return title
     text = [f"| {' | '.join(line)} |" for line in lines]
-    text.insert(1, "|" + " --- |" * columns)
+    text.insert(1, "|" + " --- |" * len(columns))
     return [*title, "\n".join(text)]
+
+
+def _cell(cell: LexborNode, depth: int) -> str:
+    return _line(cell, depth + 1).replace("|", "\\|")
 
 
 def _cell_blocks(cell: LexborNode, depth: int) -> list[str]:
@@ -245,26 +244,3 @@ def _cell_blocks(cell: LexborNode, depth: int) -> list[str]:
         else:
             joined.append(block)
     return joined
-
-
-def _rows(table: LexborNode) -> list[LexborNode]:
-    """The rows of a table, not those of tables inside it."""
-    rows: list[LexborNode] = []
-    child = table.child
-    while child is not None:
-        if child.tag == "tr":
-            rows.append(child)
-        elif child.tag in ("thead", "tbody", "tfoot"):
-            rows.extend(_rows(child))
-        child = child.next
-    return rows
-
-
-def _cells(row: LexborNode) -> list[LexborNode]:
-    cells: list[LexborNode] = []
-    child = row.child
-    while child is not None:
-        if child.tag in ("td", "th"):
-            cells.append(child)
-        child = child.next
-    return cells
