@@ -557,6 +557,22 @@ def test_html_cells_that_span_everything_take_no_time() -> None:
     assert page_of(f"<body><table>{rows * 3}</table>")[0].count("a") == 3000
 
 
+@pytest.mark.parametrize(("name", "first"), [("a.xhtml", ""), ("a.html", '<?xml version="1.0" encoding="UTF-8"?>\n')])
+def test_empty_elements_of_xhtml_end(tmp_path: Path, name: str, first: str) -> None:
+    page = (
+        '<html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script type="text/javascript" src="a.js"/>\n'
+        '<link rel="up" href="b" /></head><body><h1><a id="top"/>Waiting</h1><iframe src="v"/><p>one<br/>a/>b <i />two'
+        '<img alt="x > y" src="c"/></p><textarea\nname="x"/><p title="&lt;">three</p></body></html>'
+    )
+    (tmp_path / name).write_text(first + page)
+    assert read(tmp_path / name, "html") == [RawDocument(text="# Waiting\n\none\na/>b two\n\nthree")]
+
+
+def test_empty_elements_of_html_begin(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("<p>a<q/>b</p>")
+    assert read(tmp_path / "a.html", "html") == [RawDocument(text="a“b”")]
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
