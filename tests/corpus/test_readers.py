@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -164,6 +165,15 @@ def test_html_without_anything_in_it() -> None:
 
 def test_html_nested_beyond_reason_is_still_read() -> None:
     assert "deep inside" in page_of("<div>" * 3000 + "deep inside" + "</div>" * 3000)[0]
+
+
+@pytest.mark.parametrize("tag", ["ul", "dl"])
+def test_html_lists_nested_beyond_reason_are_still_read(tag: str) -> None:
+    for text in ("", "text"):
+        page = f"<body><p>before</p>{f'<{tag}>{text}' * 3000}deep{f'</{tag}>' * 3000}<p>after</p>"
+        read = page_of(page)[0]
+        assert read.startswith("before")
+        assert read.endswith("after")
 
 
 def test_html_definitions_nested_beyond_reason_are_still_read() -> None:
@@ -507,12 +517,146 @@ def test_html_frames_around_everything_are_no_furniture(frame: str) -> None:
     assert page_of(page)[0] == ("content " * 20).strip()
 
 
+@pytest.mark.parametrize(
+    "section",
+    [
+        '<section id="pagination"><h2>2.1. Pagination<a class="headerlink" href="#pagination">¶</a></h2>{}</section>',
+        '<div class="section" id="site-navigation"><span id="nav"></span><h2>Site navigation</h2>{}</div>',
+        '<div class="sect1" id="search-form"><div class="titlepage"><h2 class="title">Search form</h2></div>{}</div>',
+        '<h2 id="navigation"><a class="header" href="#navigation">Navigation</a></h2>{}',
+        '<h2><a class="anchor" id="sidebar"></a>Sidebar</h2>{}',
+        '<h2><a name="related" id="related">Related</a></h2>{}',
+        '<dl><dt id="pager">pager</dt><dd>{}</dd></dl>',
+    ],
+)
+def test_html_ids_made_from_titles_are_no_furniture(section: str) -> None:
+    title = re.sub(r"<[^>]*>|¶", "", section.format(""))
+    rest = f"<h1>Guide</h1><p>{'content ' * 40}</p>"
+    read = page_of(f"<body>{rest}{section.format('<p>What it is.</p>')}")[0]
+    assert read.endswith("What it is.")
+    assert title in read
+
+
+@pytest.mark.parametrize(
+    "furniture",
+    [
+        '<div id="sidebar"><h3>Navigation</h3>Here are all the pages that we have</div>',
+        '<div id="navigation"><h3>Navigation</h3><a href="a">Home</a> <a href="b">Documentation</a></div>',
+        '<section><h2 id="table-of-contents">Table of contents</h2></section>',
+        '<div id="search-form"><h2>Search form</h2><form><input name="q"> in all pages of this site</form></div>',
+        '<a id="skip-to-content" href="#content">Skip to content</a>',
+        '<h2 class="sr-only">Navigation</h2>',
+        '<section class="related"><h2>Related</h2><p>More of this kind may be read in our shop</p></section>',
+    ],
+)
+def test_html_furniture_under_a_title(furniture: str) -> None:
+    content = ("content " * 40).strip()
+    assert page_of(f"<body>{furniture}<p>{content}</p>")[0] == content
+
+
 def test_html_small_elements() -> None:
     page = (
         "<p>2<sup>10</sup> bytes, x<sup>n + 1</sup>, the 5<sup>th</sup></p>"
         "<pre>one<br>two<br/>  three</pre><p><ruby>漢<rp>(</rp><rt>kan</rt><rp>)</rp></ruby></p>"
     )
     assert page_of(page)[0].split("\n\n") == ["2^10 bytes, x^n + 1, the 5th", "```\none\ntwo\n  three\n```", "漢"]
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("<p>Run <code>make clean<br>make  all</code> now.", "Run `make clean`\n`make all` now."),
+        ("<p><kbd>Ctrl<br/>C</kbd> <q>one <b>and</b><br>two</q>", "`Ctrl`\n`C` “one and\ntwo”"),
+        ("<code><div>one</div><div>two <b>x</b></div></code>", "`one`\n`two x`"),
+        ("<p><code><a href=x>make</a> <i>\nall</i></code>", "`make all`"),
+        ("<pre><code><div>a</div><div>  b</div></code></pre>", "```\na\n  b\n```"),
+        (  # prism-react-renderer
+            '<pre class="language-js"><div class="token-line"><span>a</span>\n</div>'
+            '<div class="token-line">\n</div><div class="token-line"><span>b</span>\n</div></pre>',
+            "```js\na\n\nb\n```",
+        ),
+        ("<pre>$ x\n<div>a</div>\n<div>b<br></div>\nc\n\n<p>d</p>e</pre>", "```\n$ x\na\nb\n\nc\n\nd\ne\n```"),
+        ('<pre class="prettyprint"><ol><li>a\n</li><li><br></li><li>b</li></ol></pre>', "```\na\n\nb\n```"),
+        ("<pre>a<div><div>b</div></div><div></div><div>c</div></pre>", "```\na\nb\nc\n```"),
+    ],
+)
+def test_html_lines_of_code(page: str, expected: str) -> None:
+    assert page_of(f"<body>{page}")[0] == expected
+
+
+def test_html_code_that_is_never_closed_holds_no_blocks() -> None:
+    page = "<ol><li><p>In <code>/x</p></li>\n<li><p>two</p></li></ol>\n<h2>Title</h2>\n<p>words</p><pre>x\n  y</pre>"
+    read = page_of(f"<body>{page}")[0]
+    assert read.split("\n\n") == ["1. In `/x`\n2. two", "## Title", "words", "```\nx\n  y\n```"]
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("<ul>Indented <i>text</i>, <a href=x>old</a>.</ul>", "Indented text, old."),
+        ("<ul>\nloose <b>text</b><li>item</li>tail</ul>", "loose text\n\n- item\n\ntail"),
+        ("<ol>loose<li>one</li>more<li>two</li></ol>", "loose\n\n1. one\n\nmore\n\n2. two"),
+        ("<ul><li>a<ul>loose<li>b</ul><li>c</ul>", "- a\n\n  loose\n\n  - b\n- c"),
+        ("<div class=list><ul><a href=a>one</a><a href=b>two</a></ul></div>", "- one\n- two"),  # Bootstrap
+        ("<ul><li>a</li><pre>b\n  c</pre></ul>", "- a\n- ```\n  b\n    c\n  ```"),
+        ("<ol start=99999999999999999999><li>x</ol>", "1. x"),
+        ("<dl>Loose <b>words</b><dt>T<dd>D<pre>a\n  b</pre></dl>", "Loose words\n\nT\nD\n\n```\na\n  b\n```"),
+        (
+            "<dl><dt>T</dt><pre>a\n  b</pre><div><dt>S</dt>what it is</div></dl>",
+            "T\n\n```\na\n  b\n```\n\nS\nwhat it is",
+        ),
+    ],
+)
+def test_html_in_lists_without_an_item(page: str, expected: str) -> None:
+    assert page_of(f"<body>{page}")[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (  # PostgreSQL's manual, CREATE POLICY
+            "<thead><tr><th rowspan=2>Command<th>SELECT<th colspan=2>UPDATE<tr><th>a<th>b<th>c</thead>"
+            "<tr><td>x<td>1<td>2<td>3",
+            ["Command|SELECT|UPDATE|", "|a|b|c", "x|1|2|3"],
+        ),
+        ("<tr><td rowspan=3>a<td>b<tr><td>c<tr><td>d<tr><td>e<td>f", ["a|b", "|c", "|d", "e|f"]),
+        ("<tr><td>a<td rowspan=2>b<td>c<tr><td>d<td>e", ["a|b|c", "d||e"]),
+        (
+            "<tr><td>a<td rowspan=2 colspan=2>b<td>c<tr><td>d<td>e<tr><td>f<td>g<td>h<td>i",
+            ["a|b||c", "d|||e", "f|g|h|i"],
+        ),
+        ("<thead><tr><th rowspan=2>a<th>b</thead><tbody><tr><td>c<td>d", ["a|b", "c|d"]),  # it ends with its group
+        ("<tr><td rowspan=0>a<td>b<tr><td>c<tr><td>d", ["a|b", "|c", "|d"]),
+        ("<tr><td colspan=2>a<td>b<tr><td colspan=2>c<td>d", ["a|b", "c|d"]),
+        ("<tr><td colspan=100000000 rowspan=100000000>a<td>b<tr><td>c<td>d", ["a|||b", "|c|d|"]),
+        ("<tr><td colspan=-1>a<td rowspan=x>b<tr><td colspan='" + "9" * 5000 + "'>c<td>d", ["a|b", "c|d"]),
+    ],
+)
+def test_html_cells_that_span(rows: str, expected: list[str]) -> None:
+    table = page_of(f"<body><table>{rows}</table>")[0].split("\n")
+    del table[1]
+    assert [line.replace(" ", "").removeprefix("|").removesuffix("|") for line in table] == expected
+
+
+def test_html_cells_that_span_everything_take_no_time() -> None:
+    rows = "<tr>" + "<td colspan=1000 rowspan=1000>a" * 1000
+    assert page_of(f"<body><table>{rows * 3}</table>")[0].count("a") == 3000
+
+
+@pytest.mark.parametrize(("name", "first"), [("a.xhtml", ""), ("a.html", '<?xml version="1.0" encoding="UTF-8"?>\n')])
+def test_empty_elements_of_xhtml_end(tmp_path: Path, name: str, first: str) -> None:
+    page = (
+        '<html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script type="text/javascript" src="a.js"/>\n'
+        '<link rel="up" href="b" /></head><body><h1><a id="top"/>Waiting</h1><iframe src="v"/><p>one<br/>a/>b <i />two'
+        '<img alt="x > y" src="c"/></p><textarea\nname="x"/><p title="&lt;">three</p></body></html>'
+    )
+    (tmp_path / name).write_text(first + page)
+    assert read(tmp_path / name, "html") == [RawDocument(text="# Waiting\n\none\na/>b two\n\nthree")]
+
+
+def test_empty_elements_of_html_begin(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("<p>a<q/>b</p>")
+    assert read(tmp_path / "a.html", "html") == [RawDocument(text="a“b”")]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ Each chapter is an XHTML page and read as the HTML reader reads pages. Only what
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from posixpath import dirname, join, normpath
@@ -17,6 +16,7 @@ from llmtune.corpus.readers.html import declared_encoding
 from llmtune.corpus.readers.licence import licence_in
 from llmtune.corpus.readers.reader import DAMAGED, PROTECTED, RawDocument, Rejected, Unreadable
 from llmtune.corpus.readers.title import sane_title, with_title
+from llmtune.corpus.readers.xhtml import as_html
 from llmtune.corpus.readers.zipped import parts_of, refuse_entities
 from llmtune.corpus.settings import Source
 from llmtune.extras import need
@@ -26,9 +26,6 @@ _ENCRYPTION = "META-INF/encryption.xml"
 _TEXTS = (".xhtml", ".html", ".htm", ".xml", ".opf")
 _PAGES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document")
 _DC = "{http://purl.org/dc/elements/1.1/}"
-# <a id="x"/> is whole in XHTML, and in HTML the beginning of a link that is never closed.
-_EMPTY_ELEMENT = re.compile(r"<([A-Za-z][\w:.-]*)((?:\s[^<>]*)?)/>")
-_VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"})
 
 
 class EpubReader:
@@ -106,9 +103,5 @@ def _chapter(data: bytes, source: Source) -> str:
     from llmtune.corpus.readers.html_page import content_of
 
     page = decode(data, declared_encoding(data[:2048]) or source.encoding)
-    content = content_of(LexborHTMLParser(_EMPTY_ELEMENT.sub(_closed, page)))
+    content = content_of(LexborHTMLParser(as_html(page)))
     return blocks_text(content) if content is not None else ""
-
-
-def _closed(element: re.Match[str]) -> str:
-    return element[0] if element[1].lower() in _VOID else f"<{element[1]}{element[2]}></{element[1]}>"

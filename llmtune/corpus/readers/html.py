@@ -14,6 +14,7 @@ from llmtune.corpus.readers.decode import decode, marked_encoding, problem
 from llmtune.corpus.readers.detect import meaning_of
 from llmtune.corpus.readers.reader import RawDocument
 from llmtune.corpus.readers.title import with_title
+from llmtune.corpus.readers.xhtml import as_html, is_xhtml
 from llmtune.corpus.settings import Source
 from llmtune.extras import need
 
@@ -31,7 +32,8 @@ class HtmlReader:
         data = path.read_bytes()
         if found := problem(data[:8192]):
             raise found
-        text, licence = page_of(decode(data, declared_encoding(data[:2048]) or source.encoding))
+        page = decode(data, declared_encoding(data[:2048]) or source.encoding)
+        text, licence = page_of(as_html(page) if path.suffix.lower() == ".xhtml" or is_xhtml(page) else page)
         yield RawDocument(text=text, licence=licence)
 
 

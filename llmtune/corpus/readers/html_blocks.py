@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from selectolax.lexbor import LexborNode
 
-from llmtune.corpus.readers.fence import fenced
+from llmtune.corpus.readers.html_code import CODE, SPACE, code_block, code_words
+from llmtune.corpus.readers.html_table import number_in, rows_of
 
 _BLOCKS = frozenset(
     {
@@ -16,10 +18,8 @@ _BLOCKS = frozenset(
         *("td", "tfoot", "th", "thead", "tr", "ul"),
     }
 )
-_CODE = frozenset({"code", "kbd", "samp", "tt"})
-_SPACE = re.compile(r"[ \t\n\r\f\u00a0]+")
-_LANGUAGE = re.compile(r"(?:^|\s)(?:language-|lang-|highlight-(?:source-)?|brush:\s*)([A-Za-z0-9+#-]+)")
-_NOT_A_LANGUAGE = frozenset({"default", "text", "none", "plain", "plaintext", "notranslate"})
+_BLOCKS_IN_CODE = _BLOCKS - {"div"}
+_WHOLE = frozenset({"blockquote", "dl", "ol", "pre", "table", "ul"})  # blocks that more than their children make
 _NOT_RAISED = frozenset({"", "st", "nd", "rd", "th", "tm", "sm", "®", "™"})  # 5th is no power of 5
 _DEEPEST = 150  # nesting beyond this is taken as plain text, so that no page can exhaust the stack
 
@@ -34,31 +34,37 @@ def _blocks(node: LexborNode, depth: int) -> list[str]:
     if depth > _DEEPEST:
         return [_paragraph(node.text(separator=" "))]
     found: list[str] = []
-    loose: list[str] = []
-
-    def end_paragraph() -> None:
-        text = _paragraph("".join(loose))
-        loose.clear()
-        if text:
-            found.append(text)
-
-    child = node.child
-    while child is not None:
-        if child.tag in _BLOCKS or (child.is_element_node and child.tag not in _CODE and _holds_blocks(child)):
-            end_paragraph()
-            found.extend(block for block in _block(child, depth + 1) if block)
+    for part in _parts(node, depth):
+        if isinstance(part, str):
+            found.append(part)
         else:
-            _inline(child, loose, depth + 1)
-        child = child.next
-    end_paragraph()
+            found.extend(filter(None, _block(part, depth + 1)))
     return found
 
 
-def _holds_blocks(node: LexborNode) -> bool:
-    """Whether an inline element (<a>, <span>, a custom element) wraps blocks."""
+def _parts(node: LexborNode, depth: int) -> Iterator[LexborNode | str]:
+    """The blocks among an element's children, and as paragraphs the inline content between them."""
+    loose: list[str] = []
     child = node.child
     while child is not None:
-        if child.tag in _BLOCKS:
+        if child.tag in _BLOCKS or (child.is_element_node and _holds_blocks(child)):
+            if loose and (text := _paragraph("".join(loose))):
+                yield text
+            loose.clear()
+            yield child
+        else:
+            _inline(child, loose, depth + 1)
+        child = child.next
+    if loose and (text := _paragraph("".join(loose))):
+        yield text
+
+
+def _holds_blocks(node: LexborNode) -> bool:
+    """Whether an inline element (<a>, <span>, a custom element) wraps blocks. A <div> in code is a line of it."""
+    blocks = _BLOCKS_IN_CODE if node.tag in CODE else _BLOCKS
+    child = node.child
+    while child is not None:
+        if child.tag in blocks:
             return True
         child = child.next
     return False
@@ -67,7 +73,7 @@ def _holds_blocks(node: LexborNode) -> bool:
 def _block(node: LexborNode, depth: int) -> list[str]:
     tag = node.tag or ""
     if tag == "pre":
-        return [_code_block(node)]
+        return [code_block(node)]
     if tag in ("h1", "h2", "h3", "h4", "h5", "h6"):
         text = _line(node, depth)
         return [f"{'#' * int(tag[1])} {text}"] if text else []
@@ -92,12 +98,8 @@ def _inline(node: LexborNode, parts: list[str], depth: int) -> None:
         parts.append(node.text_content or "")
     elif tag == "br":
         parts.append("\v")
-    elif tag in _CODE:
-        code = _SPACE.sub(" ", node.text()).strip().replace("\v", " ")
-        ticks = "``" if "`" in code else "`"
-        parts.append(f"{ticks}{code}{ticks}" if code else "")
-    elif tag == "q":
-        parts.append(f"“{node.text()}”")
+    elif tag in CODE:
+        parts.append(code_words(node))
     elif tag == "math":
         parts.append(node.attributes.get("alttext") or node.text(separator=" "))
     elif not node.is_element_node:
@@ -108,16 +110,20 @@ def _inline(node: LexborNode, parts: list[str], depth: int) -> None:
         text = _line(node, depth)
         parts.append(text if text.lower() in _NOT_RAISED else f"^{text}")
     else:
+        if tag == "q":
+            parts.append("“")
         child = node.child
         while child is not None:
             if child.tag in _BLOCKS:
                 parts.append(" ")
             _inline(child, parts, depth + 1)
             child = child.next
+        if tag == "q":
+            parts.append("”")
 
 
 def _paragraph(text: str) -> str:
-    lines = (_SPACE.sub(" ", line).strip() for line in text.split("\v"))
+    lines = (SPACE.sub(" ", line).strip() for line in text.split("\v"))
     return "\n".join(line for line in lines if line)
 
 
@@ -130,44 +136,37 @@ def _line(node: LexborNode, depth: int) -> str:
             parts.append(" ")
         _inline(child, parts, depth + 1)
         child = child.next
-    return _SPACE.sub(" ", "".join(parts).replace("\v", " ")).strip()
-
-
-def _code_block(node: LexborNode) -> str:
-    for line_break in node.css("br"):
-        line_break.replace_with("\n")
-    code = node.text().replace("\r\n", "\n").replace("\u00a0", " ").strip("\n").rstrip()
-    if not code.strip():
-        return ""
-    return fenced(code, _language(node))
-
-
-def _language(node: LexborNode) -> str:
-    """The language that the class of a code block, of the <code> in it or of the boxes around it names; "" if none."""
-    inner = node.css_first("code")
-    around = [node.parent, node.parent.parent if node.parent is not None else None]
-    for candidate in [node, inner, *around]:
-        found = _LANGUAGE.search((candidate.attributes.get("class") or "") if candidate is not None else "")
-        if found and found[1].lower() not in _NOT_A_LANGUAGE:
-            return found[1].lower()
-    return ""
+    return SPACE.sub(" ", "".join(parts).replace("\v", " ")).strip()
 
 
 def _list(node: LexborNode, ordered: bool, depth: int) -> str:
     items: list[str] = []
-    child = node.child
-    start = node.attributes.get("start") or ""
-    number = int(start) if start.isdecimal() else 1
-    while child is not None:
-        if child.is_element_node:
-            # A list inside a list without an item of its own is wrong HTML that is everywhere.
-            blocks = _block(child, depth + 1) if child.tag in ("ul", "ol") else _blocks(child, depth + 1)
-            marker = f"{number}. " if ordered else "- "
-            if blocks:
-                items.append(marker + _indented(_tight(blocks), len(marker)))
-                number += 1
-        child = child.next
-    return "\n".join(items)
+    number = number_in(node.attributes.get("start"))
+    for part in _entries(node, depth):
+        if isinstance(part, str):
+            items.append(f"\n{part}\n")
+            continue
+        blocks = _entry(part, depth + 1)
+        marker = f"{number}. " if ordered else "- "
+        if blocks:
+            items.append(marker + _indented(_tight(blocks), len(marker)))
+            number += 1
+    return "\n".join(items).strip("\n")
+
+
+def _entries(node: LexborNode, depth: int) -> Iterator[LexborNode | str]:
+    """The elements of a list. If text stands between them, old pages indent by a list what is none of its items."""
+    if any(child.tag == "-text" and (child.text_content or "").strip() for child in node.iter(include_text=True)):
+        return _parts(node, depth)
+    return node.iter()
+
+
+def _entry(node: LexborNode, depth: int) -> list[str]:
+    """The blocks of an item. A list or code inside a list without an item of its own is wrong HTML that is
+    everywhere."""
+    if node.tag in _WHOLE and depth <= _DEEPEST:
+        return list(filter(None, _block(node, depth)))
+    return _blocks(node, depth)
 
 
 def _tight(blocks: list[str]) -> str:
@@ -187,49 +186,52 @@ def _definitions(node: LexborNode, depth: int) -> list[str]:
     """A definition list: each group of terms on lines of their own, directly above what defines them."""
     found: list[str] = []
     terms: list[str] = []
-    for child in _definition_parts(node, depth):
-        if child.tag == "dt":
-            terms.extend(filter(None, [_line(child, depth + 1)]))
+    for part in _definition_parts(node, depth):
+        if isinstance(part, str):
+            blocks = [part]
+        elif part.tag == "dt":
+            terms.extend(filter(None, [_line(part, depth + 1)]))
+            continue
         else:
-            blocks = _blocks(child, depth + 1)
-            if blocks and terms:
-                gap = "\n\n" if blocks[0].startswith(("```", "- ", "|")) else "\n"
-                blocks[0] = "\n".join(terms) + gap + blocks[0]
-                terms = []
-            found.extend(blocks)
+            blocks = _entry(part, depth + 1)
+        if blocks and terms:
+            gap = "\n\n" if blocks[0].startswith(("```", "- ", "|")) else "\n"
+            blocks[0] = "\n".join(terms) + gap + blocks[0]
+            terms = []
+        found.extend(blocks)
     return [*found, *terms]
 
 
-def _definition_parts(node: LexborNode, depth: int) -> list[LexborNode]:
-    """The dt and dd of a list, also where each pair stands in a <div>."""
-    parts: list[LexborNode] = []
-    child = node.child
-    while child is not None:
-        if child.tag == "div" and depth < _DEEPEST:
-            parts.extend(_definition_parts(child, depth + 1))
-        elif child.is_element_node:
-            parts.append(child)
-        child = child.next
-    return parts
+def _definition_parts(node: LexborNode, depth: int) -> Iterator[LexborNode | str]:
+    """The parts of a definition list, also where each term and what defines it stand in a <div>."""
+    for part in _entries(node, depth):
+        if isinstance(part, LexborNode) and part.tag == "div" and depth < _DEEPEST:
+            yield from _definition_parts(part, depth + 1)
+        else:
+            yield part
 
 
 def _table(node: LexborNode, depth: int) -> list[str]:
     """A table of short cells as a Markdown table; one column, or cells with code or lists in them, as blocks."""
     caption = node.css_first("caption")
     title = [_line(caption, depth + 1)] if caption is not None else []
-    rows = [row for row in (_cells(row) for row in _rows(node)) if row]
-    columns = max(map(len, rows), default=0)
-    if columns == 0:
+    rows = rows_of(node)
+    columns = sorted({column for row in rows for column in row})  # without those into which cells only reach
+    if not columns:
         return title
-    if columns == 1 or node.css_first("td pre, td table, td ul, td ol, td dl") is not None:
-        return [*title, *(block for row in rows for cell in row for block in _cell_blocks(cell, depth + 1))]
-    lines = [[_line(cell, depth + 1).replace("|", "\\|") for cell in row] for row in rows]
-    lines = [line + [""] * (columns - len(line)) for line in lines if any(line)]
+    if len(columns) == 1 or node.css_first("td pre, td table, td ul, td ol, td dl") is not None:
+        return [*title, *(block for row in rows for cell in row.values() for block in _cell_blocks(cell, depth + 1))]
+    lines = [[_cell(row[column], depth) if column in row else "" for column in columns] for row in rows]
+    lines = [line for line in lines if any(line)]
     if not lines:
         return title
     text = [f"| {' | '.join(line)} |" for line in lines]
-    text.insert(1, "|" + " --- |" * columns)
+    text.insert(1, "|" + " --- |" * len(columns))
     return [*title, "\n".join(text)]
+
+
+def _cell(cell: LexborNode, depth: int) -> str:
+    return _line(cell, depth + 1).replace("|", "\\|")
 
 
 def _cell_blocks(cell: LexborNode, depth: int) -> list[str]:
@@ -242,26 +244,3 @@ def _cell_blocks(cell: LexborNode, depth: int) -> list[str]:
         else:
             joined.append(block)
     return joined
-
-
-def _rows(table: LexborNode) -> list[LexborNode]:
-    """The rows of a table, not those of tables inside it."""
-    rows: list[LexborNode] = []
-    child = table.child
-    while child is not None:
-        if child.tag == "tr":
-            rows.append(child)
-        elif child.tag in ("thead", "tbody", "tfoot"):
-            rows.extend(_rows(child))
-        child = child.next
-    return rows
-
-
-def _cells(row: LexborNode) -> list[LexborNode]:
-    cells: list[LexborNode] = []
-    child = row.child
-    while child is not None:
-        if child.tag in ("td", "th"):
-            cells.append(child)
-        child = child.next
-    return cells

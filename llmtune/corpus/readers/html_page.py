@@ -54,6 +54,8 @@ _FURNITURE_NAME = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _KEEP_TAGS = frozenset({"html", "body", "main", "article"})
+_CONTENTS = re.compile(r"toc$|.*contents$", re.IGNORECASE)
+_TITLES = frozenset({"h1", "h2", "h3", "h4", "h5", "h6", "dt"})
 _MAIN = ("main", '[role="main"]', "article", "#main-content", "#mw-content-text", "#content .document")
 _LICENCE_LINKS = 'link[rel~="license" i], a[rel~="license" i]'
 _LICENCE_METAS = ", ".join(f'meta[name="{name}" i]' for name in ("license", "dcterms.license", "dc.rights"))
@@ -128,8 +130,27 @@ def _is_furniture(node: LexborNode) -> bool:
     if node.tag in _KEEP_TAGS:
         return False
     attributes = node.attributes
-    names = f"{attributes.get('class') or ''} {attributes.get('id') or ''}".split()
-    return any(_FURNITURE_NAME.match(name) for name in names)
+    if any(map(_FURNITURE_NAME.match, (attributes.get("class") or "").split())):
+        return True
+    name = attributes.get("id") or ""
+    return any(map(_FURNITURE_NAME.match, name.split())) and not _is_title(node, name)
+
+
+def _is_title(node: LexborNode, name: str) -> bool:
+    """Whether an id was made from a title: it is on a heading, a term or an anchor, or the first heading of an element
+    says the same. Furniture may have such a heading too, over links or nothing, and a list of contents has."""
+    if _CONTENTS.match(name):
+        return False
+    if node.tag in _TITLES or (node.tag == "a" and node.attributes.get("href") is None):
+        return True
+    heading = node.css_first("h1, h2, h3, h4, h5, h6")
+    if heading is None or _letters(heading.text()) != _letters(name):
+        return False
+    return _holds_content(node, _weight(heading))
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalpha, text)).casefold()
 
 
 def _main(body: LexborNode) -> LexborNode:
