@@ -57,6 +57,25 @@ def test_files_without_text(tmp_path: Path, data: bytes, reason: str) -> None:
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("fast<br>slow<br />auto<br>\nend", "fast slow auto\nend"),
+        ("<ul><li>alpha</li><li>be<b>t</b>a</li></ul>", "alpha beta"),
+        ("<tr><td>A1</td><td>`B1`</td> <td>C</td></tr>", "A1 `B1` C"),
+        ("10<sup>6</sup>, 2<SUP>31</SUP>-1, (a)<sup>n</sup>", "10^6, 2^31-1, (a)^n"),
+        ("5<sup>th</sup> Arm<sup>&reg;</sup> x <sup>small</sup> y<sup>z", "5th Arm® x small y<sup>z"),
+        ("https://h/x?id=1&section=2&copy=3, f(&region)", "https://h/x?id=1&section=2&copy=3, f(&region)"),
+        ("R&amp;D &#65;&#x42; &notin; &notes; &lt", "R&D AB ∉ &notes; &lt"),
+        ("[Note]:\n\nImportant", "[Note]:\n\nImportant"),
+        ("a\n\n[b]: c\n\n(d)", "a\n\n\n(d)"),
+        ("a\n\n[b]:\n  c\n  (d)", "a"),
+    ],
+)
+def test_markdown_keeps_words_numbers_and_addresses_apart(source: str, expected: str) -> None:
+    assert markdown_text(source) == expected
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_byte_order_mark_wins(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "a.txt"
@@ -433,7 +452,7 @@ def test_html_small_elements() -> None:
     ("source", "expected"),
     [
         ("A vector<a> and an Option<p>.", "A vector<a> and an Option<p>."),
-        ("H<sub>2</sub>O, a<br>b, <b>bold</b>, x<a href='y'>z</a>", "H2O, ab, bold, xz"),
+        ("H<sub>2</sub>O, a<br>b, <b>bold</b>, x<a href='y'>z</a>", "H2O, a b, bold, xz"),
         ("array[i](x) and array[i][j](y)", "array[i](x) and array[i][j](y)"),
         ("[text](page) and word[note](#fn) and [a](b.md)[c](d.md)", "text and wordnote and ac"),
         ("```x``` is code\n\n[a](b.md)", "```x``` is code\n\na"),
