@@ -229,6 +229,16 @@ def turns(document: RawDocument | Rejected) -> list[tuple[str, str]]:
         ),
         (
             {
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": {"value": "Why?", "annotations": []}}]},
+                    {"role": "assistant", "content": "Because."},
+                ],
+                "system": None,
+            },
+            TURNS,
+        ),
+        (
+            {
                 "conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}],
                 "system": "Be.",
             },
@@ -236,6 +246,7 @@ def turns(document: RawDocument | Rejected) -> list[tuple[str, str]]:
         ),
         ({"instruction": "Add.", "input": "1 2", "output": "3"}, [("user", "Add.\n\n1 2"), ("assistant", "3")]),
         ({"instruction": "Add.", "input": "", "output": "3"}, [("user", "Add."), ("assistant", "3")]),
+        ({"instruction": "Add.", "input": None, "output": "3", "system": " "}, [("user", "Add."), ("assistant", "3")]),
     ],
 )
 def test_layouts_are_recognised(tmp_path: Path, record: dict[str, Any], expected: list[tuple[str, str]]) -> None:
@@ -284,6 +295,14 @@ def test_all_strings_of_a_record(tmp_path: Path, name: str) -> None:
         (b'{"messages": [{"role": "assistant", "content": "a"}]}', "no turn of the user"),
         (b'{"messages": "a"}', "expected a list of turns"),
         (b'{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', "expected text"),
+        (
+            b'{"messages": [{"role": "user", "content": [{"type": "text", "text": null}]}]}',
+            "[0].content[0].text is missing",
+        ),
+        (b'{"messages": [{"role": "user", "content": [{"type": "text", "text": {"a": 1}}]}]}', "text is missing"),
+        (b'{"messages": [{"role": "user", "content": "a"}], "system": ["Be."]}', "column 'system' is of type list"),
+        (b'{"instruction": "Add.", "input": 5, "output": "3"}', "column 'input' is of type int, expected text"),
+        (b'{"instruction": "Add.", "output": "3", "system": {}}', "column 'system' is of type dict, expected text"),
         ('{"text": "é"}'.encode("latin-1"), "not utf-8: byte 0xe9"),
     ],
 )
