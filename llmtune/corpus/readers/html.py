@@ -29,7 +29,7 @@ class HtmlReader:
 
     def read(self, path: Path, source: Source) -> Iterator[RawDocument]:
         data = path.read_bytes()
-        if found := problem(data[:8192]):
+        if found := problem(data[:8192], source.encoding):
             raise found
         text, licence = page_of(decode(data, declared_encoding(data[:2048]) or source.encoding))
         yield RawDocument(text=text, licence=licence)

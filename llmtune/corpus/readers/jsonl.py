@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from llmtune.corpus.readers.decode import decode, marked_encoding, problem
+from llmtune.corpus.readers.decode import decode, is_wide, marked_encoding, problem, stream_encoding
 from llmtune.corpus.readers.json_array import elements
 from llmtune.corpus.readers.reader import DAMAGED, ENCODING, MALFORMED, TOO_LARGE, RawDocument, Rejected, Unreadable
 from llmtune.corpus.readers.records import document_of
@@ -27,23 +27,38 @@ class JsonlReader:
     def read(self, path: Path, source: Source) -> Iterator[RawDocument | Rejected]:
         with path.open("rb") as file:
             head = file.read(8192)
-            if found := problem(head):
+            if found := problem(head, source.encoding):
                 raise found
             file.seek(0)
-            encoding = marked_encoding(head) or _encoding(source)
-            if head.decode(encoding, "ignore").lstrip().startswith("["):
+            encoding = stream_encoding(head, _encoding(source))
+            text = head.decode(encoding, "ignore").lstrip()
+            if text.startswith("["):
                 yield from _array(io.TextIOWrapper(file, encoding), source)
-            elif encoding in ("utf-16", "utf-32") or _is_one_object(path, head):
+            elif _is_one_object(path, text):
                 yield _whole(file, source)
+            elif is_wide(encoding):
+                yield from _lines(_AsUtf8(file, encoding), "utf-8", source)
             else:
-                yield from _lines(file, source)
+                yield from _lines(file, _encoding(source), source)
 
 
-def _is_one_object(path: Path, head: bytes) -> bool:
+class _AsUtf8:
+    """The lines of a file in UTF-16 or UTF-32, in which no byte ends a line."""
+
+    def __init__(self, file: BinaryIO, encoding: str) -> None:
+        self._file = io.TextIOWrapper(file, encoding, newline="\n")
+
+    def readline(self, size: int) -> bytes:
+        try:
+            return self._file.readline(size).encode()
+        except UnicodeDecodeError as error:
+            raise _foreign(error) from error
+
+
+def _is_one_object(path: Path, text: str) -> bool:
     """Whether a file is called `.json` and begins with an object that goes on on the next line."""
-    head = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    first, ends, _ = head.partition(b"\n")
-    goes_on = head.startswith(b"{") and bool(ends) and not first.rstrip().endswith(b"}")
+    first, ends, _ = text.partition("\n")
+    goes_on = text.startswith("{") and bool(ends) and not first.rstrip().endswith("}")
     return goes_on and path.suffix.lower() == ".json"
 
 
@@ -52,7 +67,7 @@ def _encoding(source: Source) -> str:
     return "utf-8" if source.encoding == AUTO_ENCODING else source.encoding
 
 
-def _lines(file: BinaryIO, source: Source) -> Iterator[RawDocument | Rejected]:
+def _lines(file: BinaryIO | _AsUtf8, encoding: str, source: Source) -> Iterator[RawDocument | Rejected]:
     number = 0
     while line := file.readline(_LONGEST + 1):
         number += 1
@@ -62,10 +77,10 @@ def _lines(file: BinaryIO, source: Source) -> Iterator[RawDocument | Rejected]:
                 f"#{number}", TOO_LARGE, f"a line of {human_bytes(size)}; at most {human_bytes(_LONGEST)} are read"
             )
         elif line.strip():
-            yield _record(line, source, f"#{number}")
+            yield _record(line, encoding, source, f"#{number}")
 
 
-def _rest_of_line(file: BinaryIO) -> int:
+def _rest_of_line(file: BinaryIO | _AsUtf8) -> int:
     """Bytes up to the next line, which are passed over."""
     size = 0
     while piece := file.readline(1 << 20):
@@ -75,9 +90,9 @@ def _rest_of_line(file: BinaryIO) -> int:
     return size
 
 
-def _record(line: bytes, source: Source, part: str) -> RawDocument | Rejected:
+def _record(line: bytes, encoding: str, source: Source, part: str) -> RawDocument | Rejected:
     try:
-        record = json.loads(decode(line, _encoding(source)))
+        record = json.loads(decode(line, encoding))
     except Unreadable as error:
         return Rejected(part, error.reason, error.detail)
     except (ValueError, RecursionError) as error:
@@ -100,11 +115,13 @@ def _array(file: TextIO, source: Source) -> Iterator[RawDocument | Rejected]:
         for number, record in enumerate(elements(file, _LONGEST), 1):
             yield document_of(record, source, f"#{number}")
     except UnicodeDecodeError as error:
-        raise Unreadable(
-            ENCODING, f"not {error.encoding}: byte 0x{error.object[error.start]:02x} ({error.reason})"
-        ) from error
+        raise _foreign(error) from error
     except (ValueError, RecursionError) as error:
         raise Unreadable(DAMAGED, f"not JSON: {error}") from error
+
+
+def _foreign(error: UnicodeDecodeError) -> Unreadable:
+    return Unreadable(ENCODING, f"not {error.encoding}: byte 0x{error.object[error.start]:02x} ({error.reason})")
 
 
 def first_records(path: Path, source: Source, size: int) -> tuple[list[RawDocument | Rejected], int]:
