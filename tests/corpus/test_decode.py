@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from llmtune.corpus.readers import reader_of
 from llmtune.corpus.readers.decode import decode, open_text, read_text
 from llmtune.corpus.readers.detect import detected, meaning_of
-from llmtune.corpus.readers.reader import Unreadable
+from llmtune.corpus.readers.reader import RawDocument, Rejected, Unreadable
+from llmtune.corpus.settings import Source
 from llmtune.errors import MissingExtra
 
 # The first article of the Universal Declaration of Human Rights, and a sentence of the second.
@@ -171,3 +173,39 @@ def test_a_binary_file_of_any_size_is_told_by_its_beginning(tmp_path: Path) -> N
     os.truncate(tmp_path / "sparse.txt", 1 << 41)  # 2 TB, nothing of which is on the disk
     with pytest.raises(Unreadable, match="binary"):
         read_text(tmp_path / "sparse.txt", "auto")
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16"])
+@pytest.mark.parametrize(
+    ("format", "file", "texts"),
+    [
+        ("text", "naïve\n漢字", ["naïve\n漢字"]),
+        ("html", "<p>naïve 漢字</p>", ["naïve 漢字"]),
+        ("csv", 'id,text\n1,naïve\n2,"漢\n字"\n', ["naïve", "漢\n字"]),
+        ("jsonl", '{"text": "naïve\u2028\u0a0a"}\r\n\n{"text": "漢字"}', ["naïve\u2028\u0a0a", "漢字"]),
+        ("jsonl", '[{"text": "naïve"},\n{"text": "漢字"}]', ["naïve", "漢字"]),
+    ],
+)
+def test_wide_encodings_marked_and_named(
+    tmp_path: Path, format: str, file: str, texts: list[str], encoding: str, marked: bool
+) -> None:
+    path = tmp_path / "a"
+    written = "utf-16-le" if encoding == "utf-16" else encoding
+    path.write_bytes((("\ufeff" if marked else "") + file).encode(written))
+    found = list(reader_of(format).read(path, Source(path=path, encoding="auto" if marked else encoding)))
+    assert [one.text for one in found if isinstance(one, RawDocument)] == texts
+
+
+def test_lines_of_utf16_that_are_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes('{"text": "a"}\n{"text"}\n{"text": "b"}\n'.encode("utf-16"))
+    first, wrong, last = reader_of("jsonl").read(path, Source(path=path))
+    assert (first, last) == (RawDocument("#1", "a"), RawDocument("#3", "b"))
+    assert isinstance(wrong, Rejected)
+    path.write_bytes(path.read_bytes() + b"{")
+    with pytest.raises(Unreadable, match="wrong encoding: not utf-16"):
+        list(reader_of("jsonl").read(path, Source(path=path)))
+    one = tmp_path / "a.json"
+    one.write_bytes('{\n "text": "a"\n}'.encode("utf-16"))
+    assert list(reader_of("jsonl").read(one, Source(path=one))) == [RawDocument("#1", "a")]

@@ -108,11 +108,39 @@ def test_a_quote_that_nobody_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_how_many_lines_such_a_quote_took_in(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text('text,id\n"in two\nlines",1\n"second,2\n' + "more,3\n" * 40)
+    path.write_text('text,id\n"in two\nlines",1\n"second,2\n' + "more,3\n" * 40 + '"end",4,5\n')
     first, second = read(path)
     assert first == RawDocument("#1", "in two\nlines")
     assert isinstance(second, Rejected)
-    assert second.detail.endswith("2 columns; it takes in 41 lines: a quote may not be closed")
+    assert second.detail.endswith("2 columns; it takes in 42 lines: a quote may not be closed")
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_quote_that_is_open_at_the_end(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(f'\nid,text\n1,first\n2,"second\n3,third\n4,fourth{end}'.encode())
+    first, second = read(path)
+    assert first == RawDocument("#1", "first")
+    detail = "a quote is not closed: the record from line 4 on takes in all 3 that are left"
+    assert second == Rejected("#2", "malformed record", detail)
+    path.write_bytes(f'"id,text\n1,first{end}'.encode())
+    with pytest.raises(Unreadable, match="damaged file: a quote in its first row is not closed"):
+        read(path)
+    path.write_bytes(f'id,text\n1,"first\nand ""last"""{end}'.encode())
+    assert read(path) == [RawDocument("#1", 'first\nand "last"')]
+
+
+def test_a_column_that_is_named_twice(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,note,note,text\none,,,two\n")
+    with pytest.raises(Unreadable, match="damaged file: its first row names the column 'text' 2 times"):
+        read(path)
+    path.write_text("text,note,note\none,a,b\n")
+    assert read(path) == [RawDocument("#1", "one")]
+    with pytest.raises(Unreadable, match="the column 'note' 2 times"):
+        read(path, layout="strings")
+    path.write_text("text,,\none,a,b\n")
+    assert read(path, layout="strings") == [RawDocument("#1", "one\n\na\n\nb")]
 
 
 def test_a_plan_knows_the_rows_of_a_large_file(tmp_path: Path) -> None:

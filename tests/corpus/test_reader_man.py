@@ -179,7 +179,7 @@ The cat utility reads files (see dd(1)), one by one.
 Number the non-blank lines.
 
 --help, -h
-“ Say so ”.
+“Say so”.
 
 - one
 - two
@@ -208,6 +208,29 @@ def test_the_words_are_those_that_groff_prints(page: str) -> None:
     theirs, ours = (Counter(re.findall(r"\w+", text.replace("gnu.example", ""))) for text in (body, page_text(page)))
     assert sum((theirs - ours).values()) <= 1 + 2 * (page == MAN)  # of the address behind a link
     assert ours - theirs <= Counter(re.findall(r"\w+", page_text(page).split("\n")[0]))
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        (".Fo crypt\n.Fa 'char *a'\n.Fa b c\n.Fc ,\n.Fa x y", "crypt('char *a', b, c), x y"),
+        (".Fo f\n.Fc\nand\n.Oo\n.Fl z\n.Oo Ar v\n.Oc\n.Oc Ns Ar e", "f() and [-z [v]]e"),
+        ("A\n.Po\nsee\n.Xr ls 1\n.Pc ,\n.Do\nquoted\n.Dc .\nB", "A (see ls(1)), “quoted”. B"),
+        (".No foo Ns\n.Ar bar\nis a\n.Em (\nthen", "foobar is a ( then"),
+        ("A\n.Sm off\n.Oo\n.Ar user @\n.Oc\n.Ar host\n.Sm on\nB", "A [user@]host B"),
+        ("A\n.Sm off\n.Ar a\ntext\n.Ar b\n.Ar c\n.Sm on\nB", "A atext bc B"),
+        (".Bl -tag\n.It Fl L Xo\n.Sm off\n.Oo Ar a : Oc\n.Ar b\n.Sm on\n.Xc\nText.\n.El", "-L [a:]b\nText."),
+        (
+            ".St -p1003.1-2008 ,\n.St -isoC-99\n.St -new",
+            "IEEE Std 1003.1-2008 (“POSIX.1”), ISO/IEC 9899:1999 (“ISO C99”) -new",
+        ),
+        (".Bd -literal\nfoo(\n)\n.Oo\n.Fl z\n.Oc\n.Ed", "```\nfoo(\n)\n[-z]\n```"),
+        (".Fo f\n.Fa x\n.Sh NEXT\n.Fa y\n.Fa z", "f(x\n\n## NEXT\n\ny z"),
+    ],
+)
+def test_what_lines_of_mdoc_open(lines: str, text: str) -> None:
+    page = f".Dd January 1, 2020\n.Dt BAR 3\n.Os\n.Sh TEXT\n{lines}\n".replace("'", '"')
+    assert page_text(page) == f"# BAR(3)\n\n## TEXT\n\n{text}".replace("'", "")
 
 
 @pytest.mark.parametrize(

@@ -217,3 +217,11 @@ def test_lists_nested_too_deeply_cost_their_file(build: Build, folder: Path) -> 
     (dropped,) = card["dropped_named"]["damaged file"]
     assert dropped["id"] == "texts/deep.rst"
     assert dropped["detail"].startswith("docutils: RecursionError")
+
+
+def test_what_a_term_is_stays_apart_from_it() -> None:
+    assert rst_text("x : int\n   First.\n\n``y`` : a : *b*\n   Second.\n") == "x : int\nFirst.\n\n`y` : a : b\nSecond."
+
+
+def test_a_condition_is_not_read_but_what_stands_under_it() -> None:
+    assert rst_text(".. only:: html\n\n   Text.\n\n.. only:: latex\n\n.. rst-class:: x\n\nEnd.") == "Text.\n\nEnd."

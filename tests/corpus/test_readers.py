@@ -63,6 +63,25 @@ def test_files_without_text(tmp_path: Path, data: bytes, reason: str) -> None:
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("fast<br>slow<br />auto<br>\nend", "fast slow auto\nend"),
+        ("<ul><li>alpha</li><li>be<b>t</b>a</li></ul>", "alpha beta"),
+        ("<tr><td>A1</td><td>`B1`</td> <td>C</td></tr>", "A1 `B1` C"),
+        ("10<sup>6</sup>, 2<SUP>31</SUP>-1, (a)<sup>n</sup>", "10^6, 2^31-1, (a)^n"),
+        ("5<sup>th</sup> Arm<sup>&reg;</sup> x <sup>small</sup> y<sup>z", "5th Arm® x small y<sup>z"),
+        ("https://h/x?id=1&section=2&copy=3, f(&region)", "https://h/x?id=1&section=2&copy=3, f(&region)"),
+        ("R&amp;D &#65;&#x42; &notin; &notes; &lt", "R&D AB ∉ &notes; &lt"),
+        ("[Note]:\n\nImportant", "[Note]:\n\nImportant"),
+        ("a\n\n[b]: c\n\n(d)", "a\n\n\n(d)"),
+        ("a\n\n[b]:\n  c\n  (d)", "a"),
+    ],
+)
+def test_markdown_keeps_words_numbers_and_addresses_apart(source: str, expected: str) -> None:
+    assert markdown_text(source) == expected
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_byte_order_mark_wins(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "a.txt"
@@ -225,6 +244,16 @@ def turns(document: RawDocument | Rejected) -> list[tuple[str, str]]:
         ),
         (
             {
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": {"value": "Why?", "annotations": []}}]},
+                    {"role": "assistant", "content": "Because."},
+                ],
+                "system": None,
+            },
+            TURNS,
+        ),
+        (
+            {
                 "conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}],
                 "system": "Be.",
             },
@@ -232,6 +261,7 @@ def turns(document: RawDocument | Rejected) -> list[tuple[str, str]]:
         ),
         ({"instruction": "Add.", "input": "1 2", "output": "3"}, [("user", "Add.\n\n1 2"), ("assistant", "3")]),
         ({"instruction": "Add.", "input": "", "output": "3"}, [("user", "Add."), ("assistant", "3")]),
+        ({"instruction": "Add.", "input": None, "output": "3", "system": " "}, [("user", "Add."), ("assistant", "3")]),
     ],
 )
 def test_layouts_are_recognised(tmp_path: Path, record: dict[str, Any], expected: list[tuple[str, str]]) -> None:
@@ -280,6 +310,14 @@ def test_all_strings_of_a_record(tmp_path: Path, name: str) -> None:
         (b'{"messages": [{"role": "assistant", "content": "a"}]}', "no turn of the user"),
         (b'{"messages": "a"}', "expected a list of turns"),
         (b'{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', "expected text"),
+        (
+            b'{"messages": [{"role": "user", "content": [{"type": "text", "text": null}]}]}',
+            "[0].content[0].text is missing",
+        ),
+        (b'{"messages": [{"role": "user", "content": [{"type": "text", "text": {"a": 1}}]}]}', "text is missing"),
+        (b'{"messages": [{"role": "user", "content": "a"}], "system": ["Be."]}', "column 'system' is of type list"),
+        (b'{"instruction": "Add.", "input": 5, "output": "3"}', "column 'input' is of type int, expected text"),
+        (b'{"instruction": "Add.", "output": "3", "system": {}}', "column 'system' is of type dict, expected text"),
         ('{"text": "é"}'.encode("latin-1"), "not utf-8: byte 0xe9"),
     ],
 )
@@ -663,7 +701,7 @@ def test_empty_elements_of_html_begin(tmp_path: Path) -> None:
     ("source", "expected"),
     [
         ("A vector<a> and an Option<p>.", "A vector<a> and an Option<p>."),
-        ("H<sub>2</sub>O, a<br>b, <b>bold</b>, x<a href='y'>z</a>", "H2O, ab, bold, xz"),
+        ("H<sub>2</sub>O, a<br>b, <b>bold</b>, x<a href='y'>z</a>", "H2O, a b, bold, xz"),
         ("array[i](x) and array[i][j](y)", "array[i](x) and array[i][j](y)"),
         ("[text](page) and word[note](#fn) and [a](b.md)[c](d.md)", "text and wordnote and ac"),
         ("```x``` is code\n\n[a](b.md)", "```x``` is code\n\na"),

@@ -26,11 +26,11 @@ _DECLARED = re.compile(rb"\A(?:[^\n]*\n)?[^\n]*?coding[:=][ \t]*([-\w.]+)")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b"))  # escape and backspace stand in logs and manual pages
 
 
-def problem(head: bytes) -> Unreadable | None:
-    """Why a file that begins with `head` holds no text, or None."""
+def problem(head: bytes, encoding: str = AUTO_ENCODING) -> Unreadable | None:
+    """Why a file that begins with `head` holds no text, or None; `encoding` is the one that the recipe names."""
     if not head:
         return Unreadable(EMPTY, "0 bytes")
-    if marked_encoding(head):
+    if marked_encoding(head) or is_wide(encoding):
         return None
     controls = len(head) - len(head.translate(None, _CONTROL))
     if b"\0" in head or controls > 0.05 * len(head):
@@ -41,6 +41,18 @@ def problem(head: bytes) -> Unreadable | None:
 def marked_encoding(head: bytes) -> str | None:
     """The encoding that a byte order mark at the start declares."""
     return next((name for mark, name in _MARKS if head.startswith(mark)), None)
+
+
+def is_wide(encoding: str) -> bool:
+    """Whether zero bytes stand in text of this encoding: in UTF-16 and UTF-32."""
+    return encoding != AUTO_ENCODING and b"\0" in "a".encode(encoding)
+
+
+def stream_encoding(head: bytes, encoding: str) -> str:
+    """The encoding to open a file in that begins with `head`: as it is marked, else `encoding`. Python's streams want
+    the order of bytes, which is little-endian without a mark, as on the web."""
+    known = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+    return marked_encoding(head) or known.get(encoding.lower().replace("_", "-"), encoding)
 
 
 def head_of(path: Path) -> bytes:
@@ -64,7 +76,7 @@ def decode(data: bytes, encoding: str) -> str:
 def read_text(path: Path, encoding: str) -> str:
     """The text of a whole file. Raises Unreadable when it is empty, binary or in another encoding."""
     with path.open("rb") as file:
-        if found := problem(file.read(_HEAD)):  # before all of a file of any size is read
+        if found := problem(file.read(_HEAD), encoding):  # before all of a file of any size is read
             raise found
         file.seek(0)
         return decode(file.read(), encoding)
@@ -74,9 +86,9 @@ def open_text(path: Path, encoding: str) -> TextIO:
     """A file of any length to be read line by line, strictly as `decode` would, line ends as they are. What is not
     in its encoding raises UnicodeDecodeError as it is reached. Raises Unreadable."""
     head = head_of(path)
-    if found := problem(head):
+    if found := problem(head, encoding):
         raise found
-    encoding = marked_encoding(head) or encoding
+    encoding = stream_encoding(head, encoding)
     if encoding == AUTO_ENCODING:
         encoding = "utf-8"
         if (foreign := _not_utf8(path)) is not None:

@@ -15,6 +15,7 @@ from llmtune.corpus.settings import AUTO_ENCODING, Source
 
 _DELIMITERS = ",;\t|"
 _LARGEST_CELL = 64 << 20  # characters; a quote that nobody closed must not take in a whole file
+_END = "\U0010ffff"  # stands for a line behind the last one, no character of any text: a quote left open takes it in
 
 
 class DelimitedReader:
@@ -34,14 +35,25 @@ class DelimitedReader:
 
 
 def _documents(file: Iterator[str], source: Source) -> Iterator[RawDocument | Rejected]:
-    first = next((line for line in file if line.strip()), "")
-    rows = csv.reader(chain([first], file), delimiter=source.delimiter or delimiter_of(first))
-    names = [name.strip() for name in next(rows, [])]
-    if not columns_read(source, names):
+    skipped, first = next(((number, line) for number, line in enumerate(file) if line.strip()), (0, ""))
+    rows = csv.reader(chain([first], file, [_END]), delimiter=source.delimiter or delimiter_of(first))
+    names = [name.strip() or f"#{number}" for number, name in enumerate(next(rows, []), 1)]
+    if names and names[-1].endswith(_END):
+        raise Unreadable(DAMAGED, "a quote in its first row is not closed")
+    known = columns_read(source, names)
+    if not known:
         raise Unreadable(DAMAGED, f"none of its columns is known: {', '.join(names)} (say which with `columns`)")
+    if twice := [name for name in known if known.count(name) > 1]:
+        raise Unreadable(DAMAGED, f"its first row names the column '{twice[0]}' {known.count(twice[0])} times")
     end = rows.line_num
     for number, row in enumerate(rows, 1):
         begin, end = end, rows.line_num
+        if row == [_END]:
+            return
+        if row and row[-1].endswith(_END):
+            taken = f"the record from line {skipped + begin + 1} on takes in all {end - begin - 1:,} that are left"
+            yield Rejected(f"#{number}", MALFORMED, f"a quote is not closed: {taken}")
+            return
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(names):

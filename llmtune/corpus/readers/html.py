@@ -30,7 +30,7 @@ class HtmlReader:
 
     def read(self, path: Path, source: Source) -> Iterator[RawDocument]:
         data = path.read_bytes()
-        if found := problem(data[:8192]):
+        if found := problem(data[:8192], source.encoding):
             raise found
         page = decode(data, declared_encoding(data[:2048]) or source.encoding)
         text, licence = page_of(as_html(page) if path.suffix.lower() == ".xhtml" or is_xhtml(page) else page)

@@ -13,7 +13,7 @@ from typing import BinaryIO, TextIO
 
 import numpy as np
 
-from llmtune.corpus.readers.decode import decode, marked_encoding, problem
+from llmtune.corpus.readers.decode import decode, is_wide, marked_encoding, problem, stream_encoding
 from llmtune.corpus.readers.json_array import elements
 from llmtune.corpus.readers.reader import (
     DAMAGED,
@@ -30,6 +30,8 @@ from llmtune.corpus.settings import AUTO_ENCODING, Source
 from llmtune.words import human_bytes
 
 _LONGEST = 64 << 20  # bytes of a line, characters of an element: one record in memory, whatever the file
+_HEAD = 8192  # bytes that tell how a file is read
+_ALL = Piece(0, sys.maxsize, 1)
 _BETWEEN = re.compile(r"[\s,\[]*")  # records of an array or of lines
 
 
@@ -38,47 +40,59 @@ class JsonlReader:
 
     def read(self, path: Path, source: Source) -> Iterator[RawDocument | Rejected]:
         with path.open("rb") as file:
-            head = file.read(8192)
-            if found := problem(head):
+            head = file.read(_HEAD)
+            if found := problem(head, source.encoding):
                 raise found
             file.seek(0)
-            encoding = marked_encoding(head) or _encoding(source)
-            if _is_array(head, encoding):
+            encoding, text = _beginning(head, source)
+            if text.startswith("["):
                 yield from _array(io.TextIOWrapper(file, encoding), source)
-            elif _is_one_value(path, head, encoding):
+            elif _is_one_object(path, text):
                 yield _whole(file, source)
+            elif is_wide(encoding):
+                yield from _lines(_AsUtf8(file, encoding), "utf-8", source, _ALL)
             else:
-                yield from _lines(file, source, Piece(0, sys.maxsize, 1))
+                yield from _lines(file, _encoding(source), source, _ALL)
 
     def pieces(self, path: Path, source: Source, size: int) -> Iterator[Piece]:
         """Whole lines together; of an array, or of one value, none."""
         with path.open("rb") as file:
-            head = file.read(8192)
-            encoding = marked_encoding(head) or _encoding(source)
-            if not (problem(head) or _is_array(head, encoding) or _is_one_value(path, head, encoding)):
+            head = file.read(_HEAD)
+            encoding, text = _beginning(head, source)
+            whole = text.startswith("[") or _is_one_object(path, text) or is_wide(encoding)
+            if not whole and problem(head, source.encoding) is None:
                 file.seek(0)
                 yield from _pieces(file, size)
 
     def read_piece(self, path: Path, source: Source, piece: Piece) -> Iterator[RawDocument | Rejected]:
         with path.open("rb") as file:
             file.seek(piece.start)
-            yield from _lines(file, source, piece)
+            yield from _lines(file, _encoding(source), source, piece)
 
 
-def _is_array(head: bytes, encoding: str) -> bool:
-    return head.decode(encoding, "ignore").lstrip().startswith("[")
+def _beginning(head: bytes, source: Source) -> tuple[str, str]:
+    """(encoding, text) of the first bytes of a file."""
+    encoding = stream_encoding(head, _encoding(source))
+    return encoding, head.decode(encoding, "ignore").lstrip()
 
 
-def _is_one_value(path: Path, head: bytes, encoding: str) -> bool:
-    """Whether it is not looked at line by line: what is no line by the byte that ends lines in UTF-8, or one object."""
-    return encoding in ("utf-16", "utf-32") or _is_one_object(path, head)
+class _AsUtf8:
+    """The lines of a file in UTF-16 or UTF-32, in which no byte ends a line."""
+
+    def __init__(self, file: BinaryIO, encoding: str) -> None:
+        self._file = io.TextIOWrapper(file, encoding, newline="\n")
+
+    def readline(self, size: int) -> bytes:
+        try:
+            return self._file.readline(size).encode()
+        except UnicodeDecodeError as error:
+            raise _foreign(error) from error
 
 
-def _is_one_object(path: Path, head: bytes) -> bool:
+def _is_one_object(path: Path, text: str) -> bool:
     """Whether a file is called `.json` and begins with an object that goes on on the next line."""
-    head = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    first, ends, _ = head.partition(b"\n")
-    goes_on = head.startswith(b"{") and bool(ends) and not first.rstrip().endswith(b"}")
+    first, ends, _ = text.partition("\n")
+    goes_on = text.startswith("{") and bool(ends) and not first.rstrip().endswith("}")
     return goes_on and path.suffix.lower() == ".json"
 
 
@@ -116,7 +130,7 @@ def _roundest(low: int, high: int) -> int:
     return high >> differ << differ
 
 
-def _lines(file: BinaryIO, source: Source, piece: Piece) -> Iterator[RawDocument | Rejected]:
+def _lines(file: BinaryIO | _AsUtf8, encoding: str, source: Source, piece: Piece) -> Iterator[RawDocument | Rejected]:
     number, left = piece.first - 1, piece.end - piece.start  # a file may have grown behind it
     while line := file.readline(min(_LONGEST + 1, left)):
         number += 1
@@ -127,10 +141,10 @@ def _lines(file: BinaryIO, source: Source, piece: Piece) -> Iterator[RawDocument
             size = human_bytes(len(line) + rest)
             yield Rejected(f"#{number}", TOO_LARGE, f"a line of {size}; at most {human_bytes(_LONGEST)} are read")
         elif line.strip():
-            yield _record(line, source, f"#{number}")
+            yield _record(line, encoding, source, f"#{number}")
 
 
-def _rest_of_line(file: BinaryIO, left: int) -> int:
+def _rest_of_line(file: BinaryIO | _AsUtf8, left: int) -> int:
     """Bytes up to the next line, of those that are left, which are passed over."""
     size = 0
     while part := file.readline(min(1 << 20, left - size)):
@@ -140,9 +154,9 @@ def _rest_of_line(file: BinaryIO, left: int) -> int:
     return size
 
 
-def _record(line: bytes, source: Source, part: str) -> RawDocument | Rejected:
+def _record(line: bytes, encoding: str, source: Source, part: str) -> RawDocument | Rejected:
     try:
-        record = json.loads(decode(line, _encoding(source)))
+        record = json.loads(decode(line, encoding))
     except Unreadable as error:
         return Rejected(part, error.reason, error.detail)
     except (ValueError, RecursionError) as error:
@@ -165,11 +179,13 @@ def _array(file: TextIO, source: Source) -> Iterator[RawDocument | Rejected]:
         for number, record in enumerate(elements(file, _LONGEST), 1):
             yield document_of(record, source, f"#{number}")
     except UnicodeDecodeError as error:
-        raise Unreadable(
-            ENCODING, f"not {error.encoding}: byte 0x{error.object[error.start]:02x} ({error.reason})"
-        ) from error
+        raise _foreign(error) from error
     except (ValueError, RecursionError) as error:
         raise Unreadable(DAMAGED, f"not JSON: {error}") from error
+
+
+def _foreign(error: UnicodeDecodeError) -> Unreadable:
+    return Unreadable(ENCODING, f"not {error.encoding}: byte 0x{error.object[error.start]:02x} ({error.reason})")
 
 
 def first_records(path: Path, source: Source, size: int) -> tuple[list[RawDocument | Rejected], int]:

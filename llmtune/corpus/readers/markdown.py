@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
+from html.entities import html5
 from pathlib import Path
 
 from llmtune.corpus.readers.decode import read_text
@@ -30,13 +31,21 @@ _BADGE = re.compile(rf"\[!\[[^\]]*\](?:{_TARGET}|\[[^\]]*\])\](?:{_TARGET}|\[[^\
 _IMAGE = re.compile(rf"!\[[^\]]*\](?:{_TARGET}|\[[^\]]*\])")
 _LINK = re.compile(rf"(?<!\\)\[([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\]({_TARGET}|\[[^\[\]]*\])")
 _ADDRESS = re.compile(r"\(\S*[/.#:]")
-_DEFINITION = re.compile(r"^ {0,3}\[(?!\^)[^\]]+\]:\s*\S+(?:\s+(?:\"[^\"]*\"|'[^']*'|\([^)]*\)))?\s*$", re.MULTILINE)
-_TAGS = (
-    "a|abbr|article|aside|audio|b|big|blockquote|br|center|cite|col|colgroup|dd|del|details|dfn|div|dl|dt|em|figcaption"
-    "|figure|font|footer|h[1-6]|header|hr|i|iframe|img|ins|kbd|li|main|mark|nav|ol|p|picture|s|section|small|source|span"
-    "|strike|strong|sub|summary|sup|table|tbody|td|tfoot|th|thead|tr|tt|u|ul|video"
+_GAP = r"[ \t]*(?:\n[ \t]*)?"  # within a definition: what is behind an empty line is none of it
+_DEFINITION = re.compile(
+    rf"^ {{0,3}}\[(?!\^)[^\]]+\]:{_GAP}\S+(?:(?=\s){_GAP}(?:\"[^\"]*\"|'[^']*'|\([^)]*\)))?\s*$", re.MULTILINE
 )
-_TAG = re.compile(rf"<(/?)({_TAGS})(\s[^<>]*)?/?>", re.IGNORECASE)
+_WORD_TAGS = (
+    "a|abbr|audio|b|big|cite|del|dfn|em|font|i|iframe|img|ins|kbd|mark|picture|s|small|source|span|strike|strong|sub|sup"
+    "|tt|u|video"
+)
+_BLOCK_TAGS = (  # and all others that part words
+    "article|aside|blockquote|br|center|col|colgroup|dd|details|div|dl|dt|figcaption|figure|footer|h[1-6]|header|hr|li"
+    "|main|nav|ol|p|section|summary|table|tbody|td|tfoot|th|thead|tr|ul"
+)
+_TAG = re.compile(rf"<(/?)(?:({_WORD_TAGS})|({_BLOCK_TAGS}))(\s[^<>]*)?/?>", re.IGNORECASE)
+_NOT_RAISED = re.compile(r"(?:st|nd|rd|th|tm|sm|®|™|&reg;|&trade;)?\s*(?:</sup|$)", re.IGNORECASE | re.MULTILINE)
+_ENTITY = re.compile(r"&(?:#(?:\d{1,7}|[xX][\da-fA-F]{1,6})|[a-zA-Z][\da-zA-Z]*);")
 _ALONE = ("br", "hr", "img", "source")  # elements without an end
 _PARAGRAPH_END = re.compile(r"\n\s*\n|\Z")
 _HEADING = re.compile(r"^(?:#{1,6}[ \t]+\S|[^\n]+\n(?:=+|-+)[ \t]*$)", re.MULTILINE)
@@ -118,12 +127,14 @@ def _clean_prose(text: str) -> str:
         spans.append(match[0])
         return f"\0{len(spans) - 1}\0"
 
-    text = _CODE_SPAN.sub(hide, text.replace("\0", ""))
+    text = _CODE_SPAN.sub(hide, text.replace("\0", "").replace("\v", " "))
     text = _without_comments(text)
     text = _DEFINITION.sub("", text)
     text = _IMAGE.sub("", _BADGE.sub("", text))
     text = _LINK.sub(_without_target, text)
-    text = html.unescape(_TAG.sub(_without_tag, text))
+    text = _TAG.sub(_without_tag, text)
+    text = re.sub(r"(?<=\S)\v+(?=\S)", " ", text).replace("\v", "")
+    text = _ENTITY.sub(_character, text)
     return re.sub(r"\0(\d+)\0", lambda match: spans[int(match[1])], text)
 
 
@@ -143,12 +154,22 @@ def _without_target(link: re.Match[str]) -> str:
 
 
 def _without_tag(tag: re.Match[str]) -> str:
-    """Nothing; but `vector<a>` stays: directly after a word, a bare tag is one only if its paragraph has its end."""
-    closing, name, attributes = tag.groups()
+    """Nothing, \\v for a tag that parts words, ^ before what is raised; but `vector<a>` stays: directly after a word,
+    a bare tag is one only if its paragraph has its end."""
+    closing, within, block, attributes = tag.groups()
+    name = within or block
+    gone = "\v" if block else ""
+    if name.lower() == "sup" and not closing and _follows(tag, r"\S"):
+        gone = "" if _NOT_RAISED.match(tag.string, tag.end()) else "^"
     if closing or attributes or name.lower() in _ALONE or not _follows(tag, r"\w"):
-        return ""
+        return gone
     end = _PARAGRAPH_END.search(tag.string, tag.end())
-    return "" if end and f"</{name}" in tag.string[tag.end() : end.start()] else tag[0]
+    return gone if end and f"</{name}" in tag.string[tag.end() : end.start()] else tag[0]
+
+
+def _character(entity: re.Match[str]) -> str:
+    """What an entity stands for. One without its semicolon is none: `&section=2` is a part of an address."""
+    return html.unescape(entity[0]) if entity[0][1] == "#" else html5.get(entity[0][1:], entity[0])
 
 
 def _follows(match: re.Match[str], kind: str) -> bool:

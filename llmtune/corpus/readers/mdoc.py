@@ -11,6 +11,7 @@ from llmtune.corpus.readers.man_macros import table_rows
 from llmtune.corpus.readers.mdoc_line import CLOSING, MACROS, Manners, line_text
 from llmtune.corpus.readers.roff import Call
 from llmtune.corpus.readers.roff_blocks import Blocks
+from llmtune.corpus.readers.roff_text import JOINED
 
 
 def mdoc_text(events: Iterator[str | Call]) -> str:
@@ -32,7 +33,8 @@ class _Page:
     def text_of(self, events: Iterator[str | Call]) -> str:
         for event in events:
             if isinstance(event, str):
-                self._say(event)
+                self._say(JOINED + event if self._manners.glued and event.strip() else event)
+                self._manners.glued = False
             elif event.name == "TS":
                 self._blocks.table(table_rows(events))
             elif event.name in _BLOCKS:
@@ -47,9 +49,9 @@ class _Page:
         if self._term is not None:
             self._term.append(text)
         elif self._lists and self._lists[-1] == "column" and self._rows and not self._displays:
-            self._rows[-1][-1] += f" {text}"
-        elif text in CLOSING:
-            self._blocks.joined(text)
+            self._rows[-1][-1] = _one(self._rows[-1][-1], text)
+        elif text.startswith(JOINED) or (text in CLOSING and not self._blocks.in_code):
+            self._blocks.joined(text.removeprefix(JOINED))
         else:
             self._blocks.text(text)
 
@@ -60,7 +62,7 @@ class _Page:
         if name == "Xo" or (name == "Xc" and self._term is None):
             return
         if name == "Xc" and self._term is not None:
-            term = " ".join([*self._term, text])
+            term = _one(*self._term, text)
             self._term = None
             self._begin_item(term)
         elif text:
@@ -75,6 +77,7 @@ class _Page:
 
     def _section(self, arguments: tuple[str, ...]) -> None:
         self._manners.in_synopsis = arguments[:1] == ("SYNOPSIS",)
+        self._manners.parameters = None
         self._blocks.heading(2, " ".join(arguments))
 
     def _subsection(self, arguments: tuple[str, ...]) -> None:
@@ -143,6 +146,7 @@ class _Page:
 
     def _spacing(self, arguments: tuple[str, ...]) -> None:
         self._manners.spaced = arguments[:1] != ("off",)
+        self._manners.glued = False
 
     def _reference_begins(self, arguments: tuple[str, ...]) -> None:
         self._reference = []
@@ -161,6 +165,10 @@ class _Page:
             f"The {name}() function returns the value 0 if successful; otherwise the value -1 is returned and the "
             "global variable errno is set to indicate the error."
         )
+
+
+def _one(*lines: str) -> str:
+    return " ".join(lines).replace(f" {JOINED}", "")
 
 
 _BLOCKS: dict[str, Callable[[_Page, tuple[str, ...]], None]] = {

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from llmtune.corpus.readers.mdoc_standards import STANDARDS
+from llmtune.corpus.readers.roff_text import JOINED
+
 _ENCLOSED = {
     **dict.fromkeys(("Op", "Bq"), "[]"),
     "Pq": "()",
@@ -44,15 +47,18 @@ MACROS = _CALLABLE | _WORDS
 @dataclass
 class Manners:
     """What lines above decide about those below. name: of what the page is about, which `.Nm` alone stands for; spaced:
-    whether words are apart (`.Sm`)."""
+    whether words are apart (`.Sm`); glued: whether the next line follows without a space; parameters: how many the
+    function that `.Fo` opened has so far, None where none is open."""
 
     name: str = ""
     spaced: bool = True
     in_synopsis: bool = False
+    glued: bool = False
+    parameters: int | None = None
 
 
 def line_text(words: list[str], manners: Manners) -> str:
-    """The text of a macro and those that its arguments call."""
+    """The text of a macro and those that its arguments call; JOINED before it where no space belongs there."""
     return _Line(words, manners).text()
 
 
@@ -69,6 +75,7 @@ class _Line:
         self._out: list[str] = []
         self._closing: list[str] = []
         self._glued = False
+        self._clings = False  # to the line before
 
     def text(self) -> str:
         while self._at < len(self._words):
@@ -79,14 +86,21 @@ class _Line:
                 self._add(word)
         for mark in [*reversed(self._closing), *self._behind]:
             self._add(mark, glue=True)
-        return " ".join(self._out)
+        if not self._out:
+            return ""
+        joined = JOINED if self._manners.glued or self._clings else ""
+        self._manners.glued = not self._manners.spaced or (self._glued and self._words[-1] not in _OPENING)
+        return joined + " ".join(self._out)
 
     def _call(self, macro: str) -> None:
         if macro in _ENCLOSED:
             self._open(_ENCLOSED[macro][0])
             self._closing.append(_ENCLOSED[macro][1])
         elif macro in _CLOSES:
-            self._add(_CLOSES[macro], glue=True)
+            if macro == "Fc":
+                self._manners.parameters = None
+            if _CLOSES[macro]:
+                self._add(_CLOSES[macro], glue=True)
         elif macro in _SYSTEMS:
             self._add(_SYSTEMS[macro])
         elif macro in _OWN_WAYS:
@@ -109,6 +123,7 @@ class _Line:
         if self._out and (joined or self._out[-1] in _OPENING):
             self._out[-1] += part
         else:
+            self._clings = self._clings or (glue and not self._out)
             self._out.append(part)
         self._glued = part in _OPENING
 
@@ -151,11 +166,22 @@ class _Line:
 
     def _function_opens(self) -> None:
         if self._at < len(self._words):
-            self._add(f"{self._next()}(")
+            self._open(f"{self._next()}(")
+            self._manners.parameters = 0
 
     def _parameter(self) -> None:
-        while self._manners.spaced and self._has_plain(frozenset()):
+        opened = self._manners.parameters
+        while (self._manners.spaced or opened is not None) and self._has_plain(frozenset()):
+            if opened:
+                self._add(",", glue=True)
             self._add(self._next())
+            if opened is not None:
+                opened = self._manners.parameters = opened + 1
+
+    def _standard(self) -> None:
+        if self._has_plain():
+            name = self._next()
+            self._add(STANDARDS.get(name, name))
 
     def _include(self) -> None:
         if self._at < len(self._words):
@@ -178,7 +204,7 @@ class _Line:
     def _prefix(self) -> None:
         if self._at < len(self._words):
             self._add(self._next())
-        self._glued = True
+        self._glued = self._at < len(self._words)
 
     def _tabulator(self) -> None:
         self._add("\t")
@@ -197,5 +223,6 @@ _OWN_WAYS: dict[str, Callable[[_Line], None]] = {
     "Ns": _Line._no_space,
     "Ap": _Line._apostrophe,
     "Pf": _Line._prefix,
+    "St": _Line._standard,
     "Ta": _Line._tabulator,
 }

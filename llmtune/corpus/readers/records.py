@@ -105,8 +105,8 @@ def _turns(record: Mapping[str, Any], columns: Columns) -> tuple[Turn, ...]:
     if not isinstance(listed, list):
         raise _Wrong(f"'{column}' is {_kind(listed)}, expected a list of turns")
     turns = [_turn(turn, columns, f"{column}[{index}]") for index, turn in enumerate(listed)]
-    system = _get(record, columns.system)
-    if isinstance(system, str) and system.strip() and (not turns or turns[0].role != "system"):
+    system = _optional(record, columns.system)
+    if system and (not turns or turns[0].role != "system"):
         turns.insert(0, Turn("system", system))
     return tuple(turns)
 
@@ -132,18 +132,25 @@ def _content(content: Any, place: str) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-        return "\n".join(str(part.get("text", "")) for part in content)
+        return "\n".join(_part(part.get("text"), f"{place}[{index}].text") for index, part in enumerate(content))
     raise _Wrong(f"{place} is {_kind(content)}, expected text")
 
 
+def _part(text: Any, place: str) -> str:
+    """A part's text, which OpenAI's assistants keep one object deeper."""
+    text = text.get("value") if isinstance(text, Mapping) else text
+    if not isinstance(text, str):
+        raise _Wrong(f"{place} is {_kind(text)}, expected text")
+    return text
+
+
 def _alpaca(record: Mapping[str, Any], columns: Columns) -> tuple[Turn, ...]:
-    task = _text(record, columns.instruction)
-    material = _get(record, columns.input)
-    if isinstance(material, str) and material.strip():
+    task, material = _text(record, columns.instruction), _optional(record, columns.input)
+    if material:
         task = f"{task}\n\n{material}"
-    turns = [Turn("user", task), Turn("assistant", _text(record, columns.output))]
-    system = _get(record, columns.system)
-    return (Turn("system", system), *turns) if isinstance(system, str) and system.strip() else tuple(turns)
+    turns = (Turn("user", task), Turn("assistant", _text(record, columns.output)))
+    system = _optional(record, columns.system)
+    return (Turn("system", system), *turns) if system else turns
 
 
 def _check(turns: tuple[Turn, ...]) -> None:
@@ -174,9 +181,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 def _licence(record: Mapping[str, Any], columns: Columns) -> str | None:
     """What the record says, if it says anything: an empty cell leaves it to the source."""
-    if not columns.licence or _get(record, columns.licence) is None:
-        return None
-    return _text(record, columns.licence).strip() or None
+    return (_optional(record, columns.licence).strip() or None) if columns.licence else None
 
 
 def _group(record: Mapping[str, Any], columns: Columns) -> str:
@@ -196,6 +201,12 @@ def _text(record: Mapping[str, Any], column: str) -> str:
     if not isinstance(value, str):
         raise _Wrong(f"column '{column}' is {_kind(value)}, expected text")
     return value
+
+
+def _optional(record: Mapping[str, Any], column: str) -> str:
+    """The text of a column that may be missing or empty: then ""."""
+    text = _text(record, column) if _get(record, column) is not None else ""
+    return text if text.strip() else ""
 
 
 def _get(record: Mapping[str, Any], column: str) -> Any:

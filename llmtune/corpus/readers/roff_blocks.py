@@ -43,8 +43,11 @@ class Blocks:
             self._paragraph += words if self._paragraph.endswith((JOINED, "\n")) or not self._paragraph else f" {words}"
 
     def joined(self, text: str) -> None:
-        """Text without a space before it."""
-        self._paragraph += text
+        """Text without a space before it, nor in code a line of its own."""
+        if self._code is not None:
+            self._code[-1:] = ["".join([*self._code[-1:], text])]
+        else:
+            self._paragraph += " ".join(text.split())
 
     def line(self) -> None:
         """What follows begins a new line."""

@@ -107,6 +107,8 @@ def _tidy(document: Any) -> None:
         elif kind:
             box.insert(0, nodes.paragraph("", "", kind))
         box.parent.replace(box, _untitled(box))
+    for classifier in document.findall(nodes.classifier):  # of a term: `x : int`
+        classifier.insert(0, nodes.Text(" : "))
     for block in document.findall(nodes.literal_block):
         language = [name for name in block["classes"] if name not in ("code", "sourcecode")]
         block["classes"] = [f"lang-{language[0]}"] if language else []

@@ -24,6 +24,7 @@ _DROPPED_LISTED = (
     "sg bibliography centered-image youtube badge"
 )
 _DROPPED = frozenset(_DROPPED_LISTED.split())
+_CONTENT = frozenset({"only", "ifconfig", "rst-class", "cssclass", "grid"})  # the argument is a condition or a form
 _CODE_LISTED = (
     "sourcecode code-block code-cell testcode testoutput doctest ipython prompt parsed-literal productionlist "
     "mermaid jupyter-execute command-output uml console"
@@ -91,6 +92,13 @@ class _Change(_Dropped):
         return [nodes.paragraph("", "", *said), *_parsed(self)]
 
 
+class _Content(_Dropped):
+    """The content alone."""
+
+    def run(self) -> list[nodes.Node]:
+        return _parsed(self)
+
+
 class _Described(_Dropped):
     """Anything else. An argument in the form of code (a signature, an option, a name of a domain) is shown as code,
     any other as a paragraph; the content follows as text."""
@@ -156,6 +164,8 @@ def known_names(raw: str) -> Iterator[None]:
                 directives.register_directive(name, _Dropped)
             elif name in _CHANGES:
                 directives.register_directive(name, _Change)
+            elif name in _CONTENT:
+                directives.register_directive(name, _Content)
             elif name in _CODE or name.rpartition(":")[2] in _CODE:
                 directives.register_directive(name, _Code)
             elif name not in en.directives:
