@@ -41,6 +41,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of more than 8 kB are large ones, in pieces of 4 kB."""
     monkeypatch.setattr(pieces, "_BYTES", 4000)
     monkeypatch.setattr(pieces, "_LARGE", 8000)
+    monkeypatch.setattr("llmtune.corpus.readers.parquet._OF_FOOTER", 0)
 
 
 class Built:
