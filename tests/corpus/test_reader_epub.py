@@ -73,6 +73,44 @@ def test_chapters_in_the_order_of_the_spine(tmp_path: Path) -> None:
     assert list(tmp_path.parent.glob("escape*")) == []
 
 
+def test_pages_of_any_name_and_of_the_type_of_any_xml(tmp_path: Path) -> None:
+    package = (
+        PACKAGE.replace("text/two%20b.xhtml", "text/two%20b.xht")
+        .replace("text/one.xhtml", "one")
+        .replace(
+            'href="gone.xhtml" media-type="application/xhtml+xml"', 'href="three.xhtml" media-type="application/xml"'
+        )
+    )
+    pages = {
+        "OEBPS/one": ONE,
+        "OEBPS/text/two b.xht": TWO,
+        "OEBPS/three.xhtml": "<html><body><p>Three</p></body></html>",
+    }
+    (document,) = read(book(tmp_path / "a.epub", MEMBERS | pages | {"OEBPS/book.opf": package}))
+    assert isinstance(document, RawDocument)
+    assert document.text is not None
+    assert document.text.split("\n\n")[1::2] == ["# Waiting", "Three", "```\na = 1\nb = 2\n```"]
+
+
+@pytest.mark.parametrize(
+    "chapter",
+    [
+        "<header><h1>Seven</h1><p>A motto</p></header><p>Body</p>"
+        '<aside epub:type="footnote" id="n1"><p>1 Note</p></aside>',
+        "<header><h1>Seven</h1></header><p>A motto</p><article><p>Body</p></article><footer>1 Note</footer>",
+    ],
+)
+def test_a_chapter_is_text_from_end_to_end(tmp_path: Path, chapter: str) -> None:
+    page = (
+        '<html xmlns="http://www.w3.org/1999/xhtml" xmlns:epub="http://www.idpf.org/2007/ops"><head><title>x</title></head>'
+        f"<body><nav><a href='a'>Contents</a></nav>{chapter}</body></html>"
+    )
+    document = read(book(tmp_path / "a.epub", MEMBERS | {"OEBPS/text/one.xhtml": page}))[-1]
+    assert isinstance(document, RawDocument)
+    assert document.text is not None
+    assert document.text.split("\n\n")[:5] == ["# On locks", "# Seven", "A motto", "Body", "1 Note"]
+
+
 def test_who_holds_the_copyright_is_no_licence(tmp_path: Path) -> None:
     package = PACKAGE.replace("CC-BY-4.0", "2023, the authors")
     document = read(book(tmp_path / "a.epub", MEMBERS | {"OEBPS/book.opf": package}))[-1]

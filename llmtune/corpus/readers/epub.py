@@ -24,7 +24,10 @@ from llmtune.extras import need
 _CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"
 _TEXTS = (".xhtml", ".html", ".htm", ".xml", ".opf")
-_PAGES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document")
+_PAGES = (
+    *("application/xhtml+xml", "text/html", "application/xml", "text/xml"),
+    *("application/x-dtbook+xml", "text/x-oeb1-document"),
+)
 _DC = "{http://purl.org/dc/elements/1.1/}"
 
 
@@ -33,12 +36,15 @@ class EpubReader:
 
     def read(self, path: Path, source: Source) -> Iterator[RawDocument | Rejected]:
         need("selectolax", "reading EPUB")
-        parts = parts_of(path, lambda name: name.lower().endswith(_TEXTS))
+        parts = parts_of(path, _is_text)
         place = _package_place(parts)
         package = _xml(parts, place)
         locked = _encrypted(parts)
+        spine = _spine(package, dirname(place))
+        if others := {name for name in spine if not _is_text(name)}:  # the book says which parts are pages
+            parts = parts_of(path, lambda name: _is_text(name) or name in others)
         texts: list[str] = []
-        for name in _spine(package, dirname(place)):
+        for name in spine:
             if name in locked:
                 raise Unreadable(PROTECTED, f"{name} is encrypted (digital rights management)")
             if name not in parts:
@@ -51,6 +57,10 @@ class EpubReader:
         title = sane_title(package.findtext(f".//{_DC}title"))
         licence = licence_in(package.findtext(f".//{_DC}rights") or "")
         yield RawDocument(text=with_title(title, "\n\n".join(filter(None, texts))), licence=licence)
+
+
+def _is_text(name: str) -> bool:
+    return name.lower().endswith(_TEXTS)
 
 
 def _package_place(parts: dict[str, bytes]) -> str:
@@ -103,5 +113,5 @@ def _chapter(data: bytes, source: Source) -> str:
     from llmtune.corpus.readers.html_page import content_of
 
     page = decode(data, declared_encoding(data[:2048]) or source.encoding)
-    content = content_of(LexborHTMLParser(as_html(page)))
+    content = content_of(LexborHTMLParser(as_html(page)), book=True)
     return blocks_text(content) if content is not None else ""

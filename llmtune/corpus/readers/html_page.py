@@ -85,8 +85,9 @@ def licence_of(tree: LexborHTMLParser) -> str | None:
     return linked.pop() if len(linked) == 1 else None
 
 
-def content_of(tree: LexborHTMLParser) -> LexborNode | None:
-    """The element that holds the content, with furniture removed from the tree."""
+def content_of(tree: LexborHTMLParser, *, book: bool = False) -> LexborNode | None:
+    """The element that holds the content, with furniture removed from the tree. The pages of a book are content from
+    end to end: the title of a chapter stands in a <header>, footnotes are <aside>s."""
     body = tree.body
     if body is None:
         return None
@@ -98,8 +99,8 @@ def content_of(tree: LexborHTMLParser) -> LexborNode | None:
     for node in reversed(named):  # what is inside comes first: a frame is judged without the menus in it
         if (node.mem_id in selected or _is_furniture(node)) and not _holds_content(node, most):
             _remove(node)
-    content = _main(body)
-    if content is body:
+    content = body if book else _main(body)
+    if content is body and not book:
         for node in body.css("header, footer, aside"):
             if not _inside_article(node):
                 _remove(node)
