@@ -104,6 +104,14 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(_ARCHIVES)
 
 
+def kind_of(path: Path) -> str | None:
+    """What kind of archive or compression a file is by its content; None for any other."""
+    with path.open("rb") as file:
+        head = file.read(tarfile.BLOCKSIZE)
+    found = next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
+    return found or ("tar" if is_tar(head) else None)
+
+
 def inner_name(name: str) -> str:
     """The name of what a compressed file holds: `a.txt` for `a.txt.gz`."""
     return name[: -len(PurePosixPath(name).suffix)] if name.lower().endswith(_COMPRESSED) else name
@@ -113,9 +121,7 @@ def entries(path: Path, budget: Budget) -> Iterator[Entry]:
     """What a container holds, by its content and not its name. An entry can be saved until the next one is asked for.
     Raises Unreadable where it is damaged, what came before having been given; Bomb."""
     try:
-        with path.open("rb") as file:
-            head = file.read(tarfile.BLOCKSIZE)
-        kind = _kind(head)
+        kind = kind_of(path)
         before = budget.entries
         if kind == "zip":
             yield from _of_zip(path, budget)
@@ -124,7 +130,7 @@ def entries(path: Path, budget: Budget) -> Iterator[Entry]:
                 yield from _of_tar(file, budget)
         elif kind is not None:
             yield from _of_compressed(path, kind, budget)
-        elif not head:
+        elif path.stat().st_size == 0:
             raise Unreadable(EMPTY, "0 bytes")
         else:
             raise Unreadable(DAMAGED, "neither gzip, bzip2, xz, zstd, zip nor tar by its first bytes")
@@ -138,11 +144,10 @@ def beginning(path: Path, size: int) -> tuple[bytes, int]:
     """The first `size` bytes of what a compressed file holds, and how many bytes of the file they took. Raises
     Unreadable, also where it is an archive."""
     try:
+        kind = kind_of(path)
+        if kind in (None, "zip", "tar"):
+            raise Unreadable(DAMAGED, "not a compressed file")
         with path.open("rb") as file:
-            kind = _kind(file.read(tarfile.BLOCKSIZE))
-            if kind in (None, "zip", "tar"):
-                raise Unreadable(DAMAGED, "not a compressed file")
-            file.seek(0)
             data = _read(_decompressed(file, str(kind)), size)
             if is_tar(data):
                 raise Unreadable(DAMAGED, "not a single file")
@@ -251,11 +256,6 @@ def _unreadable(error: Exception) -> Unreadable:
     if isinstance(error, OSError) and error.errno is not None:  # of the system; those of the decoders have no number
         return Unreadable(UNREADABLE, error.strerror or type(error).__name__)
     return Unreadable(DAMAGED, str(error) or type(error).__name__)
-
-
-def _kind(head: bytes) -> str | None:
-    found = next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
-    return found or ("tar" if is_tar(head) else None)
 
 
 def _decompressed(file: BinaryIO, kind: str) -> BinaryIO:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from llmtune.corpus.archives import Bomb, Budget, Entry, entries, inner_name, is_archive, is_container
+from llmtune.corpus.archives import Bomb, Budget, Entry, entries, inner_name, is_archive, is_container, kind_of
 from llmtune.corpus.places import fetch
 from llmtune.corpus.readers.reader import DAMAGED, NESTED, UNSAFE, Unreadable
 from llmtune.corpus.settings import Source
@@ -67,9 +67,12 @@ def _held(
                         yield cut
                     raise
                 one = _local(file, place, source, alone=alone, inside=inside)
-                if one.container:
-                    one = replace(one, problem=(NESTED, "compressed twice"))
-                yield one
+                if not one.container:
+                    yield one
+                elif depth >= _DEEPEST and kind_of(place) is not None:
+                    yield replace(one, problem=(NESTED, f"compressed, in {depth} archives already"))
+                else:  # compressed twice; or called a tar and none, which is told as such
+                    yield from _held(one, source, spool, budget, depth + 1, alone=alone, inside=inside)
     except Unreadable as error:
         yield replace(file, problem=(error.reason, error.detail))
 

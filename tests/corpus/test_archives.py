@@ -132,15 +132,32 @@ def test_include_and_exclude_are_about_members(tmp_path: Path) -> None:
 
 
 def test_one_level_of_archives_in_archives(tmp_path: Path) -> None:
+    twice = gzip.compress(gzip.compress(b"twice"))
     inner = zipped({"a.txt": b"deep", "b.txt.gz": gzip.compress(b"packed"), "more.zip": zipped({"c.txt": b"no"})})
     path = tmp_path / "outer.tar.gz"
-    path.write_bytes(gzip.compress(tarred({"inner.zip": inner, "d.txt": b"d", "e.gz.gz": gzip.compress(b"")})))
+    path.write_bytes(gzip.compress(tarred({"inner.zip": inner, "d.txt": b"d", "e.gz.gz": twice})))
     found = held(path, tmp_path)
     assert found["outer.tar.gz/inner.zip/a.txt"] == b"deep"
     assert found["outer.tar.gz/inner.zip/b.txt.gz"] == b"packed"
     assert found["outer.tar.gz/d.txt"] == b"d"
     assert found["outer.tar.gz/inner.zip/more.zip"][0] == "archives nested too deeply"
-    assert found["outer.tar.gz/e.gz.gz"][0] == "archives nested too deeply"
+    assert found["outer.tar.gz/e.gz.gz"] == ("archives nested too deeply", "compressed, in 2 archives already")
+
+
+def test_what_is_compressed_twice_and_what_is_called_a_tar(tmp_path: Path) -> None:
+    twice = gzip.compress(gzip.compress(tarred({"a.txt": b"a"})))
+    for name, data in {"b.txt.gz.gz": gzip.compress(gzip.compress(b"b")), "c.tar.gz": twice}.items():
+        (tmp_path / name).write_bytes(data)
+    assert held(tmp_path / "b.txt.gz.gz", tmp_path) == {"b.txt.gz.gz": b"b"}
+    assert held(tmp_path / "c.tar.gz", tmp_path) == {"c.tar.gz/a.txt": b"a"}
+    no_tar = ("damaged file", "neither gzip, bzip2, xz, zstd, zip nor tar by its first bytes")
+    for name in ("d.tar.gz", "d.tgz"):
+        (tmp_path / name).write_bytes(gzip.compress(b"text"))
+        assert held(tmp_path / name, tmp_path) == {name: no_tar}
+    (tmp_path / "e.zip").write_bytes(zipped({"d.tgz": gzip.compress(b"text"), "f.gz.gz": twice, "g.gz": b"text"}))
+    found = held(tmp_path / "e.zip", tmp_path)
+    assert (found["e.zip/d.tgz"], found["e.zip/g.gz"]) == (no_tar, no_tar)
+    assert found["e.zip/f.gz.gz"][0] == "archives nested too deeply"
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "/etc/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt"])
