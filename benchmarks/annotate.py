@@ -24,7 +24,7 @@ from llmtune.annotate.labels import Labels
 from llmtune.annotate.merge import dawid_skene, shares_of
 from llmtune.annotate.suspects import find_suspects
 from llmtune.annotate.tasks import places_of, shuffled
-from llmtune.corpus.readers.html import page_text
+from llmtune.corpus.readers.html import page_of
 from llmtune.corpus.store import Document, write_split
 
 FOLDER = Path("/usr/share/doc/postgresql-doc-15/html")
@@ -47,7 +47,7 @@ def _pages(folder: Path) -> tuple[list[str], list[str]]:
     files = sorted(folder.glob("*-*.html"))
     sizes = Counter(file.name.split("-")[0] for file in files)
     kept = [file for file in files if sizes[file.name.split("-")[0]] >= 25]
-    return [page_text(file.read_text()) for file in kept], [file.name.split("-")[0] for file in kept]
+    return [page_of(file.read_text())[0] for file in kept], [file.name.split("-")[0] for file in kept]
 
 
 def _label_errors(texts: list[str], families: list[str]) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmtune.corpus.readers.decode import decode
-from llmtune.corpus.readers.html import page_text as html_text
+from llmtune.corpus.readers.html import page_of
 from llmtune.corpus.readers.man import page_text as man_text
 from llmtune.corpus.readers.reader import Unreadable
 from llmtune.corpus.readers.rst import rst_text
@@ -127,7 +127,7 @@ def rst() -> None:
         for path in sorted((root / "_sources").rglob("*.rst.txt")):
             page = root / path.relative_to(root / "_sources").as_posix().replace(".rst.txt", ".html")
             if page.exists():
-                compared.append((html_text(page.read_text()), rst_text(path.read_text())))
+                compared.append((page_of(page.read_text())[0], rst_text(path.read_text())))
     report(f"rst: {len(compared)} pages", compared)
 
 
