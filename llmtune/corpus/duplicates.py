@@ -200,7 +200,9 @@ def _join(entries: list[Entry], same: list[tuple[str, str]]) -> None:
 
     def named(group: str) -> str:
         while group in name:
-            group = name[group]
+            above = name[group]
+            name[group] = name.get(above, above)  # or a long chain would be climbed for each of its groups
+            group = above
         return group
 
     for pair in same:

@@ -130,6 +130,14 @@ def test_a_quote_that_is_open_at_the_end(tmp_path: Path, end: str) -> None:
     assert read(path) == [RawDocument("#1", 'first\nand "last"')]
 
 
+def test_the_last_character_of_unicode_ends_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text\none\n\U0010ffff\ntwo \U0010ffff\nthree\n", encoding="utf-8")
+    assert [raw.text for raw in read(path) if isinstance(raw, RawDocument)] == [
+        "one", "\U0010ffff", "two \U0010ffff", "three"
+    ]  # fmt: skip
+
+
 def test_a_column_that_is_named_twice(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,note,note,text\none,,,two\n")

@@ -98,6 +98,7 @@ def test_pages_of_any_name_and_of_the_type_of_any_xml(tmp_path: Path) -> None:
         "<header><h1>Seven</h1><p>A motto</p></header><p>Body</p>"
         '<aside epub:type="footnote" id="n1"><p>1 Note</p></aside>',
         "<header><h1>Seven</h1></header><p>A motto</p><article><p>Body</p></article><footer>1 Note</footer>",
+        '<h1>Seven</h1><div class="sidebar">A motto</div><p class="related">Body</p><form><p>1 Note</p></form>',
     ],
 )
 def test_a_chapter_is_text_from_end_to_end(tmp_path: Path, chapter: str) -> None:

@@ -616,6 +616,11 @@ def test_html_small_elements() -> None:
         ("<pre>$ x\n<div>a</div>\n<div>b<br></div>\nc\n\n<p>d</p>e</pre>", "```\n$ x\na\nb\n\nc\n\nd\ne\n```"),
         ('<pre class="prettyprint"><ol><li>a\n</li><li><br></li><li>b</li></ol></pre>', "```\na\n\nb\n```"),
         ("<pre>a<div><div>b</div></div><div></div><div>c</div></pre>", "```\na\nb\nc\n```"),
+        (
+            "<pre><section>a</section><section>b</section><h3>T</h3>x;<dl><dt>t<dd>u</dl></pre>",
+            "```\na\nb\nT\nx;\nt\nu\n```",
+        ),
+        ("<pre><table><tr><td>1<td>a = 2<tr><td><td>b</table></pre>", "```\n1\ta = 2\nb\n```"),
     ],
 )
 def test_html_lines_of_code(page: str, expected: str) -> None:
@@ -676,6 +681,32 @@ def test_html_cells_that_span(rows: str, expected: list[str]) -> None:
     assert [line.replace(" ", "").removeprefix("|").removesuffix("|") for line in table] == expected
 
 
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        (
+            "<table><tr><td><p>--fast</p>since 2.0<td>Runs<div>quickly</div>and well",
+            "| --fast since 2.0 | Runs quickly and well |\n| --- | --- |",
+        ),
+        ("<h2><div>Chapter 1</div>Start</h2>", "## Chapter 1 Start"),
+        ("<dl><dt><p>term</p>(old)<dd>x</dl>", "term (old)\nx"),
+        ("<h3><span><span><div>One</div></span>tail</span></h3>", "### One tail"),
+    ],
+)
+def test_html_what_is_behind_a_block_in_a_line_stays_apart(page: str, expected: str) -> None:
+    assert page_of(f"<body>{page}")[0] == expected
+
+
+def test_a_table_inside_a_table_keeps_its_caption() -> None:
+    page = "<table><tr><td>outer<table><caption>CAP</caption><tr><td>a<td>b</table><td>z</table>"
+    assert page_of(f"<body>{page}")[0].count("CAP") == 1
+
+
+def test_a_table_of_very_many_columns_does_not_fill_the_memory() -> None:
+    page = "<table><tr>" + "<td>x" * 500 + "<tr><td>y" * 500
+    assert len(page_of(f"<body>{page}")[0]) < 5000
+
+
 def test_html_cells_that_span_everything_take_no_time() -> None:
     rows = "<tr>" + "<td colspan=1000 rowspan=1000>a" * 1000
     assert page_of(f"<body><table>{rows * 3}</table>")[0].count("a") == 3000
@@ -690,6 +721,12 @@ def test_empty_elements_of_xhtml_end(tmp_path: Path, name: str, first: str) -> N
     )
     (tmp_path / name).write_text(first + page)
     assert read(tmp_path / name, "html") == [RawDocument(text="# Waiting\n\none\na/>b two\n\nthree")]
+
+
+def test_scripts_of_xhtml_stay_as_they_are(tmp_path: Path) -> None:
+    script = "<script>document.write('<script src=\"a.js\"/>'); var leaked = 1;</script>"
+    (tmp_path / "a.xhtml").write_text(f"<?xml?><html><head>{script}</head><body><p>text</p></body></html>")
+    assert read(tmp_path / "a.xhtml", "html") == [RawDocument(text="text")]
 
 
 def test_empty_elements_of_html_begin(tmp_path: Path) -> None:
@@ -756,6 +793,11 @@ def test_the_licence_that_a_page_names(tmp_path: Path, head: str, licence: str |
         ("license: MIT", "MIT"),
         ("Licence: 'CC BY 4.0'", "CC BY 4.0"),
         (f"license: {CC}", "CC-BY-SA-4.0"),
+        ("license: Apache 2.0 (https://apache.org/a)  # see there", "Apache 2.0 (https://apache.org/a)"),
+        ("license: https://www.gnu.org/licenses/fdl-1.3.html", "https://www.gnu.org/licenses/fdl-1.3.html"),
+        ("license: |\n  much", None),
+        ("license: null", None),
+        ("license: [a, b]", None),
         ("a: b", None),
     ],
 )
@@ -763,3 +805,19 @@ def test_the_licence_in_front_matter(tmp_path: Path, matter: str, licence: str |
     (tmp_path / "a.md").write_text(f"---\ntitle: T\n{matter}\n---\ntext")
     (document,) = list(reader_of("markdown").read(tmp_path / "a.md", Source(path=tmp_path)))
     assert document == RawDocument(text="# T\n\ntext", licence=licence)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[0, 1) is half-open.\n\nwords\n\nlist[int]: done", "[0, 1) is half-open.\n\nwords\n\nlist[int]: done"),
+        ("a\n\n[a\nb]: http://x\n\nc", "a\n\n\nc"),
+        ("---\ntitle: >\n  folded\n---\nbody", "body"),
+    ],
+)
+def test_markdown_definitions_end_with_their_paragraph(text: str, expected: str) -> None:
+    assert markdown_text(text) == expected
+
+
+def test_bare_tags_of_markdown_are_looked_at_in_one_pass() -> None:
+    assert markdown_text("a<b> " * 40_000).count("<b>") == 40_000

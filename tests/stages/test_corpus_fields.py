@@ -65,10 +65,10 @@ DIRT = (
     "IBAN NL91 ABNA 0417 1643 00", "AHV 756.9217.0769.85",
     f"-----BEGIN PRIVATE KEY-----\n{'MIIEvQIBADANBgkqhkiG9w0B' * 4}\n-----END PRIVATE KEY-----",
 )  # fmt: skip
-# Those with a test of their own: below, and in tests/corpus/test_archives.py, test_places.py, test_contamination.py,
-# test_earlier.py, test_engine.py, test_mixture.py, test_reader_csv.py, test_shelf.py.
+# Those with a test of their own: below, and in tests/corpus/test_build.py, test_archives.py, test_places.py,
+# test_contamination.py, test_earlier.py, test_engine.py, test_mixture.py, test_reader_csv.py, test_shelf.py.
 ELSEWHERE = {
-    "sources.delimiter", "engine", "workers", "reuse", "repeated_paragraphs",
+    "sources.delimiter", "sources.columns.document", "engine", "workers", "reuse", "repeated_paragraphs",
     "on_error", "samples", "decontaminate.against", "decontaminate.words", "decontaminate.action", "split.earlier",
     "sources.storage", "sources.unpack.max_file_bytes", "sources.unpack.max_total_bytes", "sources.unpack.max_ratio",
     "sources.unpack.max_files", "sources.repeats", "sources.share", "sources.max_characters", "temperature",

@@ -78,7 +78,8 @@ def ask_for_all(
                         if not _will_do(reply, settings):
                             said = visible(reply.strip()[:_SHOWN]) or "it is empty"
                             raise _of_passage(document, passage, f"{RUBBISH}: {said}", "try another `model`")
-                        replies[passage] = reply
+                        if passage != _HARMLESS:
+                            replies[passage] = reply
                         doubts.settle(number, passage == _HARMLESS)
                     bar.advance(passage != _HARMLESS)
                 monitor.safe_point()
@@ -86,7 +87,8 @@ def ask_for_all(
             endpoint.stop()
             pool.shutdown(cancel_futures=True)
             for one, (_, passage, _) in running.items():
-                if not one.cancelled() and one.exception() is None and _will_do(one.result(), settings):
+                answered = passage != _HARMLESS and not one.cancelled() and one.exception() is None
+                if answered and _will_do(one.result(), settings):
                     replies[passage] = one.result()
     return doubts.unanswered
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 from llmtune.corpus.readers.decode import marked_encoding, open_text
@@ -15,7 +14,7 @@ from llmtune.corpus.settings import AUTO_ENCODING, Source
 
 _DELIMITERS = ",;\t|"
 _LARGEST_CELL = 64 << 20  # characters; a quote that nobody closed must not take in a whole file
-_END = "\U0010ffff"  # stands for a line behind the last one, no character of any text: a quote left open takes it in
+_END = "\U0010ffff"  # stands for a line behind the last one: a quote left open takes it in
 
 
 class DelimitedReader:
@@ -36,9 +35,18 @@ class DelimitedReader:
 
 def _documents(file: Iterator[str], source: Source) -> Iterator[RawDocument | Rejected]:
     skipped, first = next(((number, line) for number, line in enumerate(file) if line.strip()), (0, ""))
-    rows = csv.reader(chain([first], file, [_END]), delimiter=source.delimiter or delimiter_of(first))
+    ended = False
+
+    def lines() -> Iterator[str]:
+        nonlocal ended
+        yield first
+        yield from file
+        ended = True
+        yield _END
+
+    rows = csv.reader(lines(), delimiter=source.delimiter or delimiter_of(first))
     names = [name.strip() or f"#{number}" for number, name in enumerate(next(rows, []), 1)]
-    if names and names[-1].endswith(_END):
+    if ended and names[-1].endswith(_END):
         raise Unreadable(DAMAGED, "a quote in its first row is not closed")
     known = columns_read(source, names)
     if not known:
@@ -48,9 +56,9 @@ def _documents(file: Iterator[str], source: Source) -> Iterator[RawDocument | Re
     end = rows.line_num
     for number, row in enumerate(rows, 1):
         begin, end = end, rows.line_num
-        if row == [_END]:
+        if ended and row == [_END]:
             return
-        if row and row[-1].endswith(_END):
+        if ended and row and row[-1].endswith(_END):
             taken = f"the record from line {skipped + begin + 1} on takes in all {end - begin - 1:,} that are left"
             yield Rejected(f"#{number}", MALFORMED, f"a quote is not closed: {taken}")
             return

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from selectolax.lexbor import LexborNode
 
 from llmtune.corpus.readers.html_code import CODE, SPACE, code_block, code_words
-from llmtune.corpus.readers.html_table import number_in, rows_of
+from llmtune.corpus.readers.html_table import WIDEST, number_in, rows_of
 
 _BLOCKS = frozenset(
     {
@@ -105,21 +105,18 @@ def _inline(node: LexborNode, parts: list[str], depth: int) -> None:
     elif not node.is_element_node:
         return
     elif depth > _DEEPEST:
-        parts.append(node.text(separator=" "))
+        parts.append(f" {node.text(separator=' ')} ")
     elif tag == "sup":
         text = _line(node, depth)
         parts.append(text if text.lower() in _NOT_RAISED else f"^{text}")
     else:
-        if tag == "q":
-            parts.append("“")
+        before, behind = ("“", "”") if tag == "q" else (" ", " ") if tag in _BLOCKS else ("", "")
+        parts.append(before)
         child = node.child
         while child is not None:
-            if child.tag in _BLOCKS:
-                parts.append(" ")
             _inline(child, parts, depth + 1)
             child = child.next
-        if tag == "q":
-            parts.append("”")
+        parts.append(behind)
 
 
 def _paragraph(text: str) -> str:
@@ -132,8 +129,6 @@ def _line(node: LexborNode, depth: int) -> str:
     parts: list[str] = []
     child = node.child
     while child is not None:
-        if child.tag in _BLOCKS:
-            parts.append(" ")
         _inline(child, parts, depth + 1)
         child = child.next
     return SPACE.sub(" ", "".join(parts).replace("\v", " ")).strip()
@@ -212,14 +207,16 @@ def _definition_parts(node: LexborNode, depth: int) -> Iterator[LexborNode | str
 
 
 def _table(node: LexborNode, depth: int) -> list[str]:
-    """A table of short cells as a Markdown table; one column, or cells with code or lists in them, as blocks."""
-    caption = node.css_first("caption")
+    """A table of short cells as a Markdown table; one column, very many, or cells with code or lists in them, as
+    blocks."""
+    caption = next((child for child in node.iter() if child.tag == "caption"), None)
     title = [_line(caption, depth + 1)] if caption is not None else []
     rows = rows_of(node)
     columns = sorted({column for row in rows for column in row})  # without those into which cells only reach
     if not columns:
         return title
-    if len(columns) == 1 or node.css_first("td pre, td table, td ul, td ol, td dl") is not None:
+    in_blocks = not 1 < len(columns) <= WIDEST
+    if in_blocks or node.css_first("td pre, td table, td ul, td ol, td dl") is not None:
         return [*title, *(block for row in rows for cell in row.values() for block in _cell_blocks(cell, depth + 1))]
     lines = [[_cell(row[column], depth) if column in row else "" for column in columns] for row in rows]
     lines = [line for line in lines if any(line)]

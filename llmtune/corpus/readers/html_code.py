@@ -12,6 +12,7 @@ CODE = frozenset({"code", "kbd", "samp", "tt"})
 SPACE = re.compile(r"[ \t\n\r\f\u00a0]+")
 _LANGUAGE = re.compile(r"(?:^|\s)(?:language-|lang-|highlight-(?:source-)?|brush:\s*)([A-Za-z0-9+#-]+)")
 _NOT_A_LANGUAGE = frozenset({"default", "text", "none", "plain", "plaintext", "notranslate"})
+_IN_CODE = "br, div, p, ul, ol, li, dl, dt, dd, table, tr, td, th, section, article, blockquote, h1, h2, h3, h4, h5, h6"
 _START, _END = "\x02", "\x03"  # of a block in code
 _MARKS = re.compile("[\x02\x03]")
 # Where one ends and another begins is one line's end, whether the page has a newline there too or not.
@@ -45,9 +46,12 @@ def _ticked(code: str) -> str:
 
 def _mark_lines(node: LexborNode, line_break: str) -> None:
     """Put text for line breaks into code, and marks around the blocks in it, or else `text()` would glue its lines."""
-    for part in node.css("br, div, p, li, tr"):
+    for part in node.css(_IN_CODE):
         if part.tag == "br":
             part.replace_with(line_break)
+        elif part.tag in ("td", "th"):
+            if part.prev is not None and part.prev.text().strip():
+                part.insert_before("\t")
         else:
             part.insert_before(_START)
             part.insert_after(_END)

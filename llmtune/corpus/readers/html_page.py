@@ -87,26 +87,32 @@ def licence_of(tree: LexborHTMLParser) -> str | None:
 
 def content_of(tree: LexborHTMLParser, *, book: bool = False) -> LexborNode | None:
     """The element that holds the content, with furniture removed from the tree. The pages of a book are content from
-    end to end: the title of a chapter stands in a <header>, footnotes are <aside>s."""
+    end to end, but for lists of links: the title of a chapter stands in a <header>, and notes are <aside>s."""
     body = tree.body
     if body is None:
         return None
     for node in body.css(_NEVER_TEXT):
         _remove(node)
+    content = body if book else _without_furniture(body)
+    for node in content.css(_LINK_LISTS):
+        if node.mem_id != content.mem_id and _is_link_list(node):
+            _remove(node)
+    return content
+
+
+def _without_furniture(body: LexborNode) -> LexborNode:
+    """The element with the content of a page, without what is around it."""
     most = _MOST_SHARE * _unlinked(body)
     selected = {node.mem_id for node in body.css(_FURNITURE_SELECTOR)}
     named = body.css(f"{_FURNITURE_SELECTOR}, [class], [id]")
     for node in reversed(named):  # what is inside comes first: a frame is judged without the menus in it
         if (node.mem_id in selected or _is_furniture(node)) and not _holds_content(node, most):
             _remove(node)
-    content = body if book else _main(body)
-    if content is body and not book:
+    content = _main(body)
+    if content is body:
         for node in body.css("header, footer, aside"):
             if not _inside_article(node):
                 _remove(node)
-    for node in content.css(_LINK_LISTS):
-        if node.mem_id != content.mem_id and _is_link_list(node):
-            _remove(node)
     return content
 
 

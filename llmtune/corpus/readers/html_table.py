@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from selectolax.lexbor import LexborNode
 
-_WIDEST = 100  # columns in which a cell may reach down into the next rows: no page shall fill the memory
+# Columns in which a cell may reach down into the next rows, and of a table that is written as one: no page shall fill
+# the memory.
+WIDEST = 100
 
 
 def rows_of(table: LexborNode) -> list[dict[int, LexborNode]]:
@@ -35,6 +37,6 @@ def _placed(rows: list[LexborNode]) -> Iterator[dict[int, LexborNode]]:
             after = column + max(number_in(attributes.get("colspan")), 1)
             below = number_in(attributes.get("rowspan")) or len(rows)  # 0: down to the last
             if below > 1:
-                taken.update(dict.fromkeys(range(column, min(after, _WIDEST)), number + below))
+                taken.update(dict.fromkeys(range(column, min(after, WIDEST)), number + below))
             column = after
         yield placed

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 _CREATIVE_COMMONS = re.compile(r"creativecommons\.org/(?:licenses/(by[a-z-]*)|publicdomain/(zero))/(\d\.\d)")
-_LISTED = re.compile(r"(?:opensource|spdx)\.org/licenses?/([\w.+-]*[\w+])")
+_LISTED = re.compile(r"(?:opensource|spdx)\.org/licenses/([\w.+-]*[\w+])")
 _ENDING = re.compile(r"\.(?:html|php)$")
 _A_LICENCE = re.compile(r"licen[cs]e|creative ?commons|public domain|\bcc[ -]?(?:by|0)\b|gpl\b|gfdl\b", re.IGNORECASE)
 _LONGEST = 200  # characters; some put a notice of pages there
-_NOTHING = frozenset(("", "|", ">", "|-", ">-", "~", "null", "none", "unknown"))
+_NOTHING = frozenset(("", "~", "null", "none", "unknown"))
 
 
 def licence_at(address: str) -> str | None:
@@ -25,9 +25,9 @@ def licence_at(address: str) -> str | None:
 def licence_named(name: str) -> str | None:
     """The licence by its name or address, as under `license:`."""
     name = " ".join(name.split())
-    if "://" in name:
-        return licence_at(name)
-    return name if name.lower() not in _NOTHING and len(name) <= _LONGEST and name[0] not in "[{&*!" else None
+    if name.lower() in _NOTHING or len(name) > _LONGEST or name[0] in "[{&*!":
+        return None
+    return licence_at(name) or name
 
 
 def licence_in(rights: str) -> str | None:

@@ -32,8 +32,9 @@ _IMAGE = re.compile(rf"!\[[^\]]*\](?:{_TARGET}|\[[^\]]*\])")
 _LINK = re.compile(rf"(?<!\\)\[([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\]({_TARGET}|\[[^\[\]]*\])")
 _ADDRESS = re.compile(r"\(\S*[/.#:]")
 _GAP = r"[ \t]*(?:\n[ \t]*)?"  # within a definition: what is behind an empty line is none of it
+_LABEL = r"\[(?!\^)(?:[^\]\n]|\n(?!\s*\n)){1,999}\]"
 _DEFINITION = re.compile(
-    rf"^ {{0,3}}\[(?!\^)[^\]]+\]:{_GAP}\S+(?:(?=\s){_GAP}(?:\"[^\"]*\"|'[^']*'|\([^)]*\)))?\s*$", re.MULTILINE
+    rf"^ {{0,3}}{_LABEL}:{_GAP}\S+(?:(?=\s){_GAP}(?:\"[^\"]*\"|'[^']*'|\([^)]*\)))?\s*$", re.MULTILINE
 )
 _WORD_TAGS = (
     "a|abbr|audio|b|big|cite|del|dfn|em|font|i|iframe|img|ins|kbd|mark|picture|s|small|source|span|strike|strong|sub|sup"
@@ -47,6 +48,7 @@ _TAG = re.compile(rf"<(/?)(?:({_WORD_TAGS})|({_BLOCK_TAGS}))(\s[^<>]*)?/?>", re.
 _NOT_RAISED = re.compile(r"(?:st|nd|rd|th|tm|sm|®|™|&reg;|&trade;)?\s*(?:</sup|$)", re.IGNORECASE | re.MULTILINE)
 _ENTITY = re.compile(r"&(?:#(?:\d{1,7}|[xX][\da-fA-F]{1,6})|[a-zA-Z][\da-zA-Z]*);")
 _ALONE = ("br", "hr", "img", "source")  # elements without an end
+_LONGEST_WITHIN = 2000  # characters between a tag and its end, so that all tags of a page are looked at in one pass
 _PARAGRAPH_END = re.compile(r"\n\s*\n|\Z")
 _HEADING = re.compile(r"^(?:#{1,6}[ \t]+\S|[^\n]+\n(?:=+|-+)[ \t]*$)", re.MULTILINE)
 
@@ -76,8 +78,10 @@ def _value(setting: re.Pattern[str], matter: str) -> str:
     """What a setting of the front matter says, "" where it is not there. YAML's comments go."""
     found = setting.search(matter)
     value = found[1].strip() if found else ""
-    quoted = _QUOTED.fullmatch(value)
-    return quoted[2].strip() if quoted else re.sub(r"(?:^|(?<=\s))#.*", "", value).strip()
+    if quoted := _QUOTED.fullmatch(value):
+        return quoted[2].strip()
+    value = re.sub(r"(?:^|(?<=\s))#.*", "", value).strip()
+    return "" if value[:1] in ("|", ">") else value  # a block of lines, which is not read
 
 
 def _parted(raw: str) -> tuple[str, str]:
@@ -163,8 +167,8 @@ def _without_tag(tag: re.Match[str]) -> str:
         gone = "" if _NOT_RAISED.match(tag.string, tag.end()) else "^"
     if closing or attributes or name.lower() in _ALONE or not _follows(tag, r"\w"):
         return gone
-    end = _PARAGRAPH_END.search(tag.string, tag.end())
-    return gone if end and f"</{name}" in tag.string[tag.end() : end.start()] else tag[0]
+    end = _PARAGRAPH_END.search(tag.string, tag.end(), tag.end() + _LONGEST_WITHIN)
+    return gone if end and tag.string.find(f"</{name}", tag.end(), end.start()) >= 0 else tag[0]
 
 
 def _character(entity: re.Match[str]) -> str:

@@ -49,7 +49,8 @@ class _Page:
         if self._term is not None:
             self._term.append(text)
         elif self._lists and self._lists[-1] == "column" and self._rows and not self._displays:
-            self._rows[-1][-1] = _one(self._rows[-1][-1], text)
+            cell = self._rows[-1][-1]  # not looked through again for each line
+            self._rows[-1][-1] = cell + text.removeprefix(JOINED) if text.startswith(JOINED) else f"{cell} {text}"
         elif text.startswith(JOINED) or (text in CLOSING and not self._blocks.in_code):
             self._blocks.joined(text.removeprefix(JOINED))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _NAME = re.compile(r"[A-Za-z][\w:.-]*(?!\S)")
+_SCRIPT = re.compile(r"<script(?:\s[^<>]*)?(?<!/)>", re.IGNORECASE)
 _VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"})
 
 
@@ -14,7 +15,18 @@ def is_xhtml(page: str) -> bool:
 
 
 def as_html(page: str) -> str:
-    """The page with end tags for its empty elements: `<a id="x"/>` is never closed in HTML."""
+    """The page with end tags for its empty elements: `<a id="x"/>` is never closed in HTML. Scripts stay."""
+    parts, at = [], 0
+    for script in _SCRIPT.finditer(page):
+        if script.start() >= at:
+            if (end := page.find("</script", script.end())) < 0:
+                break
+            parts += [_closed(page[at : script.start()]), page[script.start() : end]]
+            at = end
+    return "".join([*parts, _closed(page[at:])])
+
+
+def _closed(page: str) -> str:
     pieces = page.split("/>")
     for number, piece in enumerate(pieces[:-1]):
         start = piece.rfind("<") + 1
