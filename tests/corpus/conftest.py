@@ -11,7 +11,9 @@ import pytest
 
 from llmtune.corpus import pieces
 from llmtune.corpus.build import build_corpus
-from llmtune.corpus.settings import CorpusSettings
+from llmtune.corpus.readers import reader_of
+from llmtune.corpus.readers.reader import RawDocument, Rejected
+from llmtune.corpus.settings import CorpusSettings, Source
 from llmtune.corpus.store import SPLITS, Document, read_split
 
 WORDS = [f"{start}{middle}{end}" for start in "bdfklmnprst" for middle in "aeiou" for end in ("n", "rk", "st", "lim")]
@@ -28,6 +30,11 @@ def changed(text: str, share: float, random_: random.Random) -> str:
     for index in random_.sample(range(len(words)), max(1, int(share * len(words)))):
         words[index] = f"x{random_.randrange(10**6)}"
     return " ".join(words)
+
+
+def read(path: Path, format: str, **settings: Any) -> list[RawDocument | Rejected]:
+    """What a file holds, by the reader of a format. settings: of the source."""
+    return list(reader_of(format).read(path, Source(path=path, format=format, **settings)))
 
 
 @pytest.fixture(autouse=True)
