@@ -50,5 +50,5 @@ class SentenceFilter:
 def _ends() -> re.Pattern[str]:
     """What ends a sentence: a mark after a letter or a closing bracket, before white space, not that of `3.` and
     `a.b`."""
-    letter = rf"[^\W\d_]|{marks().pattern}"
-    return re.compile(rf"(?<={letter}|[)\]\"'`*”’»])[.!?]+[)\]\"'`*”’»]*(?=\s|$)|[{_OTHER_ENDS}]+")
+    before = rf"(?:[^\W\d_]|{marks().pattern}|[)\]\"'`*”’»])"  # looked for where a mark stands, and nowhere else
+    return re.compile(rf"[.!?](?<={before}[.!?])[.!?]*[)\]\"'`*”’»]*(?=\s|$)|[{_OTHER_ENDS}]+")
