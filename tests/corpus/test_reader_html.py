@@ -318,6 +318,7 @@ def test_empty_elements_of_html_begin(tmp_path: Path) -> None:
         (f'<a href="{CC}">a picture</a>', None),
         ('<meta name="license" content="GFDL-1.3">', "GFDL-1.3"),
         ('<meta name="DC.rights" content="Copyright 2020 by Jane Doe">', None),
+        ('<meta name="DC.rights" content="https://acme.com/about">', None),
         (f'<meta name="DC.rights" content="Some rights reserved: {CC}">', "CC-BY-SA-4.0"),
     ],
 )

@@ -33,4 +33,6 @@ def licence_named(name: str) -> str | None:
 def licence_in(rights: str) -> str | None:
     """The licence that a statement of rights names, if it names one: most say who holds the copyright."""
     rights = " ".join(rights.split())
-    return licence_at(rights) or (rights if len(rights) <= _LONGEST and _A_LICENCE.search(rights) else None)
+    if (found := licence_at(rights)) not in (None, rights):
+        return found
+    return rights if len(rights) <= _LONGEST and _A_LICENCE.search(rights) else None
